@@ -1,0 +1,112 @@
+"""Starting a fine-tuning run: the job file, the torchrun command, the process group that dies whole.
+
+Belongs here: what the parent process does; it never imports torch. The child is `worker`.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from embed_pipeline.encoding.encoder import EncoderSettings
+from embed_pipeline.training.recipes import TrainingSettings
+
+CODE_VERSION = "1"
+
+# glibc hands big buffers back to the system after every step and page faults are dear on virtual machines; keeping them
+# makes a training step on CPU 2-5 times faster (docs/adr/0005-allocator.md).
+ALLOCATOR_ENVIRONMENT: Mapping[str, str] = {
+    "MALLOC_MMAP_THRESHOLD_": "4294967296",
+    "MALLOC_TRIM_THRESHOLD_": "17179869184",
+}
+
+
+class FinetuneJob(BaseModel):
+    """All that the worker needs to know; travels as a JSON file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    groups: Path = Field(description="groups.jsonl of mined_negatives.")
+    corpus: Path = Field(description="corpus.jsonl of the data set.")
+    base: Path = Field(description="Model directory the training starts from.")
+    work: Path = Field(description="Empty directory for intermediate files, thrown away afterwards.")
+    output: Path = Field(description="Empty directory that becomes the checkpoint.")
+    encoder: EncoderSettings
+    training: TrainingSettings
+    device: Literal["cpu", "cuda"]
+
+
+def torchrun_command(job: Path, *, processes: int) -> tuple[str, ...]:
+    """The command that trains `job` in `processes` worker processes on this machine, meeting on 127.0.0.1."""
+    return (
+        sys.executable,
+        *("-m", "torch.distributed.run"),
+        *("--nnodes", "1", "--nproc-per-node", str(processes)),
+        *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"),
+        *("-m", "embed_pipeline.training.worker", str(job)),
+    )
+
+
+def worker_environment(*, threads: int) -> dict[str, str]:
+    """Environment variables for the worker: allocator, threads per process, no network, no tokenizer threads."""
+    return {
+        **ALLOCATOR_ENVIRONMENT,
+        "OMP_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def run_process_group(command: Sequence[str], *, environment: Mapping[str, str], grace_seconds: float = 5.0) -> None:
+    """Run a command in its own session and wait for it; whatever interrupts the wait, no process of it survives.
+
+    Descendants that left the session (torchrun starts each worker in a session of its own) are ended too.
+
+    Raises:
+        RuntimeError: the command ended with another status than 0.
+    """
+    process = subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True)
+    try:
+        status = process.wait()
+    except BaseException:
+        end_process_tree(process.pid, grace_seconds=grace_seconds)
+        process.wait()
+        raise
+    if status != 0:
+        name = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
+        raise RuntimeError(
+            f"the training process ended with {name}, expected 0. Its output above says why; command: {' '.join(command)}"
+        )
+
+
+def end_process_tree(pid: int, *, grace_seconds: float) -> None:
+    """End a process and all its descendants: asked first (SIGTERM), killed after `grace_seconds`."""
+    import psutil
+
+    try:
+        root = psutil.Process(pid)
+        tree = [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for process in tree:
+        _signal(process, signal.SIGTERM)
+    _, alive = psutil.wait_procs(tree, timeout=grace_seconds)
+    for process in alive:
+        _signal(process, signal.SIGKILL)
+    psutil.wait_procs(alive, timeout=grace_seconds)
+
+
+def _signal(process: object, number: signal.Signals) -> None:
+    import psutil
+
+    try:
+        process.send_signal(number)  # type: ignore[attr-defined]
+    except psutil.NoSuchProcess:
+        return

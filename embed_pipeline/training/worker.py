@@ -1,0 +1,245 @@
+"""The process that trains, started by torchrun: `python -m torch.distributed.run … -m embed_pipeline.training.worker JOB`.
+
+Reads a FinetuneJob, extends the vocabulary if the recipe asks for it, trains with FlagEmbedding's runner (or its subclass
+over the whole corpus) and writes the checkpoint. Loss and learning rate go to the log of the Dagster run while it trains.
+"""
+
+import ctypes
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dagster_pipes import PipesContext, is_dagster_pipes_process, open_dagster_pipes
+from FlagEmbedding.abc.finetune.embedder import (
+    AbsEmbedderDataArguments,
+    AbsEmbedderModelArguments,
+    AbsEmbedderTrainingArguments,
+)
+from FlagEmbedding.finetune.embedder.encoder_only.base import EncoderOnlyEmbedderRunner
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from embed_pipeline.dataset.formats import read_passages
+from embed_pipeline.encoding.tokens import unknown_share
+from embed_pipeline.mining.negatives import TrainingGroup, read_groups
+from embed_pipeline.records import Passage
+from embed_pipeline.training.checkpoint import describe_encoder
+from embed_pipeline.training.finetune import FinetuneJob
+from embed_pipeline.training.groups import write_flagembedding_groups
+from embed_pipeline.training.vocabulary import extend_vocabulary, missing_characters
+from embed_pipeline.training.whole_corpus import (
+    LengthGroupedTrainer,
+    QueryDataset,
+    WholeCorpusCollator,
+    WholeCorpusModel,
+)
+
+LOG_FILE = "training_log.jsonl"
+_SAVED_FILES = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+Report = Callable[[str], None]
+
+
+class WholeCorpusRunner(EncoderOnlyEmbedderRunner):
+    """FlagEmbedding's runner with the corpus as candidates."""
+
+    def __init__(self, job: FinetuneJob, groups: list[TrainingGroup], passages: list[Passage], **arguments: object) -> None:
+        self.job, self.groups, self.passages = job, groups, passages
+        super().__init__(**arguments)
+
+    def load_tokenizer_and_model(self):
+        tokenizer, model = super().load_tokenizer_and_model()
+        model.__class__ = WholeCorpusModel
+        return tokenizer, model
+
+    def load_train_dataset(self) -> QueryDataset:
+        return QueryDataset(self.groups, self.passages, self.tokenizer, self.job.encoder)
+
+    def load_data_collator(self) -> WholeCorpusCollator:
+        with_teacher = self.job.training.knowledge_distillation is not None
+        return WholeCorpusCollator(self.passages, self.tokenizer, self.job.encoder, with_teacher=with_teacher)
+
+    def load_trainer(self):
+        trainer = LengthGroupedTrainer if self.job.training.group_by_length else None
+        if trainer is None:
+            return super().load_trainer()
+        return trainer(
+            model=self.model,
+            args=self.training_args,
+            train_dataset=self.train_dataset,
+            data_collator=self.data_collator,
+            processing_class=self.tokenizer,
+        )
+
+
+class LogToRun(TrainerCallback):
+    """Writes each logged step to the checkpoint's log file and says it in the run's log."""
+
+    def __init__(self, path: Path, report: Report) -> None:
+        self.path, self.report = path, report
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict | None = None, **_: object
+    ) -> None:
+        if not state.is_world_process_zero or not logs or "loss" not in logs:
+            return
+        names = {"loss": "loss", "learning_rate": "learning_rate", "grad_norm": "gradient_norm"}
+        entry = {"step": state.global_step, "epoch": round(float(state.epoch or 0), 4)}
+        entry |= {ours: float(logs[theirs]) for theirs, ours in names.items() if theirs in logs}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        self.report(
+            f"step {state.global_step}/{state.max_steps} ({state.global_step / state.max_steps:.0%}) "
+            f"loss {entry['loss']:.4f} learning rate {entry.get('learning_rate', 0.0):.2e}"
+        )
+
+
+def train(job: FinetuneJob, report: Report) -> None:
+    """Train the job and leave a complete encoder directory in `job.output` (written by the first process alone)."""
+    from transformers import set_seed
+
+    training_args = _training_arguments(job)
+    groups, passages = list(read_groups(job.groups)), list(read_passages(job.corpus))
+    base, train_file = job.base, job.work / "groups.jsonl"
+    with training_args.main_process_first(local=False):
+        if training_args.process_index == 0:
+            _prepare(job, groups, passages, train_file, report)
+    if (job.work / "base").is_dir():
+        base = job.work / "base"
+    model_args = AbsEmbedderModelArguments(model_name_or_path=str(base), trust_remote_code=False)
+    set_seed(job.training.seed)
+    arguments = {"model_args": model_args, "data_args": _data_arguments(job, train_file), "training_args": training_args}
+    if job.training.candidates == "corpus":
+        runner: EncoderOnlyEmbedderRunner = WholeCorpusRunner(job, groups, passages, **arguments)
+    else:
+        runner = EncoderOnlyEmbedderRunner(**arguments)
+    for name, parameter in runner.model.model.named_parameters():
+        if name.startswith("pooler."):
+            # The pooler takes no part in the embedding; left trainable it is a parameter without a gradient.
+            parameter.requires_grad = False
+    runner.trainer.add_callback(LogToRun(job.output / LOG_FILE, report))
+    runner.trainer.train()
+    if training_args.process_index == 0:
+        runner.trainer.save_model(str(job.work / "trained"))
+        for name in _SAVED_FILES:
+            if (job.work / "trained" / name).is_file():
+                shutil.copyfile(job.work / "trained" / name, job.output / name)
+        describe_encoder(job.output, job.encoder)
+
+
+def _prepare(
+    job: FinetuneJob, groups: list[TrainingGroup], passages: list[Passage], train_file: Path, report: Report
+) -> None:
+    training = job.training
+    filled = write_flagembedding_groups(
+        groups if training.candidates == "in_batch" else [],
+        passages,
+        train_file,
+        group_size=training.train_group_size,
+        seed=training.seed,
+        with_scores=training.knowledge_distillation is not None,
+    )
+    if filled:
+        report(f"{filled} negatives drawn at random for groups with fewer than {training.train_group_size - 1} mined ones")
+    if training.vocabulary_extension is None:
+        return
+    texts = [group.query for group in groups] + [passage.text for passage in passages]
+    share = unknown_share(job.base, texts)
+    if share <= training.vocabulary_extension.unknown_limit:
+        report(f"vocabulary kept: {share:.2%} of the training characters are unknown to the tokenizer")
+        return
+    characters = missing_characters(job.base, texts, min_count=training.vocabulary_extension.min_count)
+    added = extend_vocabulary(job.base, characters, job.work / "base", seed=training.seed)
+    report(f"vocabulary extended by {added} characters: {share:.1%} of the training characters were unknown before")
+
+
+def _data_arguments(job: FinetuneJob, train_file: Path) -> AbsEmbedderDataArguments:
+    encoder = job.encoder
+    return AbsEmbedderDataArguments(
+        train_data=[str(train_file)],
+        cache_path=str(job.work / "datasets_cache"),
+        train_group_size=job.training.train_group_size,
+        query_max_len=encoder.query_max_length,
+        passage_max_len=encoder.passage_max_length,
+        query_instruction_for_retrieval=encoder.query_instruction or None,
+        query_instruction_format=encoder.instruction_format,
+        passage_instruction_for_retrieval=encoder.passage_instruction or None,
+        passage_instruction_format=encoder.instruction_format,
+        knowledge_distillation=job.training.knowledge_distillation is not None,
+    )
+
+
+def _training_arguments(job: FinetuneJob) -> AbsEmbedderTrainingArguments:
+    training = job.training
+    return AbsEmbedderTrainingArguments(
+        output_dir=str(job.work / "trainer"),
+        learning_rate=training.learning_rate,
+        num_train_epochs=training.epochs,
+        per_device_train_batch_size=training.batch_size,
+        gradient_accumulation_steps=training.gradient_accumulation_steps,
+        warmup_steps=training.warmup_share,
+        lr_scheduler_type=training.scheduler,
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_gradient_norm,
+        temperature=training.temperature,
+        negatives_cross_device=training.negatives_cross_device,
+        sub_batch_size=training.sub_batch_size,
+        gradient_checkpointing=training.gradient_checkpointing,
+        fix_position_embedding=training.freeze_position_embeddings,
+        sentence_pooling_method=job.encoder.pooling,
+        normalize_embeddings=job.encoder.normalize,
+        kd_loss_type=training.knowledge_distillation or "kl_div",
+        bf16=training.precision == "bfloat16",
+        fp16=training.precision == "float16",
+        deepspeed=dict(training.deepspeed) if training.deepspeed else None,
+        # Without use_cpu two processes on a CPU train the same rows unsynchronised.
+        use_cpu=job.device == "cpu",
+        ddp_backend="gloo" if job.device == "cpu" else None,
+        ddp_find_unused_parameters=False,
+        seed=training.seed,
+        data_seed=training.seed,
+        full_determinism=False,
+        save_strategy="no",
+        logging_steps=5,
+        logging_first_step=True,
+        report_to="none",
+        dataloader_pin_memory=job.device == "cuda",
+        remove_unused_columns=False,
+        disable_tqdm=not sys.stderr.isatty(),
+    )
+
+
+@contextmanager
+def _run_log() -> Iterator[Report]:
+    """Where progress is said: the Dagster run that started us, else the terminal; only the first process speaks."""
+    if int(os.environ.get("RANK", "0")) != 0:
+        yield lambda message: None
+    elif is_dagster_pipes_process():
+        with open_dagster_pipes() as pipes:
+            context: PipesContext = pipes
+            yield context.log.info
+    else:
+        yield lambda message: print(message, flush=True)
+
+
+def _die_with_parent() -> None:
+    """On Linux, ask the kernel to end this process when torchrun is gone, however it went."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def main() -> None:
+    """Train the job named on the command line."""
+    _die_with_parent()
+    job = FinetuneJob.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    with _run_log() as report:
+        train(job, report)
+
+
+if __name__ == "__main__":
+    main()
