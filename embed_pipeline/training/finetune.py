@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.training.recipes import TrainingSettings
 
-CODE_VERSION = "1"
+LOG_FILE = "training_log.jsonl"
+SUMMARY_FILE = "training_summary.json"
 
 # glibc hands big buffers back to the system after every step and page faults are dear on virtual machines; keeping them
 # makes a training step on CPU 2-5 times faster (docs/adr/0005-allocator.md).
@@ -82,7 +83,8 @@ def run_process_group(command: Sequence[str], *, environment: Mapping[str, str],
     if status != 0:
         name = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
         raise RuntimeError(
-            f"the training process ended with {name}, expected 0. Its output above says why; command: {' '.join(command)}"
+            f"the training process ended with {name}, expected 0. Its output above says why. "
+            f"Command: {' '.join(command)}"
         )
 
 

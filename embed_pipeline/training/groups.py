@@ -1,7 +1,7 @@
 """Training groups in the file that FlagEmbedding's trainer reads.
 
-Its reader repeats negatives silently when a group has too few and divides by zero when it has none; here a short group is
-filled with other passages of the corpus instead, drawn with a seed, never a positive.
+Its reader repeats negatives silently when a group has too few and divides by zero when it has none; here a short group
+is filled with other passages of the corpus instead, drawn with a seed, never a positive.
 """
 
 import json
@@ -22,7 +22,7 @@ def write_flagembedding_groups(
     seed: int,
     with_scores: bool,
 ) -> int:
-    """Write one JSON line per group with at least `group_size - 1` negatives; returns how many negatives were filled in.
+    """Write a JSON line per group with at least `group_size - 1` negatives; returns how many were filled in.
 
     Raises:
         ValueError: the corpus has too few passages that are not positives of a query, or scores are asked for and a
@@ -36,8 +36,8 @@ def write_flagembedding_groups(
             if missing > 0:
                 if with_scores:
                     raise ValueError(
-                        f"query {group.query_id}: {len(negatives)} mined negatives, distillation needs {group_size - 1} "
-                        "with scores. Widen the mining range or lower train_group_size."
+                        f"query {group.query_id}: {len(negatives)} mined negatives, distillation needs "
+                        f"{group_size - 1} with scores. Widen the mining range or lower train_group_size."
                     )
                 taken = {*group.positives, *negatives}
                 free = [passage.text for passage in passages if passage.text not in taken]

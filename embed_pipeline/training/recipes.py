@@ -6,7 +6,7 @@ number of processes), which is a resource, because it must not change the number
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -52,7 +52,9 @@ class TrainingSettings(BaseModel):
         False, description="in_batch: passages of the other processes' batches are negatives too."
     )
     sub_batch_size: int | None = Field(
-        None, ge=1, description="Texts encoded at once inside a step; saves memory together with gradient checkpointing."
+        None,
+        ge=1,
+        description="Texts encoded at once inside a step; saves memory together with gradient checkpointing.",
     )
     gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass.")
     freeze_position_embeddings: bool = Field(False, description="Keep the position embeddings as they are.")
@@ -106,6 +108,20 @@ class Recipe(BaseModel):
         return self
 
 
+Part = TypeVar("Part")
+
+
+def required(part: Part | None, name: str) -> Part:
+    """A part of a recipe that the caller cannot do without.
+
+    Raises:
+        ValueError: the recipe does not have it.
+    """
+    if part is None:
+        raise ValueError(f"the recipe has no {name} section. Add it, or leave this asset out for the variant.")
+    return part
+
+
 def read_recipe(path: Path) -> Recipe:
     """The recipe in a YAML file.
 
@@ -115,7 +131,9 @@ def read_recipe(path: Path) -> Recipe:
     """
     if not path.is_file():
         shipped = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
-        raise ValueError(f"{path}: no such recipe. Recipes there: {shipped}. Write the file or correct the variant's name.")
+        raise ValueError(
+            f"{path}: no such recipe. Recipes there: {shipped}. Write the file or correct the variant's name."
+        )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -129,4 +147,6 @@ def read_recipe(path: Path) -> Recipe:
             f"{path}, {'.'.join(str(part) for part in item['loc']) or 'recipe'}: {item['msg']}, found {item['input']!r}"
             for item in error.errors()
         ]
-        raise ValueError("\n".join(lines) + "\nCorrect the recipe; every field is described in docs/recipes.md.") from error
+        raise ValueError(
+            "\n".join(lines) + "\nCorrect the recipe; every field is described in docs/recipes.md."
+        ) from error

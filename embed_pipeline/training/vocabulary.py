@@ -8,14 +8,21 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from embed_pipeline.encoding.tokens import unknown_characters
+from embed_pipeline.encoding.tokens import load_tokenizer
 
 
 def missing_characters(model_directory: Path, texts: Iterable[str], *, min_count: int) -> tuple[str, ...]:
     """Characters of the texts that the tokenizer maps to unknown and that occur at least `min_count` times, sorted."""
+    tokenizer = load_tokenizer(model_directory)
+    unknown = getattr(tokenizer.model, "unk_token", None)
+    if unknown is None:
+        return ()
     counts = Counter(character for text in texts for character in text if not character.isspace())
-    frequent = [character for character, count in counts.items() if count >= min_count]
-    return tuple(sorted(unknown_characters(model_directory, frequent)))
+    frequent = sorted(character for character, count in counts.items() if count >= min_count)
+    encodings = tokenizer.encode_batch(frequent, add_special_tokens=False)
+    return tuple(
+        character for character, encoding in zip(frequent, encodings, strict=True) if unknown in encoding.tokens
+    )
 
 
 def extend_vocabulary(model_directory: Path, characters: Iterable[str], output: Path, *, seed: int) -> int:

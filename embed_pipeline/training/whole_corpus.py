@@ -1,8 +1,8 @@
 """FlagEmbedding's model and data feeding, with every passage of the corpus as a candidate.
 
-On a label corpus most in-batch batches hold another query's copy of a true label as a negative. Here the whole corpus is
-encoded once per step; all true positives of a query are rewarded and none of them is ever its negative. Imported by the
-worker process alone, therefore torch stands at the top.
+On a label corpus most in-batch batches hold another query's copy of a true label as a negative. Here the whole corpus
+is encoded once per step; all true positives of a query are rewarded and none of them is ever its negative. Imported by
+the worker process alone, therefore torch stands at the top.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ from embed_pipeline.records import Passage
 def multi_positive_loss(scores: Tensor, positives: Tensor) -> Tensor:
     """Mean over queries of the mean over a query's positives of -log softmax(positive against all negatives).
 
-    scores: float (queries, passages), already divided by the temperature. positives: bool, same shape, at least one True
-    in each row. With one positive a row this is cross-entropy over the corpus.
+    scores: float (queries, passages), already divided by the temperature. positives: bool, same shape, at least one
+    True in each row. With one positive a row this is cross-entropy over the corpus.
     """
     scores = scores.float()
     negatives = torch.logsumexp(scores.masked_fill(positives, -torch.inf), dim=1, keepdim=True)
@@ -73,7 +73,7 @@ class QueryDataset(Dataset):
         for row, passage in enumerate(passages):
             rows_by_text.setdefault(passage.text, []).append(row)
         row_by_id = {passage.id: row for row, passage in enumerate(passages)}
-        texts = [format_instruction(settings, settings.query_instruction, group.query) for group in groups]
+        texts = [settings.format_text("query", group.query) for group in groups]
         self.input_ids = tokenizer(texts, truncation=True, max_length=settings.query_max_length)["input_ids"]
         self.positives = [[row for text in group.positives for row in rows_by_text[text]] for group in groups]
         self.teacher_scores = [
@@ -89,8 +89,8 @@ class QueryDataset(Dataset):
         for group, rows in zip(groups, self.positives, strict=True):
             if len(set(rows)) == len(passages):
                 raise ValueError(
-                    f"query {group.query_id}: every passage of the corpus is its positive, so there is nothing to learn "
-                    "from. Remove the query or add passages."
+                    f"query {group.query_id}: every passage of the corpus is its positive, so there is nothing to "
+                    "learn from. Remove the query or add passages."
                 )
 
     def __len__(self) -> int:
@@ -115,13 +115,11 @@ class WholeCorpusCollator:
         *,
         with_teacher: bool,
     ) -> None:
-        texts = [format_instruction(settings, settings.passage_instruction, passage.text) for passage in passages]
+        texts = [settings.format_text("passage", passage.text) for passage in passages]
         self.tokenizer = tokenizer
         self.with_teacher = with_teacher
         self.passages = dict(
-            tokenizer(
-                texts, truncation=True, max_length=settings.passage_max_length, padding=True, return_tensors="pt"
-            )
+            tokenizer(texts, truncation=True, max_length=settings.passage_max_length, padding=True, return_tensors="pt")
         )
 
     def __call__(self, items: Sequence[dict]) -> dict[str, object]:
@@ -145,13 +143,10 @@ class LengthGroupedTrainer(EncoderOnlyEmbedderTrainer):
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
         dataset = self.train_dataset if train_dataset is None else train_dataset
+        if not isinstance(dataset, QueryDataset):
+            raise TypeError(f"expected a QueryDataset, found {type(dataset).__name__}")
         return LengthGroupedSampler(
             self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps,
             lengths=[len(ids) for ids in dataset.input_ids],
             generator=torch.Generator().manual_seed(self.args.seed),
         )
-
-
-def format_instruction(settings: EncoderSettings, instruction: str, text: str) -> str:
-    """The text as the encoder reads it: the instruction put before it in the settings' format."""
-    return settings.instruction_format.format(instruction, text) if instruction else text

@@ -1,34 +1,42 @@
-"""The process that trains, started by torchrun: `python -m torch.distributed.run … -m embed_pipeline.training.worker JOB`.
+"""The process that trains: `python -m torch.distributed.run … -m embed_pipeline.training.worker JOB`.
 
-Reads a FinetuneJob, extends the vocabulary if the recipe asks for it, trains with FlagEmbedding's runner (or its subclass
-over the whole corpus) and writes the checkpoint. Loss and learning rate go to the log of the Dagster run while it trains.
+Reads a FinetuneJob, extends the vocabulary if the recipe asks for it, trains with FlagEmbedding's runner (or its
+subclass over the whole corpus) and writes the checkpoint. Loss and learning rate go to the log of the Dagster run
+while it trains.
 """
 
 import ctypes
 import json
+import logging
 import os
 import shutil
 import signal
 import sys
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from dagster_pipes import PipesContext, is_dagster_pipes_process, open_dagster_pipes
+import torch
+from dagster_pipes import PipesContext, PipesEnvVarParamsLoader, open_dagster_pipes
+from datasets import disable_progress_bars
 from FlagEmbedding.abc.finetune.embedder import (
     AbsEmbedderDataArguments,
     AbsEmbedderModelArguments,
     AbsEmbedderTrainingArguments,
 )
 from FlagEmbedding.finetune.embedder.encoder_only.base import EncoderOnlyEmbedderRunner
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.utils import logging as transformers_logging
 
 from embed_pipeline.dataset.formats import read_passages
-from embed_pipeline.encoding.tokens import unknown_share
+from embed_pipeline.encoding.tokens import count_unknown
 from embed_pipeline.mining.negatives import TrainingGroup, read_groups
 from embed_pipeline.records import Passage
 from embed_pipeline.training.checkpoint import describe_encoder
-from embed_pipeline.training.finetune import FinetuneJob
+from embed_pipeline.training.finetune import LOG_FILE, SUMMARY_FILE, FinetuneJob
 from embed_pipeline.training.groups import write_flagembedding_groups
 from embed_pipeline.training.vocabulary import extend_vocabulary, missing_characters
 from embed_pipeline.training.whole_corpus import (
@@ -38,8 +46,16 @@ from embed_pipeline.training.whole_corpus import (
     WholeCorpusModel,
 )
 
-LOG_FILE = "training_log.jsonl"
-_SAVED_FILES = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_SAVED_FILES = (
+    "model.safetensors",
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+)
+
+_REPORTS = 20
+_LOGGED_STEPS = 100
 
 Report = Callable[[str], None]
 
@@ -47,7 +63,9 @@ Report = Callable[[str], None]
 class WholeCorpusRunner(EncoderOnlyEmbedderRunner):
     """FlagEmbedding's runner with the corpus as candidates."""
 
-    def __init__(self, job: FinetuneJob, groups: list[TrainingGroup], passages: list[Passage], **arguments: object) -> None:
+    def __init__(
+        self, job: FinetuneJob, groups: list[TrainingGroup], passages: list[Passage], **arguments: object
+    ) -> None:
         self.job, self.groups, self.passages = job, groups, passages
         super().__init__(**arguments)
 
@@ -77,13 +95,19 @@ class WholeCorpusRunner(EncoderOnlyEmbedderRunner):
 
 
 class LogToRun(TrainerCallback):
-    """Writes each logged step to the checkpoint's log file and says it in the run's log."""
+    """Writes each logged step to the checkpoint's log file and says every twentieth of the way in the run's log."""
 
     def __init__(self, path: Path, report: Report) -> None:
         self.path, self.report = path, report
+        self.started, self.told = time.monotonic(), -1
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict | None = None, **_: object
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict | None = None,
+        **_: object,
     ) -> None:
         if not state.is_world_process_zero or not logs or "loss" not in logs:
             return
@@ -92,18 +116,25 @@ class LogToRun(TrainerCallback):
         entry |= {ours: float(logs[theirs]) for theirs, ours in names.items() if theirs in logs}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
-        self.report(
-            f"step {state.global_step}/{state.max_steps} ({state.global_step / state.max_steps:.0%}) "
-            f"loss {entry['loss']:.4f} learning rate {entry.get('learning_rate', 0.0):.2e}"
-        )
+        share = state.global_step / state.max_steps
+        if int(share * _REPORTS) > self.told:
+            self.told = int(share * _REPORTS)
+            bar = "█" * self.told + "░" * (_REPORTS - self.told)
+            left = (time.monotonic() - self.started) * (1 - share) / share
+            self.report(
+                f"training {bar} {share:4.0%}  step {state.global_step}/{state.max_steps}  loss {entry['loss']:.4f}  "
+                f"learning rate {entry.get('learning_rate', 0.0):.1e}  {left / 60:.1f} min left"
+            )
 
 
 def train(job: FinetuneJob, report: Report) -> None:
     """Train the job and leave a complete encoder directory in `job.output` (written by the first process alone)."""
     from transformers import set_seed
 
-    training_args = _training_arguments(job)
+    if job.training.precision == "float16" and job.device == "cpu":
+        raise ValueError("recipe, training.precision: float16 needs a GPU, found device cpu. Set float32 or bfloat16.")
     groups, passages = list(read_groups(job.groups)), list(read_passages(job.corpus))
+    training_args = _training_arguments(job, len(groups))
     base, train_file = job.base, job.work / "groups.jsonl"
     with training_args.main_process_first(local=False):
         if training_args.process_index == 0:
@@ -112,7 +143,11 @@ def train(job: FinetuneJob, report: Report) -> None:
         base = job.work / "base"
     model_args = AbsEmbedderModelArguments(model_name_or_path=str(base), trust_remote_code=False)
     set_seed(job.training.seed)
-    arguments = {"model_args": model_args, "data_args": _data_arguments(job, train_file), "training_args": training_args}
+    arguments: dict[str, Any] = {
+        "model_args": model_args,
+        "data_args": _data_arguments(job, train_file),
+        "training_args": training_args,
+    }
     if job.training.candidates == "corpus":
         runner: EncoderOnlyEmbedderRunner = WholeCorpusRunner(job, groups, passages, **arguments)
     else:
@@ -121,14 +156,35 @@ def train(job: FinetuneJob, report: Report) -> None:
         if name.startswith("pooler."):
             # The pooler takes no part in the embedding; left trainable it is a parameter without a gradient.
             parameter.requires_grad = False
+    before = {name: weight.detach().clone() for name, weight in runner.model.model.named_parameters()}
+    runner.trainer.remove_callback(PrinterCallback)
     runner.trainer.add_callback(LogToRun(job.output / LOG_FILE, report))
     runner.trainer.train()
     if training_args.process_index == 0:
-        runner.trainer.save_model(str(job.work / "trained"))
-        for name in _SAVED_FILES:
-            if (job.work / "trained" / name).is_file():
-                shutil.copyfile(job.work / "trained" / name, job.output / name)
-        describe_encoder(job.output, job.encoder)
+        _write_checkpoint(job, runner)
+        change = _relative_change(before, runner.model.model)
+        (job.output / SUMMARY_FILE).write_text(json.dumps({"weight_change": change}) + "\n", encoding="utf-8")
+
+
+def _write_checkpoint(job: FinetuneJob, runner: EncoderOnlyEmbedderRunner) -> None:
+    # Saved with the lengths of the last batch the tokenizer would cut texts by itself elsewhere.
+    backend: Any = runner.tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    runner.trainer.save_model(str(job.work / "trained"))
+    for name in _SAVED_FILES:
+        if (job.work / "trained" / name).is_file():
+            shutil.copyfile(job.work / "trained" / name, job.output / name)
+    describe_encoder(job.output, job.encoder)
+
+
+def _relative_change(before: dict[str, torch.Tensor], model: torch.nn.Module) -> float:
+    """The length of the step from the starting weights to the trained ones, relative to the starting weights."""
+    moved = sum(
+        (weight.detach() - before[name]).double().square().sum().item() for name, weight in model.named_parameters()
+    )
+    size = sum(weight.double().square().sum().item() for weight in before.values())
+    return round((moved / size) ** 0.5, 8)
 
 
 def _prepare(
@@ -144,11 +200,13 @@ def _prepare(
         with_scores=training.knowledge_distillation is not None,
     )
     if filled:
-        report(f"{filled} negatives drawn at random for groups with fewer than {training.train_group_size - 1} mined ones")
+        report(
+            f"{filled} negatives drawn at random for groups with fewer than {training.train_group_size - 1} mined ones"
+        )
     if training.vocabulary_extension is None:
         return
     texts = [group.query for group in groups] + [passage.text for passage in passages]
-    share = unknown_share(job.base, texts)
+    share = count_unknown(job.encoder, texts, directory=job.base).share
     if share <= training.vocabulary_extension.unknown_limit:
         report(f"vocabulary kept: {share:.2%} of the training characters are unknown to the tokenizer")
         return
@@ -159,22 +217,25 @@ def _prepare(
 
 def _data_arguments(job: FinetuneJob, train_file: Path) -> AbsEmbedderDataArguments:
     encoder = job.encoder
-    return AbsEmbedderDataArguments(
-        train_data=[str(train_file)],
-        cache_path=str(job.work / "datasets_cache"),
-        train_group_size=job.training.train_group_size,
-        query_max_len=encoder.query_max_length,
-        passage_max_len=encoder.passage_max_length,
-        query_instruction_for_retrieval=encoder.query_instruction or None,
-        query_instruction_format=encoder.instruction_format,
-        passage_instruction_for_retrieval=encoder.passage_instruction or None,
-        passage_instruction_format=encoder.instruction_format,
-        knowledge_distillation=job.training.knowledge_distillation is not None,
-    )
+    arguments: dict[str, Any] = {
+        "train_data": [str(train_file)],
+        "cache_path": str(job.work / "datasets_cache"),
+        "train_group_size": job.training.train_group_size,
+        "query_max_len": encoder.query_max_length,
+        "passage_max_len": encoder.passage_max_length,
+        "query_instruction_for_retrieval": encoder.query_instruction or None,
+        "query_instruction_format": encoder.instruction_format,
+        "passage_instruction_for_retrieval": encoder.passage_instruction or None,
+        "passage_instruction_format": encoder.instruction_format,
+        "knowledge_distillation": job.training.knowledge_distillation is not None,
+    }
+    return AbsEmbedderDataArguments(**arguments)
 
 
-def _training_arguments(job: FinetuneJob) -> AbsEmbedderTrainingArguments:
+def _training_arguments(job: FinetuneJob, groups: int) -> AbsEmbedderTrainingArguments:
     training = job.training
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    steps = groups * training.epochs / (training.batch_size * processes * training.gradient_accumulation_steps)
     return AbsEmbedderTrainingArguments(
         output_dir=str(job.work / "trainer"),
         learning_rate=training.learning_rate,
@@ -204,12 +265,12 @@ def _training_arguments(job: FinetuneJob) -> AbsEmbedderTrainingArguments:
         data_seed=training.seed,
         full_determinism=False,
         save_strategy="no",
-        logging_steps=5,
+        logging_steps=max(1, int(steps / _LOGGED_STEPS)),
         logging_first_step=True,
         report_to="none",
         dataloader_pin_memory=job.device == "cuda",
         remove_unused_columns=False,
-        disable_tqdm=not sys.stderr.isatty(),
+        disable_tqdm=True,
     )
 
 
@@ -218,7 +279,7 @@ def _run_log() -> Iterator[Report]:
     """Where progress is said: the Dagster run that started us, else the terminal; only the first process speaks."""
     if int(os.environ.get("RANK", "0")) != 0:
         yield lambda message: None
-    elif is_dagster_pipes_process():
+    elif PipesEnvVarParamsLoader().is_dagster_pipes_process():
         with open_dagster_pipes() as pipes:
             context: PipesContext = pipes
             yield context.log.info
@@ -236,6 +297,13 @@ def _die_with_parent() -> None:
 def main() -> None:
     """Train the job named on the command line."""
     _die_with_parent()
+    # Set up before FlagEmbedding does: at its level it prints two hundred lines of arguments.
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    logging.getLogger("FlagEmbedding").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    warnings.filterwarnings("ignore", message="`max_length` is ignored")
+    transformers_logging.disable_progress_bar()
+    disable_progress_bars()
     job = FinetuneJob.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
     with _run_log() as report:
         train(job, report)

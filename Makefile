@@ -1,0 +1,59 @@
+# Everything a user or CI types. Plain `python3 -m venv` and pip; nothing else is needed.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# Big buffers stay with the process instead of going back to the system: docs/adr/0005-allocator.md.
+export MALLOC_MMAP_THRESHOLD_ := 4294967296
+export MALLOC_TRIM_THRESHOLD_ := 17179869184
+export TOKENIZERS_PARALLELISM := false
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run status metrics dev test check format data bench clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+demo: $(INSTALLED)  ## Run the whole graph on the shipped data, offline, and print the metrics table
+	$(BIN)/embed-pipeline run
+
+test: $(INSTALLED)  ## Run the test suite
+	$(BIN)/python -m pytest
+
+dev: $(INSTALLED)  ## Start the Dagster UI on http://127.0.0.1:3000
+	$(BIN)/embed-pipeline dev
+
+status: $(INSTALLED)  ## What is fresh, stale or missing
+	$(BIN)/embed-pipeline status
+
+metrics: $(INSTALLED)  ## Print the newest metrics table
+	$(BIN)/embed-pipeline metrics
+
+check: $(INSTALLED)  ## What CI runs: format, lint, types, definitions, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	DAGSTER_HOME= $(BIN)/dagster definitions validate
+	$(BIN)/python -m pytest
+
+format: $(INSTALLED)  ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+data: $(INSTALLED)  ## Write the shipped workbooks again (the same bytes)
+	$(BIN)/python data/disease/generator/generate.py
+
+bench: $(INSTALLED)  ## Benchmarks, run by hand
+	$(BIN)/python benchmarks/clean_large_workbook.py
+
+clean:  ## Remove all state: artifacts, vectors, metrics, Dagster's storage
+	rm -rf .embed_pipeline
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12) and "Python 3.11 or 3.12 is needed, found " + sys.version + ". Name one: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@

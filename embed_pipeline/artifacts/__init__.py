@@ -1,0 +1,30 @@
+"""The artifact store: what makes a second run nearly free and every number traceable to its bytes. Modelled on git.
+
+    objects/ab/cdef…/                  immutable directories, named by the digest of their content
+    manifests/<id>.json                how an object came to be, named by the digest of the text
+    memo/<fingerprint>.json            the work → the object and manifest that it gave
+    refs/<asset>/<partition>.json      where an asset's partition stands now → its manifest
+    locks/ staging/                    of the running processes, always on this machine
+
+plan and differences say what the work is, content and the backends keep the bytes, catalog keeps the records, store
+puts them together, garbage throws away. Does not belong here: dagster, or anything that knows what a stage does.
+"""
+
+from embed_pipeline.artifacts.canonical import JSON
+from embed_pipeline.artifacts.content import DamagedObjectError
+from embed_pipeline.artifacts.differences import Difference, differences
+from embed_pipeline.artifacts.garbage import GarbageReport
+from embed_pipeline.artifacts.manifest import Manifest
+from embed_pipeline.artifacts.plan import Plan
+from embed_pipeline.artifacts.store import ArtifactStore
+
+__all__ = [
+    "JSON",
+    "ArtifactStore",
+    "DamagedObjectError",
+    "Difference",
+    "GarbageReport",
+    "Manifest",
+    "Plan",
+    "differences",
+]

@@ -1,0 +1,157 @@
+"""The artifact store: build once, publish at once, find damage.
+
+Order of writing, so that a process killed anywhere leaves the old ref or the new one: object, manifest, memo, ref. Each
+appears by one rename. Does not belong here: how a place keeps bytes (the backends).
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from embed_pipeline.artifacts.canonical import checked_object
+from embed_pipeline.artifacts.catalog import Catalog
+from embed_pipeline.artifacts.content import DIGESTS, DamagedObjectError, seal
+from embed_pipeline.artifacts.garbage import PUBLISH_LOCK, GarbageReport, collect_garbage
+from embed_pipeline.artifacts.manifest import Manifest
+from embed_pipeline.artifacts.plan import Plan
+from embed_pipeline.artifacts.provenance import git_commit, installed_packages
+from embed_pipeline.artifacts.remote_backend import open_backend
+from embed_pipeline.artifacts.workspace import declare_inputs, exclusive, workspace
+
+
+class ArtifactStore:
+    """Objects, memos and refs under one root, shared by any number of processes.
+
+    `root` is a path or an fsspec URL. `local` is this machine's directory of copies and locks for a root elsewhere; a
+    root on this machine does not use it.
+    """
+
+    def __init__(self, root: str | Path, local: Path | None = None) -> None:
+        self._backend = open_backend(root, local)
+        self._catalog = Catalog(self._backend)
+
+    def build(self, plan: Plan, make: Callable[[Path], Mapping[str, object]], *, run_id: str | None = None) -> Manifest:
+        """The manifest of the plan, now published: found (`cached`) or made.
+
+        `make` writes at least one file into the empty directory that it is given and returns details about it. If it
+        raises, nothing changes. Of several processes with one plan, one makes and the others wait for it.
+
+        Raises:
+            ValueError: `make` wrote no file or a link, or its details are not JSON.
+        """
+        known = self._publish_known(plan)
+        if known is not None:
+            return known
+        with workspace(self._backend.state, plan.fingerprint) as directory:
+            return self._publish_known(plan) or self._publish_made(plan, make, run_id, directory)
+
+    def read(self, asset: str, partition: str) -> Manifest | None:
+        """What an asset's partition stands at, None if it was never built.
+
+        Raises:
+            DamagedObjectError: the ref or its manifest cannot be read.
+        """
+        return self._catalog.read_ref(asset, partition)
+
+    def refs(self) -> Iterator[Manifest]:
+        """What every asset's partition stands at, sorted by asset and partition.
+
+        Raises:
+            DamagedObjectError: a ref or its manifest cannot be read.
+        """
+        return self._catalog.refs()
+
+    def history(self, asset: str, partition: str) -> Iterator[Manifest]:
+        """Every version of an asset's partition, newest first; nothing if it was never built.
+
+        Raises:
+            DamagedObjectError: the ref or one of the manifests cannot be read.
+        """
+        return self._catalog.history(self.read(asset, partition))
+
+    def open(self, version: Manifest | str) -> Path:
+        """A local directory with the content of a manifest's object or of a digest, to read only.
+
+        Its files are read in full the first time in a process, and again when one of them changed.
+
+        Raises:
+            DamagedObjectError: the content is another one, or there is none.
+        """
+        return self._backend.open_object(version.digest if isinstance(version, Manifest) else version)
+
+    def collect_garbage(self, *, dry_run: bool) -> GarbageReport:
+        """What was removed, or with `dry_run` would be: objects that no ref leads to, with their memos, and leftovers.
+
+        What a current version was made from is kept, and so is what a build that runs now reads. Histories stay.
+
+        Raises:
+            DamagedObjectError: a ref cannot be read, so that what it leads to is unknown; nothing was removed.
+        """
+        return collect_garbage(self._catalog, dry_run=dry_run)
+
+    def _publish_known(self, plan: Plan) -> Manifest | None:
+        memo = self._catalog.read_memo(plan.fingerprint)
+        if memo is None:
+            return None
+        try:
+            made = self._catalog.read_manifest(memo.manifest)
+            self.open(memo.digest)
+        except DamagedObjectError:
+            return None
+        with exclusive(self._backend.state, PUBLISH_LOCK):
+            # Whoever collects garbage holds this lock: what is there now cannot go before the ref leads to it.
+            if not self._backend.has_object(memo.digest):
+                return None
+            current = self._read_current(plan)
+            if current and (current.fingerprint, current.digest) == (plan.fingerprint, memo.digest):
+                return replace(current, cached=True)
+            return self._publish(replace(made, partition=plan.partition, cached=True), current)
+
+    def _publish_made(
+        self, plan: Plan, make: Callable[[Path], Mapping[str, object]], run_id: str | None, directory: Path
+    ) -> Manifest:
+        declare_inputs(directory, sorted(plan.inputs.values()))
+        commit, packages = git_commit(Path(__file__).parent), installed_packages()
+        content = directory / "content"
+        content.mkdir()
+        built_at, started = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+        details = checked_object(make(content), f"{plan.asset}[{plan.partition}] details")
+        seconds = round(time.perf_counter() - started, 3)
+        seal(content)
+        made = Manifest(
+            asset=plan.asset,
+            partition=plan.partition,
+            digest=DIGESTS.digest_of(content),
+            fingerprint=plan.fingerprint,
+            code_version=plan.code_version,
+            settings=plan.settings,
+            inputs=plan.inputs,
+            parent=None,
+            cached=False,
+            seconds=seconds,
+            built_at=built_at,
+            run_id=run_id,
+            git_commit=commit,
+            packages=packages,
+            details=details,
+        )
+        with exclusive(self._backend.state, PUBLISH_LOCK):
+            self._backend.install_object(content, made.digest)
+            return self._publish(made, self._read_current(plan))
+
+    def _publish(self, version: Manifest, replaced: Manifest | None) -> Manifest:
+        version = replace(version, parent=replaced.id if replaced else None)
+        self._catalog.write_manifest(version)
+        if not version.cached:
+            self._catalog.write_memo(version)
+        self._catalog.write_ref(version)
+        return version
+
+    def _read_current(self, plan: Plan) -> Manifest | None:
+        try:
+            return self.read(plan.asset, plan.partition)
+        except DamagedObjectError:
+            # A ref that cannot be read is what this build replaces.
+            return None

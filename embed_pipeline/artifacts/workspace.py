@@ -1,0 +1,121 @@
+"""Locks and working directories of the running processes, and how to tell a dead one's leftovers from a living one's.
+
+A working directory `staging/<name>-<token>` belongs to the holder of `locks/<name>.lock`. The system drops a process's
+locks however it dies, so a directory whose lock is free is abandoned. Does not belong here: what the work is.
+"""
+
+import logging
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+_INPUTS = "inputs.txt"
+
+
+@contextmanager
+def exclusive(state: Path, name: str) -> Iterator[None]:
+    """Hold the lock of a name among all processes that share the directory; says so in the log if it has to wait."""
+    lock = _lock(state, name)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        logging.getLogger(__name__).info("waiting for another process that works on %s", name)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def workspace(state: Path, name: str) -> Iterator[Path]:
+    """An empty directory of this process alone, removed at the end; no other process has one of this name meanwhile."""
+    with exclusive(state, name):
+        directory = scratch_path(state, name)
+        directory.mkdir()
+        try:
+            yield directory
+        finally:
+            remove_tree(directory)
+
+
+def scratch_path(state: Path, name: str) -> Path:
+    """A path in `staging` that nobody else uses. Without the lock of that name, whatever lies there is a leftover."""
+    staging = state / "staging"
+    staging.mkdir(parents=True, exist_ok=True)
+    return staging / f"{name}-{secrets.token_hex(8)}"
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a file or directory; it may be gone, or going, already."""
+    with suppress(FileNotFoundError):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def declare_inputs(directory: Path, digests: list[str]) -> None:
+    """Say in a workspace which objects its work reads, so that nobody throws them away before it is done."""
+    unfinished = directory / f"{_INPUTS}.new"
+    unfinished.write_text("\n".join(digests), encoding="utf-8")
+    unfinished.replace(directory / _INPUTS)
+
+
+def inputs_in_use(state: Path) -> set[str]:
+    """Digests that living workspaces declared."""
+    found: set[str] = set()
+    for directory in _staged(state):
+        if _is_held(state, directory):
+            declared = directory / _INPUTS
+            found.update(declared.read_text(encoding="utf-8").splitlines() if declared.exists() else ())
+    return found
+
+
+def leftovers(state: Path) -> list[Path]:
+    """Everything in `staging` that no living process holds, sorted."""
+    return [path for path in _staged(state) if not _is_held(state, path)]
+
+
+def remove_free_locks(state: Path) -> None:
+    """Delete the lock files that nobody holds. A process that had just opened one notices and opens it anew."""
+    for path in sorted((state / "locks").glob("*.lock")):
+        lock = FileLock(path)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            continue
+        path.unlink()
+        lock.release()
+
+
+def _staged(state: Path) -> list[Path]:
+    staging = state / "staging"
+    return sorted(staging.iterdir()) if staging.is_dir() else []
+
+
+def _is_held(state: Path, staged: Path) -> bool:
+    name = staged.name.rpartition("-")[0]
+    if not _lock_path(state, name).exists():
+        return False
+    lock = _lock(state, name)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def _lock(state: Path, name: str) -> FileLock:
+    path = _lock_path(state, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path)
+
+
+def _lock_path(state: Path, name: str) -> Path:
+    return state / "locks" / f"{name}.lock"

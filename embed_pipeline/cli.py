@@ -1,0 +1,190 @@
+"""The command line: the same graph without the UI, on the same Dagster instance.
+
+Belongs here: arguments and what is printed. Does not belong here: deciding what is stale (defs.freshness) or running it
+(defs.running).
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from embed_pipeline.defs.freshness import assess, explain
+from embed_pipeline.defs.graph import ALL, Graph, Node
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from embed_pipeline.defs.work import Work
+
+console = Console(highlight=False)
+_COLOURS = {"fresh": "green", "stale": "yellow", "waiting": "yellow", "missing": "cyan", "failed": "red"}
+
+
+class _Group(click.Group):
+    """Bad input ends in one message, not in a traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except ValueError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="embed-pipeline")
+def main() -> None:
+    """Materialise the embed-pipeline graph, ask what is stale and why, read the metrics."""
+
+
+@main.command()
+@click.option("--dataset", help="Only this data set.")
+@click.option("--variant", help="Only this variant: its key (disease/minilm) or its name.")
+@click.option("--all", "everything", is_flag=True, help="Materialise fresh partitions too (served from the store).")
+def run(dataset: str | None, variant: str | None, everything: bool) -> None:
+    """Run what is stale or missing, upstream first, then print the metrics table."""
+    from embed_pipeline.defs.running import open_instance, prepare_environment
+
+    prepare_environment()
+    from embed_pipeline.definitions import defs
+    from embed_pipeline.defs.work import all_work, ready_work
+
+    started, attempted, failures = time.monotonic(), set(), 0
+    wanted = _filter(_graph(), dataset, variant)
+    with open_instance() as instance:
+        while True:
+            work = all_work(_graph(), wanted) if everything else ready_work(_graph(), wanted)
+            todo = [item for item in work if (item.job.name, item.partition) not in attempted]
+            if not todo:
+                break
+            attempted.add((todo[0].job.name, todo[0].partition))
+            failures += not _execute(defs, todo[0], instance)
+    if not attempted:
+        console.print("Everything is fresh; nothing was run.")
+    console.print(f"{len(attempted)} runs, {failures} failed, {time.monotonic() - started:.1f} s\n")
+    if _metrics_file().exists():
+        _print_metrics(dataset)
+    unfinished = [a for a in assess(_graph()) if wanted(a.node) and a.state != "fresh"]
+    for assessment in unfinished:
+        console.print(f"[red]{assessment.node} is {assessment.state}[/red]: {escape('; '.join(assessment.reasons))}")
+    if failures or unfinished:
+        sys.exit(1)
+    console.print("Look at the graph in the browser: make dev. Report: " + str(_home() / "report.html"))
+
+
+@main.command()
+def status() -> None:
+    """What is fresh, stale or missing, partition by partition."""
+    table = Table(box=None, pad_edge=False)
+    for header in ("asset", "partition", "state", "because"):
+        table.add_column(header, overflow="fold")
+    for item in assess(_graph()):
+        colour = _COLOURS[item.state]
+        table.add_row(
+            item.node.asset, item.node.partition, f"[{colour}]{item.state}[/]", escape("; ".join(item.reasons))
+        )
+    console.print(table)
+
+
+@main.command()
+@click.argument("asset")
+@click.argument("partition", default=ALL)
+def why(asset: str, partition: str) -> None:
+    """Which input or setting makes ASSET [PARTITION] stale, or made it be built the last time."""
+    graph, node = _graph(), Node(asset, partition)
+    nodes = list(graph.nodes())
+    if node not in nodes:
+        partitions = [n.partition for n in nodes if n.asset == asset]
+        known = f"partitions of {asset}: {', '.join(partitions)}" if partitions else _known("assets", nodes)
+        raise click.ClickException(f"{node}: no such partition. {known}.")
+    for line in explain(graph, node):
+        console.print(escape(line), soft_wrap=True)
+
+
+@main.command()
+@click.option("--dataset", help="Only this data set.")
+def metrics(dataset: str | None) -> None:
+    """Print the newest metrics."""
+    if not _metrics_file().exists():
+        raise click.ClickException(f"{_metrics_file()}: no metrics yet. Run `embed-pipeline run` first.")
+    _print_metrics(dataset)
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+def gc(dry_run: bool) -> None:
+    """Remove artifacts and vectors that nothing refers to any more."""
+    from embed_pipeline.defs.cleanup import remove_unused
+
+    for line in remove_unused(_graph(), dry_run=dry_run):
+        console.print(line)
+
+
+@main.command()
+@click.option("--port", default=3000, show_default=True, help="Port on 127.0.0.1.")
+def dev(port: int) -> None:
+    """Start the Dagster UI and daemon on 127.0.0.1."""
+    from embed_pipeline.defs.running import prepare_environment
+
+    prepare_environment()
+    command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
+    console.print(f"Dagster UI: http://127.0.0.1:{port} (stop with Ctrl-C)")
+    os.execv(sys.executable, command)
+
+
+def _graph() -> Graph:
+    from embed_pipeline.defs.resources import pipeline_from_environment
+
+    # Made anew each time: files, recipes and the store change while a command runs.
+    return pipeline_from_environment().graph()
+
+
+def _home() -> Path:
+    return _graph().project.home
+
+
+def _filter(graph: Graph, dataset: str | None, variant: str | None) -> Callable[[Node], bool]:
+    variants = graph.project.variants.values()
+    if dataset is not None and dataset not in graph.project.datasets:
+        raise click.ClickException(f"no data set {dataset!r}. Data sets: {', '.join(graph.project.datasets)}.")
+    chosen = [v for v in variants if dataset in (None, v.dataset) and variant in (None, v.key, v.name)]
+    if not chosen:
+        raise click.ClickException(f"no variant {variant!r}. Variants: {', '.join(graph.project.variants)}.")
+    partitions = {ALL, *(v.dataset for v in chosen), *(v.key for v in chosen)}
+    return lambda node: node.partition in partitions
+
+
+def _execute(definitions: "dg.Definitions", work: "Work", instance: "dg.DagsterInstance") -> bool:
+    from embed_pipeline.defs.running import execute
+
+    label = work.job.name if work.partition == ALL else f"{work.job.name} {work.partition}"
+    console.print(f"[bold]{label}[/bold]  {escape('; '.join(work.reasons[:2]))}", soft_wrap=True)
+    started = time.monotonic()
+    errors = execute(definitions, work, instance)
+    for error in errors:
+        console.print(f"  [red]failed[/red]: {escape(error)}", soft_wrap=True)
+    if not errors:
+        console.print(f"  [green]done[/green] in {time.monotonic() - started:.1f} s")
+    return not errors
+
+
+def _metrics_file() -> Path:
+    return _home() / "metrics.duckdb"
+
+
+def _print_metrics(dataset: str | None) -> None:
+    from embed_pipeline.reporting.database import read_newest
+    from embed_pipeline.reporting.terminal import print_metrics
+
+    print_metrics(read_newest(_metrics_file(), dataset=dataset))
+
+
+def _known(what: str, nodes: list[Node]) -> str:
+    return f"{what}: {', '.join(dict.fromkeys(n.asset for n in nodes))}"

@@ -1,0 +1,104 @@
+"""Figures about a written data set that its checks and its reader need, taken from the data set alone.
+
+Belongs here: what is true of the data. Does not belong here: which figure fails a check (defs/checks).
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+from types import MappingProxyType
+
+from embed_pipeline.dataset.formats import RetrievalDataset
+from embed_pipeline.dataset.near_duplicates import NearDuplicateIndex, shingle_texts
+from embed_pipeline.dataset.normalisation import canonical_form
+from embed_pipeline.records import SPLITS, Passage, Query, Split
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A validation or test query, and a training query that is (nearly) the same; 1 is exact."""
+
+    query: Query
+    train_query: Query
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class SplitFigures:
+    """Size and question length of one split; lengths in characters, 0 for an empty split."""
+
+    split: Split
+    queries: int
+    judgments: int
+    median_characters: float
+    longest_characters: int
+
+
+@dataclass(frozen=True, slots=True)
+class LabelFigures:
+    """How the passages of the corpus occur as positives; tuples are sorted by text.
+
+    `never_in_train` are all that no training query has, `only_held_out` those of them that a validation or test query
+    has, so that a trained encoder is asked for what it never saw.
+    """
+
+    never_in_train: tuple[Passage, ...]
+    only_held_out: tuple[Passage, ...]
+    queries_by_label_count: Mapping[int, int]
+
+
+def find_leaks(dataset: RetrievalDataset, threshold: float) -> tuple[Leak, ...]:
+    """Every validation and test query with an exact or near duplicate in train, by query id.
+
+    Each names its most similar training query, of equal ones the first by id. Recomputed from the texts, whatever the
+    splitting did; the search is exact.
+    """
+    sets = shingle_texts([canonical_form(query.text) for query in dataset.queries])
+    index = NearDuplicateIndex(sets, threshold)
+    for position, query in enumerate(dataset.queries):
+        if query.split == "train":
+            index.add(position)
+    leaks = []
+    for position, query in enumerate(dataset.queries):
+        if query.split == "train":
+            continue
+        nearest = min(index.find(position), key=lambda near: (-near.similarity, near.position), default=None)
+        if nearest is not None:
+            leaks.append(Leak(query, dataset.queries[nearest.position], nearest.similarity))
+    return tuple(sorted(leaks, key=lambda leak: leak.query.id))
+
+
+def find_empty_splits(dataset: RetrievalDataset) -> tuple[Split, ...]:
+    """The splits without a query, in the order of SPLITS."""
+    return tuple(split for split in SPLITS if not dataset.queries_of(split))
+
+
+def describe_splits(dataset: RetrievalDataset) -> tuple[SplitFigures, ...]:
+    """The figures of every split, in the order of SPLITS: sizes, and whether train and test differ in length."""
+    grades = dataset.relevant()
+    figures = []
+    for split in SPLITS:
+        queries = dataset.queries_of(split)
+        lengths = [len(query.text) for query in queries]
+        judgments = sum(len(grades[query.id]) for query in queries)
+        figures.append(
+            SplitFigures(split, len(queries), judgments, median(lengths) if lengths else 0.0, max(lengths, default=0))
+        )
+    return tuple(figures)
+
+
+def describe_labels(dataset: RetrievalDataset) -> LabelFigures:
+    """How labels occur over the splits, and how many queries have one label, two, ..."""
+    split_of = {query.id: query.split for query in dataset.queries}
+    positives = [judgment for judgment in dataset.judgments if judgment.grade > 0]
+    in_train = {judgment.passage_id for judgment in positives if split_of[judgment.query_id] == "train"}
+    held_out = {judgment.passage_id for judgment in positives} - in_train
+    passages = sorted(dataset.passages, key=lambda passage: passage.text)
+    label_counts = Counter(dict.fromkeys(split_of, 0))
+    label_counts.update(judgment.query_id for judgment in positives)
+    return LabelFigures(
+        never_in_train=tuple(passage for passage in passages if passage.id not in in_train),
+        only_held_out=tuple(passage for passage in passages if passage.id in held_out),
+        queries_by_label_count=MappingProxyType(dict(sorted(Counter(label_counts.values()).items()))),
+    )

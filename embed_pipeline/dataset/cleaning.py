@@ -1,0 +1,191 @@
+"""From rows to the RAG data set: which rows and cells count, and an entry in the ledger for each that does not.
+
+Belongs here: the rules. Does not belong here: how a cell is read (workbook) and which split a query gets (splitting).
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+from embed_pipeline.dataset.formats import RetrievalDataset, build_dataset, write_dataset
+from embed_pipeline.dataset.label_list import LabelList, read_label_list
+from embed_pipeline.dataset.ledger import CELL_REASONS, LEDGER_FILE, LedgerEntry, write_ledger
+from embed_pipeline.dataset.normalisation import normalise_text, passage_id, query_id
+from embed_pipeline.dataset.rejections import (
+    format_place,
+    reject,
+    reject_conflict,
+    reject_label_cell,
+    reject_question_cell,
+    reject_unknown_label,
+)
+from embed_pipeline.dataset.settings import DatasetSettings, workbook_paths
+from embed_pipeline.dataset.splitting import SplitAssignment, assign_splits
+from embed_pipeline.dataset.workbook import RawCell, RawRow, read_rows
+from embed_pipeline.records import Judgment, Passage, Query
+
+_PROGRESS_ROWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class CleaningCounts:
+    """Where the rows went: rows = queries + rows_united + rows_rejected.
+
+    rows_united repeat an earlier question and gave it their labels; a cell is rejected without its row.
+    """
+
+    rows: int
+    rows_united: int
+    rows_rejected: int
+    cells_rejected: int
+    queries: int
+    passages: int
+    judgments: int
+
+
+@dataclass(frozen=True, slots=True)
+class CleanedData:
+    """The data set, and everything that did not get into it, in reading order."""
+
+    dataset: RetrievalDataset
+    ledger: tuple[LedgerEntry, ...]
+    counts: CleaningCounts
+
+
+@dataclass(slots=True)
+class _Question:
+    text: str
+    first: RawRow
+    labels: set[str] = field(default_factory=set)
+
+
+def clean_workbooks(
+    directory: Path, settings: DatasetSettings, *, progress: Callable[[int], None] | None = None
+) -> CleanedData:
+    """The cleaned content of a data set's workbooks, in the order of the settings; `progress` gets the rows so far.
+
+    Raises:
+        ValueError: a workbook or the label list cannot be read, or not one row is usable.
+    """
+    labels = read_label_list(directory / settings.label_list)
+    rows = chain.from_iterable(
+        read_rows(path, settings.columns, settings.sheet) for path in workbook_paths(directory, settings)
+    )
+    return clean_rows(rows if progress is None else _report_progress(rows, progress), labels, settings)
+
+
+def clean_rows(rows: Iterable[RawRow], labels: LabelList, settings: DatasetSettings) -> CleanedData:
+    """The data set of the rows in reading order; its corpus is the whole label list.
+
+    Rows with the same normalised question are united, with all their labels. Every other row or cell left out is in the
+    ledger.
+
+    Raises:
+        ValueError: not one row is usable.
+    """
+    questions: dict[str, _Question] = {}
+    ledger: list[LedgerEntry] = []
+    order: dict[tuple[str, int], int] = {}
+    for row in rows:
+        order[row.workbook, row.row_number] = len(order)
+        _read_row(row, labels, questions, ledger)
+    found = list(questions.values())
+    assignment = assign_splits(
+        [question.text for question in found],
+        settings.split,
+        near_duplicate_threshold=settings.near_duplicate_threshold,
+    )
+    firsts, texts = [question.first for question in found], [question.text for question in found]
+    ledger += [reject_conflict(conflict, firsts, texts) for conflict in assignment.conflicts]
+    ledger.sort(key=lambda entry: order[entry.workbook, entry.row])
+    dataset = _make_dataset(found, assignment, labels)
+    if not dataset.queries:
+        raise ValueError(
+            f"{', '.join(settings.workbooks)}: {len(order)} rows read and none usable; the first reasons: "
+            f"{[entry.reason for entry in ledger[:3]]}. Fill the workbook or correct columns or label_list in "
+            "dataset.yaml."
+        )
+    return CleanedData(dataset, tuple(ledger), _count(len(order), dataset, ledger))
+
+
+def write_cleaned(cleaned: CleanedData, directory: Path) -> None:
+    """Write queries.jsonl, corpus.jsonl, judgments.jsonl and ledger.jsonl into an existing directory.
+
+    The bytes depend on the content of the cells and the workbooks' names, not on the workbooks' bytes, times or place.
+    """
+    write_dataset(cleaned.dataset, directory)
+    write_ledger(cleaned.ledger, directory / LEDGER_FILE)
+
+
+def _read_row(row: RawRow, labels: LabelList, questions: dict[str, _Question], ledger: list[LedgerEntry]) -> None:
+    if row.question.problem is not None:
+        ledger.append(reject_question_cell(row, row.question.problem))
+        return
+    text = normalise_text(row.question.text)
+    if not text:
+        ledger.append(reject(row, "empty_question", detail="The row has no question."))
+        return
+    filled = [cell for cell in row.labels if cell.problem is not None or normalise_text(cell.text)]
+    if not filled:
+        ledger.append(reject(row, "no_label", value=text, detail="No label column of the row is filled."))
+        return
+    known = _known_labels(row, filled, labels, ledger)
+    if not known:
+        ledger.append(reject(row, "no_known_label", value=text, detail="None of the row's labels can be used."))
+        return
+    question = questions.setdefault(text, _Question(text, row))
+    question.labels |= known
+    if question.first is not row:
+        detail = f"Repeats {format_place(question.first)}; its labels were added there."
+        ledger.append(reject(row, "duplicate_question", value=text, detail=detail))
+
+
+def _known_labels(row: RawRow, cells: Sequence[RawCell], labels: LabelList, ledger: list[LedgerEntry]) -> set[str]:
+    known: dict[str, str] = {}
+    for cell in cells:
+        label = normalise_text(cell.text)
+        if cell.problem is not None:
+            ledger.append(reject_label_cell(row, cell, cell.problem))
+        elif label not in labels:
+            ledger.append(reject_unknown_label(row, cell, labels.nearest(label)))
+        elif label in known:
+            detail = f"The row has the label in column {known[label]} already."
+            ledger.append(reject(row, "duplicate_label", cell=cell, detail=detail))
+        else:
+            known[label] = cell.column
+    return set(known)
+
+
+def _make_dataset(questions: Sequence[_Question], assignment: SplitAssignment, labels: LabelList) -> RetrievalDataset:
+    queries, judgments = [], []
+    for question, split in zip(questions, assignment.splits, strict=True):
+        if split is None:
+            continue
+        query = Query(query_id(question.text), question.text, split)
+        queries.append(query)
+        judgments += [Judgment(query.id, passage_id(label)) for label in question.labels]
+    return build_dataset(queries, [Passage(passage_id(label), label) for label in labels.texts], judgments)
+
+
+def _count(rows: int, dataset: RetrievalDataset, ledger: Sequence[LedgerEntry]) -> CleaningCounts:
+    cells = sum(entry.reason in CELL_REASONS for entry in ledger)
+    united = sum(entry.reason == "duplicate_question" for entry in ledger)
+    return CleaningCounts(
+        rows=rows,
+        rows_united=united,
+        rows_rejected=len(ledger) - cells - united,
+        cells_rejected=cells,
+        queries=len(dataset.queries),
+        passages=len(dataset.passages),
+        judgments=len(dataset.judgments),
+    )
+
+
+def _report_progress(rows: Iterable[RawRow], progress: Callable[[int], None]) -> Iterator[RawRow]:
+    count = 0
+    for count, row in enumerate(rows, start=1):
+        if count % _PROGRESS_ROWS == 0:
+            progress(count)
+        yield row
+    progress(count)

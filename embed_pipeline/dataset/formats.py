@@ -1,0 +1,152 @@
+"""The RAG data set in memory and on disk: queries.jsonl, corpus.jsonl, judgments.jsonl.
+
+Belongs here: the three files and their consistency. Does not belong here: how their content came about.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from embed_pipeline.records import SPLITS, Judgment, Passage, Query, Split
+
+QUERIES_FILE = "queries.jsonl"
+CORPUS_FILE = "corpus.jsonl"
+JUDGMENTS_FILE = "judgments.jsonl"
+
+Record = TypeVar("Record", Query, Passage, Judgment)
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalDataset:
+    """Queries and passages sorted by id, judgments by query id, then passage id."""
+
+    queries: tuple[Query, ...]
+    passages: tuple[Passage, ...]
+    judgments: tuple[Judgment, ...]
+
+    def queries_of(self, split: Split) -> tuple[Query, ...]:
+        """The queries of one split, sorted by id."""
+        return tuple(query for query in self.queries if query.split == split)
+
+    def relevant(self) -> dict[str, dict[str, int]]:
+        """Passage id → grade of every query id, judged irrelevant (grade 0) included; {} for a query without any."""
+        grades: dict[str, dict[str, int]] = {query.id: {} for query in self.queries}
+        for judgment in self.judgments:
+            grades[judgment.query_id][judgment.passage_id] = judgment.grade
+        return grades
+
+
+def build_dataset(
+    queries: Iterable[Query], passages: Iterable[Passage], judgments: Iterable[Judgment]
+) -> RetrievalDataset:
+    """The data set in its one order, whatever order the parts came in.
+
+    Raises:
+        ValueError: an id or a (query, passage) pair is there twice, or a judgment names an unknown id.
+    """
+    dataset = RetrievalDataset(
+        queries=tuple(sorted(queries, key=lambda query: query.id)),
+        passages=tuple(sorted(passages, key=lambda passage: passage.id)),
+        judgments=tuple(sorted(judgments, key=lambda judgment: (judgment.query_id, judgment.passage_id))),
+    )
+    query_ids = _unique("query id", (query.id for query in dataset.queries))
+    passage_ids = _unique("passage id", (passage.id for passage in dataset.passages))
+    _unique("judgment of", (f"{judgment.query_id} {judgment.passage_id}" for judgment in dataset.judgments))
+    for judgment in dataset.judgments:
+        if judgment.query_id not in query_ids or judgment.passage_id not in passage_ids:
+            raise ValueError(f"{judgment}: expected ids of queries and passages of the data set. Add what is missing.")
+    return dataset
+
+
+def write_dataset(dataset: RetrievalDataset, directory: Path) -> None:
+    """Write the three files into an existing directory; the same content gives the same bytes, whatever its order.
+
+    Raises:
+        ValueError: as `build_dataset`.
+    """
+    dataset = build_dataset(dataset.queries, dataset.passages, dataset.judgments)
+    for name, records in (
+        (QUERIES_FILE, dataset.queries),
+        (CORPUS_FILE, dataset.passages),
+        (JUDGMENTS_FILE, dataset.judgments),
+    ):
+        with (directory / name).open("w", encoding="utf-8", newline="\n") as file:
+            for record in records:
+                file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
+
+
+def read_dataset(directory: Path) -> RetrievalDataset:
+    """The data set in a directory, in its one order.
+
+    Raises:
+        ValueError: a file is missing, a line is malformed, an id is there twice or unknown; the message names the line.
+    """
+    queries = tuple(read_queries(directory / QUERIES_FILE))
+    passages = tuple(read_passages(directory / CORPUS_FILE))
+    judgments = tuple(read_judgments(directory / JUDGMENTS_FILE))
+    try:
+        return build_dataset(queries, passages, judgments)
+    except ValueError as error:
+        raise ValueError(f"{directory}: {error}") from error
+
+
+def read_queries(path: Path) -> Iterator[Query]:
+    """The queries of a file, in its order. Raises ValueError as `read_dataset` does."""
+    return _read_records(path, _parse_query)
+
+
+def read_passages(path: Path) -> Iterator[Passage]:
+    """The passages of a file, in its order. Raises ValueError as `read_dataset` does."""
+    return _read_records(path, lambda found: Passage(_text(found, "id"), _text(found, "text")))
+
+
+def read_judgments(path: Path) -> Iterator[Judgment]:
+    """The judgments of a file, in its order. Raises ValueError as `read_dataset` does."""
+    return _read_records(path, _parse_judgment)
+
+
+def _read_records(path: Path, parse: Callable[[Mapping[str, Any]], Record]) -> Iterator[Record]:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file. Materialise cleaned_qa again.")
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                found = json.loads(line)
+                if not isinstance(found, dict):
+                    raise ValueError(f"expected an object, found {type(found).__name__}")
+                record = parse(found)
+            except ValueError as error:  # JSON and UTF-8 errors are ValueErrors
+                raise ValueError(f"{path}, line {number}: {error}. Correct the line.") from error
+            yield record
+
+
+def _parse_query(found: Mapping[str, Any]) -> Query:
+    split = _text(found, "split")
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, found {split!r}")
+    return Query(_text(found, "id"), _text(found, "text"), split)
+
+
+def _parse_judgment(found: Mapping[str, Any]) -> Judgment:
+    grade = found.get("grade")
+    if type(grade) is not int or grade < 0:
+        raise ValueError(f"grade must be a whole number from 0, found {grade!r}")
+    return Judgment(_text(found, "query_id"), _text(found, "passage_id"), grade)
+
+
+def _text(found: Mapping[str, Any], field: str) -> str:
+    value = found.get(field)
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{field} must be text that is not empty, found {value!r}")
+    return value
+
+
+def _unique(what: str, ids: Iterable[str]) -> frozenset[str]:
+    seen: set[str] = set()
+    for identifier in ids:
+        if identifier in seen:
+            raise ValueError(f"{what} {identifier} is there twice; expected once. Remove one of them.")
+        seen.add(identifier)
+    return frozenset(seen)

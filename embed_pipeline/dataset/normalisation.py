@@ -1,0 +1,63 @@
+"""One written form per text, and the ids that are taken from it.
+
+Belongs here: what makes two texts the same. Does not belong here: what makes them nearly the same (near_duplicates).
+"""
+
+import hashlib
+import unicodedata
+
+
+class _ControlsOut(dict[int, str | None]):
+    """Translation table filled as characters turn up: controls that are white space become a space, others go."""
+
+    def __missing__(self, code: int) -> str | None:
+        character = chr(code)
+        if unicodedata.category(character) in ("Cc", "Cf", "Cs"):  # control, zero-width and direction marks, half pairs
+            self[code] = " " if character.isspace() else None
+        else:
+            self[code] = character
+        return self[code]
+
+
+class _LettersAndDigits(dict[int, str | None]):
+    """Translation table that keeps letters, numbers and the marks that belong to letters (vowel signs)."""
+
+    def __missing__(self, code: int) -> str | None:
+        character = chr(code)
+        self[code] = character if unicodedata.category(character)[0] in "LNM" else None
+        return self[code]
+
+
+_CONTROLS_OUT = _ControlsOut()
+_LETTERS_AND_DIGITS = _LettersAndDigits()
+
+
+def normalise_text(text: str) -> str:
+    """The text in NFKC, runs of white space as one space, stripped, without control and zero-width characters.
+
+    Normalising twice changes nothing. May be empty.
+    """
+    return " ".join(unicodedata.normalize("NFKC", text.translate(_CONTROLS_OUT)).split())
+
+
+def canonical_form(text: str) -> str:
+    """Letters and digits of the text, casefolded: the key that decides whether two questions are the same group.
+
+    A text without any (only punctuation or emoji) is its own key. Empty only for an empty text.
+    """
+    folded = unicodedata.normalize("NFKC", normalise_text(text).casefold())
+    return folded.translate(_LETTERS_AND_DIGITS) or folded
+
+
+def query_id(text: str) -> str:
+    """`q-` and 16 hexadecimal digits of the normalised text's sha256."""
+    return f"q-{_digest(text)[:16]}"
+
+
+def passage_id(text: str) -> str:
+    """`p-` and 12 hexadecimal digits of the normalised text's sha256."""
+    return f"p-{_digest(text)[:12]}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(normalise_text(text).encode()).hexdigest()

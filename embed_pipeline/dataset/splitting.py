@@ -1,0 +1,77 @@
+"""Train, validation and test by a stable hash: what a query's split depends on, and what it does not.
+
+It depends on the seed, the shares, and the queries read before it. It does not depend on any query read after it, so
+appending rows or workbooks moves no old query.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from embed_pipeline.dataset.near_duplicates import NearDuplicate, NearDuplicateIndex, shingle_texts
+from embed_pipeline.dataset.normalisation import canonical_form
+from embed_pipeline.dataset.settings import SplitSettings
+from embed_pipeline.records import SPLITS, Split
+
+
+@dataclass(frozen=True, slots=True)
+class SplitNeighbour:
+    """An earlier text that is nearly the same, with the split it is in."""
+
+    position: int
+    split: Split
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class SplitConflict:
+    """A text that is nearly the same as earlier ones of different splits; the earliest of each, in SPLITS' order."""
+
+    position: int
+    neighbours: tuple[SplitNeighbour, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitAssignment:
+    """A split per text, None for those in conflict, which belong in no split."""
+
+    splits: tuple[Split | None, ...]
+    conflicts: tuple[SplitConflict, ...]
+
+
+def hash_split(text: str, settings: SplitSettings) -> Split:
+    """The split of a text that has no near duplicate before it: a hash of its canonical form and the seed."""
+    digest = hashlib.sha256(f"{settings.seed}\n{canonical_form(text)}".encode()).digest()
+    share = int.from_bytes(digest[:8]) / 2**64
+    if share < settings.train:
+        return "train"
+    return "validation" if share < settings.train + settings.validation else "test"
+
+
+def assign_splits(texts: Sequence[str], settings: SplitSettings, *, near_duplicate_threshold: float) -> SplitAssignment:
+    """The split of every text, in reading order; the first n splits depend on the first n texts only.
+
+    A text with near duplicates before it takes their split; if those are in different splits it is a conflict, and is
+    itself no neighbour of later texts.
+    """
+    sets = shingle_texts([canonical_form(text) for text in texts])
+    indexes = {split: NearDuplicateIndex(sets, near_duplicate_threshold) for split in SPLITS}
+    splits: list[Split | None] = []
+    conflicts = []
+    for position, text in enumerate(texts):
+        near: list[Split] = [split for split in SPLITS if next(indexes[split].find(position), None) is not None]
+        if len(near) > 1:
+            splits.append(None)
+            conflicts.append(
+                SplitConflict(position, tuple(_earliest(indexes[split], position, split) for split in near))
+            )
+            continue
+        split = near[0] if near else hash_split(text, settings)
+        indexes[split].add(position)
+        splits.append(split)
+    return SplitAssignment(tuple(splits), tuple(conflicts))
+
+
+def _earliest(index: NearDuplicateIndex, position: int, split: Split) -> SplitNeighbour:
+    found: NearDuplicate = min(index.find(position), key=lambda near: near.position)
+    return SplitNeighbour(found.position, split, found.similarity)

@@ -1,0 +1,37 @@
+"""The code location: every asset in pipeline order, the jobs, the sensors, the schedule, the resource.
+
+`dagster dev` and the command line load `defs`; tests call `build_definitions` with folders of their own.
+"""
+
+from types import ModuleType
+
+import dagster as dg
+
+from embed_pipeline.defs.assets import dataset, evaluation, mining, reporting, retrieval, training
+from embed_pipeline.defs.automation import define_schedules, define_sensors
+from embed_pipeline.defs.jobs import define_jobs
+from embed_pipeline.defs.partitions import define_partitions
+from embed_pipeline.defs.resources import PipelineResource, pipeline_from_environment
+from embed_pipeline.defs.running import terse_console
+
+STAGES: tuple[ModuleType, ...] = (dataset, mining, training, retrieval, evaluation, reporting)
+
+
+def build_definitions(pipeline: PipelineResource) -> dg.Definitions:
+    """The definitions of the project that the resource points to.
+
+    Raises:
+        ValueError: a dataset.yaml or a recipe in the data folder is malformed.
+    """
+    partitions, jobs = define_partitions(pipeline.project()), define_jobs()
+    return dg.Definitions(
+        assets=[asset for stage in STAGES for asset in stage.define_assets(partitions)],
+        jobs=list(jobs.values()),
+        sensors=define_sensors(partitions, jobs),
+        schedules=define_schedules(partitions, jobs),
+        resources={"pipeline": pipeline},
+        loggers={"console": terse_console},
+    )
+
+
+defs = build_definitions(pipeline_from_environment())

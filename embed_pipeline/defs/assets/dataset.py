@@ -1,0 +1,99 @@
+"""Assets of the stage `dataset`: the raw files, and the clean data set made from them."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import dagster as dg
+
+from embed_pipeline.dataset.cleaning import clean_workbooks, write_cleaned
+from embed_pipeline.dataset.formats import read_dataset
+from embed_pipeline.dataset.ledger import LEDGER_FILE, read_ledger, summarise_ledger
+from embed_pipeline.dataset.settings import workbook_paths
+from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, materialized, table
+from embed_pipeline.defs.checks import dataset as checks
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
+from embed_pipeline.defs.graph import CODE_VERSIONS
+from embed_pipeline.defs.partitions import Partitions
+from embed_pipeline.defs.resources import PipelineResource, Step
+from embed_pipeline.records import SPLITS
+
+SAMPLE_ROWS = 10
+LEDGER_ROWS = 200
+LOGGED_ROWS = 10_000
+
+
+def define_assets(partitions: Partitions) -> Assets:
+    """The assets `raw_xlsx` and `cleaned_qa`."""
+
+    @dg.asset(
+        partitions_def=partitions.datasets,
+        group_name="dataset",
+        kinds={"excel"},
+        code_version=CODE_VERSIONS["raw_xlsx"],
+        **ASSET_OPTIONS,
+    )
+    def raw_xlsx(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+        """The workbooks and the label list of a data set, byte for byte as they lie in its folder.
+
+        The data version is the digest of the bytes: what was measured stays traceable after the files have changed.
+        """
+        step = pipeline.step(context)
+        manifest = step.build(lambda out: _copy_raw_files(step, out))
+        return materialized(manifest)
+
+    @dg.asset(
+        partitions_def=partitions.datasets,
+        deps=["raw_xlsx"],
+        check_specs=checks.SPECS,
+        group_name="dataset",
+        kinds={"python"},
+        code_version=CODE_VERSIONS["cleaned_qa"],
+        **ASSET_OPTIONS,
+    )
+    def cleaned_qa(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+        """One data set: a row per query with its split, a row per passage, a row per judgment, a ledger of rejects.
+
+        A query is one distinct question with the labels of all its rows. Its split is a hash of its text, so appended
+        rows move no old query.
+        """
+        step = pipeline.step(context)
+        manifest = step.build(lambda out: _clean(step, out))
+        folder = step.open(manifest)
+        dataset = read_dataset(folder)
+        texts, relevant = {p.id: p.text for p in dataset.passages}, dataset.relevant()
+        samples = [
+            {"query": q.text, "split": q.split, "labels": ", ".join(texts[passage] for passage in relevant[q.id])}
+            for q in dataset.queries[:SAMPLE_ROWS]
+        ]
+        entries = read_ledger(folder / LEDGER_FILE)
+        reasons = [{"reason": reason, "entries": count} for reason, count in summarise_ledger(entries).items()]
+        ledger = [asdict(entry) for entry in entries[:LEDGER_ROWS]]
+        metadata = {"samples": table(samples), "rejected_by_reason": table(reasons), "ledger": table(ledger)}
+        return materialized(manifest, metadata=metadata, checks=results(outcomes_of(manifest)))
+
+    return [raw_xlsx, cleaned_qa]
+
+
+def _copy_raw_files(step: Step, out: Path) -> dict[str, object]:
+    settings, folder = step.project.datasets[step.dataset], step.project.folder(step.dataset)
+    workbooks = workbook_paths(folder, settings)
+    for path in (*workbooks, folder / settings.label_list):
+        shutil.copyfile(path, out / path.name)
+    return {"workbooks": ", ".join(path.name for path in workbooks)}
+
+
+def _clean(step: Step, out: Path) -> dict[str, object]:
+    settings = step.project.datasets[step.dataset]
+    cleaned = clean_workbooks(step.folder("raw_xlsx"), settings, progress=_log_rows(step))
+    write_cleaned(cleaned, out)
+    dataset = read_dataset(out)
+    sizes = {f"{split}_queries": len(dataset.queries_of(split)) for split in SPLITS}
+    outcomes = checks.check_cleaned(dataset, cleaned, settings)
+    counts = {"queries": len(dataset.queries), "passages": len(dataset.passages), "rejects": len(cleaned.ledger)}
+    return {**counts, **sizes, **describe_outcomes(outcomes)}
+
+
+def _log_rows(step: Step) -> Callable[[int], None]:
+    return lambda rows: step.context.log.info(f"read {rows} rows") if rows % LOGGED_ROWS == 0 else None

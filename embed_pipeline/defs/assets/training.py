@@ -1,0 +1,91 @@
+"""Assets of the stage `training`: the fine-tuned encoder."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import dagster as dg
+
+from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, materialized, picture, table
+from embed_pipeline.defs.checks import training as checks
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
+from embed_pipeline.defs.graph import CODE_VERSIONS
+from embed_pipeline.defs.partitions import Partitions
+from embed_pipeline.defs.resources import PipelineResource, Step
+from embed_pipeline.reporting.plots import LossPoint, plot_loss_curve
+from embed_pipeline.training.finetune import (
+    LOG_FILE,
+    SUMMARY_FILE,
+    FinetuneJob,
+    run_process_group,
+    torchrun_command,
+    worker_environment,
+)
+from embed_pipeline.training.recipes import required
+
+GPU_POOL = "gpu"
+
+
+def define_assets(partitions: Partitions) -> Assets:
+    """The asset `finetuned_checkpoint`."""
+
+    @dg.asset(
+        partitions_def=partitions.trained,
+        deps=["mined_negatives"],
+        check_specs=checks.SPECS,
+        pool=GPU_POOL,
+        group_name="training",
+        kinds={"pytorch", "huggingface"},
+        code_version=CODE_VERSIONS["finetuned_checkpoint"],
+        **ASSET_OPTIONS,
+    )
+    def finetuned_checkpoint(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+        """One model directory per trained variant; FlagEmbedding, sentence-transformers and transformers load it alike.
+
+        Weights are safetensors; training_log.jsonl beside them holds loss and learning rate per logged step.
+        """
+        step = pipeline.step(context)
+        manifest = step.build(lambda out: _finetune(step, out))
+        log = read_training_log(step.open(manifest) / LOG_FILE)
+        curve = plot_loss_curve([LossPoint(int(e["step"]), e["loss"], e.get("learning_rate")) for e in log])
+        metadata = {"loss_curve": picture(curve, "loss and learning rate"), "last_steps": table(log[-5:])}
+        return materialized(manifest, metadata=metadata, checks=results(outcomes_of(manifest)))
+
+    return [finetuned_checkpoint]
+
+
+def read_training_log(path: Path) -> list[dict[str, float]]:
+    """The logged steps of a checkpoint: step, epoch, loss, learning_rate, gradient_norm."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _finetune(step: Step, out: Path) -> dict[str, object]:
+    mined, recipe, runtime = step.folder("mined_negatives"), step.variant.recipe, step.pipeline.runtime()
+    encoder, training = required(recipe.encoder, "encoder"), required(recipe.training, "training")
+    base = step.graph.base_encoder(encoder)
+    with tempfile.TemporaryDirectory(dir=step.project.home, prefix="training-") as work:
+        job = FinetuneJob(
+            groups=mined / "groups.jsonl",
+            corpus=mined / "corpus.jsonl",
+            base=base.directory,
+            work=Path(work),
+            output=out,
+            encoder=encoder,
+            training=training,
+            device=runtime.device,
+        )
+        job_file = Path(work) / "job.json"
+        job_file.write_text(job.model_dump_json(indent=2), encoding="utf-8")
+        with dg.open_pipes_session(
+            context=step.context,
+            context_injector=dg.PipesTempFileContextInjector(),
+            message_reader=dg.PipesTempFileMessageReader(),
+        ) as session:
+            run_process_group(
+                torchrun_command(job_file, processes=runtime.processes),
+                environment={**worker_environment(threads=runtime.threads), **session.get_bootstrap_env_vars()},
+            )
+    log = read_training_log(out / LOG_FILE)
+    weight_change = json.loads((out / SUMMARY_FILE).read_text(encoding="utf-8"))["weight_change"]
+    outcomes = checks.check_training(log, weight_change)
+    return {"steps": int(log[-1]["step"]), "final_loss": log[-1]["loss"], **describe_outcomes(outcomes)}

@@ -1,0 +1,84 @@
+"""What runs by itself: the sensor that follows changed files and data versions, and the nightly re-evaluation.
+
+The sensor asks `work.ready_work`, which compares digests: a workbook saved again with equal content cleans to the same
+digest, and nothing below it runs. Why this and not declarative automation conditions: docs/adr/0004-automation.md.
+"""
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+from embed_pipeline.defs.graph import ALL
+from embed_pipeline.defs.jobs import UnresolvedJob
+from embed_pipeline.defs.partitions import Partitions
+from embed_pipeline.defs.resources import PipelineResource
+from embed_pipeline.defs.work import ready_work
+
+NIGHTLY_TAG = "embed_pipeline/nightly"
+_UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def define_sensors(partitions: Partitions, jobs: Mapping[str, UnresolvedJob]) -> list[dg.SensorDefinition]:
+    """`stale_partitions` (off until switched on) and `publish_after_nightly`."""
+    known = {ALL, *partitions.datasets.get_partition_keys(), *partitions.variants.get_partition_keys()}
+
+    @dg.sensor(
+        jobs=list(jobs.values()),
+        minimum_interval_seconds=30,
+        description="Looks at data/ and at the data versions, and runs exactly what a change has made stale.",
+    )
+    def stale_partitions(context: dg.SensorEvaluationContext, pipeline: PipelineResource):
+        if context.instance.get_runs(filters=dg.RunsFilter(statuses=_UNFINISHED), limit=1):
+            return dg.SkipReason("a run is under way; what it changes is not known yet")
+        requests = []
+        for work in ready_work(pipeline.graph()):
+            if work.partition not in known:
+                context.log.warning(f"{work.partition} is new in data/. Reload the definitions to run it.")
+                continue
+            partition = None if work.partition == ALL else work.partition
+            context.log.info(f"{work.job.name} {work.partition}: {'; '.join(work.reasons)}")
+            requests.append(dg.RunRequest(run_key=work.key, job_name=work.job.name, partition_key=partition))
+        return requests or dg.SkipReason("everything is fresh")
+
+    @dg.run_status_sensor(
+        run_status=dg.DagsterRunStatus.SUCCESS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        request_job=jobs["publish_metrics"],
+        monitored_jobs=[jobs["evaluate_variant"]],
+        description="When the last evaluation of a night is done, appends the night to the metrics table.",
+    )
+    def publish_after_nightly(context: dg.RunStatusSensorContext):
+        night = context.dagster_run.tags.get(NIGHTLY_TAG)
+        if night is None:
+            return dg.SkipReason("not a nightly run")
+        unfinished = dg.RunsFilter(tags={NIGHTLY_TAG: night}, statuses=_UNFINISHED)
+        if context.instance.get_runs(filters=unfinished, limit=1):
+            return dg.SkipReason("other variants are still being evaluated")
+        return dg.RunRequest(run_key=f"publish {night}", tags={NIGHTLY_TAG: night})
+
+    return [stale_partitions, publish_after_nightly]
+
+
+def define_schedules(partitions: Partitions, jobs: Mapping[str, UnresolvedJob]) -> list[dg.ScheduleDefinition]:
+    """`nightly_reevaluation` (off until switched on): every variant on the newest data, at 02:00."""
+
+    @dg.schedule(
+        job=jobs["evaluate_variant"],
+        cron_schedule="0 2 * * *",
+        execution_timezone="UTC",
+        description="Re-evaluates every variant. What did not change is served from the store: no model is loaded.",
+    )
+    def nightly_reevaluation(context: dg.ScheduleEvaluationContext):
+        night = f"{context.scheduled_execution_time:%Y-%m-%d}"
+        return [
+            dg.RunRequest(run_key=f"{night} {key}", partition_key=key, tags={NIGHTLY_TAG: night})
+            for key in partitions.variants.get_partition_keys()
+        ]
+
+    return [nightly_reevaluation]

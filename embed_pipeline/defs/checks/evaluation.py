@@ -1,0 +1,66 @@
+"""Checks of the stage `evaluation`: does the encoder see the questions it is measured on?"""
+
+from pathlib import Path
+
+import dagster as dg
+
+from embed_pipeline.dataset.formats import RetrievalDataset
+from embed_pipeline.defs.checks.outcome import CheckOutcome
+from embed_pipeline.defs.graph import EVALUATED_SPLIT
+from embed_pipeline.encoding.encoder import EncoderSettings
+from embed_pipeline.encoding.tokens import count_truncated, count_unknown
+
+TRUNCATED_LIMIT = 0.05
+UNKNOWN_LIMIT = 0.05
+
+SPECS = [
+    dg.AssetCheckSpec(
+        "queries_fit_query_max_length",
+        asset="query_metrics",
+        description=f"At most {TRUNCATED_LIMIT:.0%} of the test queries are longer than query_max_length tokens.",
+    ),
+    dg.AssetCheckSpec(
+        "characters_are_known_to_the_tokenizer",
+        asset="query_metrics",
+        description=f"At most {UNKNOWN_LIMIT:.0%} of the test queries' characters are unknown to the tokenizer.",
+    ),
+]
+
+
+def check_tokens(settings: EncoderSettings, dataset: RetrievalDataset, directory: Path | None) -> list[CheckOutcome]:
+    """Share of test queries cut off, and share of their characters the tokenizer maps to unknown."""
+    texts = [query.text for query in dataset.queries_of(EVALUATED_SPLIT)]
+    truncated = count_truncated(settings, "query", texts, directory=directory)
+    unknown = count_unknown(settings, texts, directory=directory)
+    return [
+        CheckOutcome(
+            name="queries_fit_query_max_length",
+            passed=truncated.share <= TRUNCATED_LIMIT,
+            figures={
+                "share_truncated": round(truncated.share, 4),
+                "truncated": truncated.count,
+                "queries": truncated.total,
+                "limit": TRUNCATED_LIMIT,
+            },
+            remedy="Raise query_max_length in the recipe.",
+        ),
+        CheckOutcome(
+            name="characters_are_known_to_the_tokenizer",
+            passed=unknown.share <= UNKNOWN_LIMIT,
+            figures={
+                "share_unknown": round(unknown.share, 4),
+                "unknown": unknown.count,
+                "characters": unknown.total,
+                "limit": UNKNOWN_LIMIT,
+            },
+            remedy="Set vocabulary_extension in the recipe, or name a base encoder made for this language.",
+        ),
+    ]
+
+
+def check_no_tokenizer() -> list[CheckOutcome]:
+    """The same checks for a variant that cuts words instead of tokens: nothing is cut off, nothing is unknown."""
+    return [
+        CheckOutcome(name=spec.name, passed=True, figures={"note": "BM25 has no tokenizer"}, remedy="none needed")
+        for spec in SPECS
+    ]

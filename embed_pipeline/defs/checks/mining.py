@@ -1,0 +1,58 @@
+"""Checks of the stage `mining`: are the negatives negative, and are they hard?"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import dagster as dg
+
+from embed_pipeline.defs.checks.outcome import CheckOutcome
+from embed_pipeline.mining.groups import TrainingGroup
+from embed_pipeline.mining.report import MiningReport
+from embed_pipeline.records import Judgment
+
+HARDNESS_LIMIT = 0.1
+
+SPECS = [
+    dg.AssetCheckSpec(
+        "no_negative_is_a_positive",
+        asset="mined_negatives",
+        blocking=True,
+        description="No passage judged relevant for a query is among its negatives.",
+    ),
+    dg.AssetCheckSpec(
+        "negatives_are_harder_than_random",
+        asset="mined_negatives",
+        description=f"Negatives lie at least {HARDNESS_LIMIT:.0%} of the way from random passages to the positives.",
+    ),
+]
+
+
+def check_negatives(
+    groups: Sequence[TrainingGroup], judgments: Iterable[Judgment], report: MiningReport
+) -> list[CheckOutcome]:
+    """Positives among the negatives, counted from the judgments; hardness against random from the report."""
+    relevant: defaultdict[str, set[str]] = defaultdict(set)
+    for judgment in judgments:
+        if judgment.grade > 0:
+            relevant[judgment.query_id].add(judgment.passage_id)
+    wrong = sum(len(relevant[group.query_id] & set(group.negative_ids)) for group in groups)
+    hardness = report.hardness_against_random
+    return [
+        CheckOutcome(
+            name="no_negative_is_a_positive",
+            passed=wrong == 0,
+            blocking=True,
+            figures={"positives_among_negatives": wrong, "groups": len(groups)},
+            remedy="Report this as a defect of the miner; train with another range until it is mended.",
+        ),
+        CheckOutcome(
+            name="negatives_are_harder_than_random",
+            passed=hardness is not None and hardness >= HARDNESS_LIMIT,
+            figures={
+                "hardness_against_random": "unknown" if hardness is None else hardness,
+                "limit": HARDNESS_LIMIT,
+                "short_groups": report.short_groups,
+            },
+            remedy="Narrow the mining range (range_end), or use a stronger base encoder.",
+        ),
+    ]

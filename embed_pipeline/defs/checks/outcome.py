@@ -1,0 +1,49 @@
+"""What a check found, kept in the artifact's manifest so that a cached artifact shows its checks again for free."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+from pydantic import BaseModel, ConfigDict, Field
+
+from embed_pipeline.artifacts import Manifest
+
+
+class CheckOutcome(BaseModel):
+    """One check of one artifact."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="The statement that is true when it passes.")
+    passed: bool
+    blocking: bool = Field(default=False, description="Nothing downstream is built when it fails.")
+    figures: Mapping[str, float | int | str] = Field(description="What was measured, and the limit.")
+    remedy: str = Field(description="What to do when it fails.")
+
+
+def describe_outcomes(outcomes: Sequence[CheckOutcome]) -> dict[str, Any]:
+    """The outcomes as details of a manifest; a failed blocking check is named on its own, where the graph looks."""
+    failed = [outcome.name for outcome in outcomes if outcome.blocking and not outcome.passed]
+    details: dict[str, Any] = {"checks": [outcome.model_dump(mode="json") for outcome in outcomes]}
+    if failed:
+        details["failed_blocking_checks"] = ", ".join(failed)
+    return details
+
+
+def outcomes_of(manifest: Manifest) -> tuple[CheckOutcome, ...]:
+    """The outcomes that were found when the artifact's bytes were made."""
+    found = manifest.details.get("checks")
+    return tuple(CheckOutcome.model_validate(item) for item in found) if isinstance(found, list) else ()
+
+
+def results(outcomes: Sequence[CheckOutcome]) -> list[dg.AssetCheckResult]:
+    """The outcomes for Dagster: a failed blocking check is an error, another one a warning."""
+    return [
+        dg.AssetCheckResult(
+            check_name=outcome.name,
+            passed=outcome.passed,
+            severity=dg.AssetCheckSeverity.ERROR if outcome.blocking else dg.AssetCheckSeverity.WARN,
+            metadata={**outcome.figures, "remedy": outcome.remedy},
+        )
+        for outcome in outcomes
+    ]

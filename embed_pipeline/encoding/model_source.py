@@ -1,0 +1,59 @@
+"""From the name of a model to a directory on this machine.
+
+Belongs here: the three places a model comes from (bundled, a local directory, the Hub). Does not belong here: judging
+or loading what lies there.
+"""
+
+import re
+from pathlib import Path
+
+from embed_pipeline.encoding.bundled import bundled_directory
+from embed_pipeline.encoding.encoder import BUNDLED, EncoderSettings
+from embed_pipeline.encoding.model_directory import IDENTITY_PATTERNS
+
+HUB_PATTERNS = (*IDENTITY_PATTERNS, "modules.json", "*_Pooling/config.json", "config_sentence_transformers.json")
+"""What is downloaded from the Hub: weights as safetensors, tokenizer and configuration; no pickles, no code."""
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def resolve_model(settings: EncoderSettings) -> Path:
+    """The directory of the model; a name from the Hub is downloaded once and found in the Hub's cache afterwards.
+
+    A local directory goes before a Hub name of the same spelling. Raises ValueError with what was tried.
+    """
+    if settings.model == BUNDLED:
+        return bundled_directory()
+    directory = Path(settings.model).expanduser()
+    if directory.is_dir():
+        if settings.revision is not None:
+            raise ValueError(
+                f"model {settings.model!r}: a local directory has no revisions, found {settings.revision!r}. "
+                "Remove revision."
+            )
+        return directory.resolve()
+    if not _HUB_NAME.fullmatch(settings.model) or settings.model.startswith("."):
+        raise ValueError(
+            f'model {settings.model!r}: expected "bundled", an existing directory or a Hub name like owner/name, '
+            f"found no directory {directory.absolute()}. Correct the path."
+        )
+    return _download(settings)
+
+
+def _download(settings: EncoderSettings) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        path = snapshot_download(
+            settings.model,
+            revision=settings.revision,
+            allow_patterns=list(HUB_PATTERNS),
+            ignore_patterns=["onnx/*", "openvino/*"],
+        )
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"model {settings.model!r}: tried the directory {Path(settings.model).absolute()} (missing), then the "
+            f"Hub at revision {settings.revision or 'main'}: {type(error).__name__}: {error} "
+            "Without network, copy the model here and set model to the path of its directory."
+        ) from error
+    return Path(path)

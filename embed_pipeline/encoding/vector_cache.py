@@ -1,0 +1,196 @@
+"""Vectors kept per text across assets and runs, keyed by what made them, never by a name.
+
+Belongs here: where vectors lie on disk, how they survive kills, damage and other processes, and the encoder that asks
+there first. Does not belong here: computing a fingerprint (encoder.py), running a model (local.py).
+
+One SQLite file per fingerprint. A damaged file is left alone and the next generation of it is begun, because renaming
+or deleting a database that another process has open would damage the new one.
+"""
+
+import hashlib
+import re
+import sqlite3
+import zlib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from embed_pipeline.encoding.encoder import Encoder, Progress
+
+Result = TypeVar("Result")
+
+_ROWS_PER_LOOKUP = 1000
+_TEXTS_PER_COMMIT = 256
+_LOCK_TIMEOUT_SECONDS = 120
+_FILE_NAME = re.compile(r"(?P<fingerprint>[0-9a-f]{64})\.(?P<generation>\d+)\.sqlite(-wal|-shm)?")
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_SCHEMA = "CREATE TABLE IF NOT EXISTS vectors (text_digest BLOB PRIMARY KEY, vector BLOB NOT NULL, checksum INTEGER)"
+_LOOKUP = "SELECT text_digest, vector, checksum FROM vectors WHERE text_digest IN ({})"
+_STORE = "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)"
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What the cache holds for a sequence of texts: row i of both arrays is text i."""
+
+    vectors: np.ndarray
+    """float32 (texts, dimension); a row that was not found is zero."""
+    found: np.ndarray
+    """bool (texts,)"""
+
+
+class VectorCache:
+    """Vectors under one directory; safe for several processes, a kill at any moment, and damaged files."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def lookup(self, fingerprint: str, texts: Sequence[str], dimension: int) -> Lookup:
+        """What is stored for the texts, in their order; a row whose checksum or length is wrong counts as not found."""
+        vectors = np.zeros((len(texts), dimension), dtype=np.float32)
+        found = np.zeros(len(texts), dtype=bool)
+        stored = self._stored(fingerprint, [_text_digest(text) for text in dict.fromkeys(texts)])
+        for row, text in enumerate(texts):
+            vector = stored.get(_text_digest(text), b"")
+            if len(vector) == dimension * 4:
+                vectors[row] = np.frombuffer(vector, dtype="<f4")
+                found[row] = True
+        return Lookup(vectors=vectors, found=found)
+
+    def store(self, fingerprint: str, texts: Sequence[str], vectors: np.ndarray) -> None:
+        """Commits one vector per text before it returns; an older vector of the same text is replaced."""
+        if len(texts) != len(vectors):
+            raise ValueError(f"vector cache: {len(texts)} texts, {len(vectors)} vectors. Pass one vector per text.")
+        rows = []
+        for text, vector in zip(texts, vectors, strict=True):
+            digest, content = _text_digest(text), np.ascontiguousarray(vector, dtype="<f4").tobytes()
+            rows.append((digest, content, zlib.crc32(digest + content)))
+
+        def insert(connection: sqlite3.Connection) -> None:
+            with connection:
+                connection.executemany(_STORE, rows)
+
+        self._run(fingerprint, insert)
+
+    def gc(self, keep: Collection[str], *, dry_run: bool = False) -> int:
+        """The bytes freed (or, with `dry_run`, to be freed) by deleting other fingerprints and damaged generations.
+
+        Run it while nothing encodes.
+        """
+        freed = 0
+        for path in sorted(self.directory.glob("*.sqlite*")):
+            name = _FILE_NAME.fullmatch(path.name)
+            if name is None:
+                continue
+            fingerprint, generation = name["fingerprint"], int(name["generation"])
+            if fingerprint not in keep or generation < self._generation(fingerprint):
+                freed += path.stat().st_size
+                if not dry_run:
+                    path.unlink()
+        return freed
+
+    def _stored(self, fingerprint: str, digests: Sequence[bytes]) -> dict[bytes, bytes]:
+        def select(connection: sqlite3.Connection) -> dict[bytes, bytes]:
+            stored = {}
+            for start in range(0, len(digests), _ROWS_PER_LOOKUP):
+                part = digests[start : start + _ROWS_PER_LOOKUP]
+                for digest, vector, checksum in connection.execute(_LOOKUP.format(",".join("?" * len(part))), part):
+                    if isinstance(vector, bytes) and zlib.crc32(digest + vector) == checksum:
+                        stored[digest] = vector
+            return stored
+
+        return self._run(fingerprint, select) if digests else {}
+
+    def _run(self, fingerprint: str, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        generation = self._generation(fingerprint)
+        try:
+            with self._open(fingerprint, generation) as connection:
+                return work(connection)
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF not in _DAMAGED:
+                raise
+        with self._open(fingerprint, generation + 1) as connection:
+            return work(connection)
+
+    @contextmanager
+    def _open(self, fingerprint: str, generation: int) -> Iterator[sqlite3.Connection]:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / f"{fingerprint}.{generation}.sqlite"
+        with closing(sqlite3.connect(path, timeout=_LOCK_TIMEOUT_SECONDS)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute(_SCHEMA)
+            yield connection
+
+    def _generation(self, fingerprint: str) -> int:
+        names = (_FILE_NAME.fullmatch(path.name) for path in self.directory.glob(f"{fingerprint}.*.sqlite"))
+        return max((int(name["generation"]) for name in names if name), default=0)
+
+
+def _text_digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+class CachedEncoder:
+    """Implements Encoder; what is stored is never encoded again, and every portion is stored as soon as it is done."""
+
+    def __init__(self, encoder: Encoder, cache: VectorCache, *, progress: Progress | None = None) -> None:
+        self.encoder = encoder
+        self.cache = cache
+        self.progress = progress
+        self.encoded = 0
+        """Distinct texts that went through the model, over all calls."""
+        self.served = 0
+        """Distinct texts that came from the cache, over all calls."""
+
+    @property
+    def query_fingerprint(self) -> str:
+        """See Encoder."""
+        return self.encoder.query_fingerprint
+
+    @property
+    def passage_fingerprint(self) -> str:
+        """See Encoder."""
+        return self.encoder.passage_fingerprint
+
+    @property
+    def fingerprint(self) -> str:
+        """See Encoder."""
+        return self.encoder.fingerprint
+
+    @property
+    def dimension(self) -> int:
+        """See Encoder."""
+        return self.encoder.dimension
+
+    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 (len(texts), dimension), row i for text i."""
+        return self._encode(self.encoder.encode_queries, self.query_fingerprint, texts)
+
+    def encode_passages(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 (len(texts), dimension), row i for text i."""
+        return self._encode(self.encoder.encode_passages, self.passage_fingerprint, texts)
+
+    def _encode(
+        self, encode: Callable[[Sequence[str]], np.ndarray], fingerprint: str, texts: Sequence[str]
+    ) -> np.ndarray:
+        distinct = list(dict.fromkeys(texts))
+        lookup = self.cache.lookup(fingerprint, distinct, self.dimension)
+        vectors = lookup.vectors
+        # Longest first, so that each portion is of alike length and running out of memory happens at once.
+        missing = sorted(np.flatnonzero(~lookup.found).tolist(), key=lambda row: (-len(distinct[row]), row))
+        self.served += len(distinct) - len(missing)
+        for start in range(0, len(missing), _TEXTS_PER_COMMIT):
+            rows = missing[start : start + _TEXTS_PER_COMMIT]
+            portion = [distinct[row] for row in rows]
+            vectors[rows] = encode(portion)
+            self.cache.store(fingerprint, portion, vectors[rows])
+            self.encoded += len(rows)
+            if self.progress:
+                self.progress(start + len(rows), len(missing))
+        row_of = {text: row for row, text in enumerate(distinct)}
+        return vectors[[row_of[text] for text in texts]] if texts else vectors

@@ -1,0 +1,144 @@
+"""Means with intervals, and the verdict on a variant against a baseline, paired by query.
+
+Belongs here: turning query measures into the figures of the table. Does not belong here: how chance is drawn
+(significance), what is stored (reporting).
+
+Each p stands for one comparison; nothing is corrected for the number of measures looked at: decide on one first.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from embed_pipeline.evaluation.measures import Measure, QueryMeasure
+from embed_pipeline.evaluation.significance import (
+    FloatArray,
+    SignificanceSettings,
+    bootstrap_intervals,
+    sign_flip_p_values,
+)
+
+Verdict = Literal["better", "worse", "no evidence"]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureSummary:
+    """The mean of a measure over `queries` queries, with its bootstrap interval."""
+
+    measure: Measure
+    value: float
+    low: float
+    high: float
+    queries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Variant minus baseline on one measure: mean difference, interval, p of the paired test, and what that means."""
+
+    measure: Measure
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class _Matrix:
+    query_ids: tuple[str, ...]
+    measures: tuple[Measure, ...]
+    values: FloatArray  # (queries, measures)
+
+
+def summarise(
+    query_measures: Sequence[QueryMeasure], settings: SignificanceSettings | None = None
+) -> tuple[MeasureSummary, ...]:
+    """One summary per measure, in the order in which the measures first occur.
+
+    Raises:
+        ValueError: there is nothing to summarise, or not every query has every measure exactly once.
+    """
+    matrix = _matrix(query_measures)
+    intervals = bootstrap_intervals(matrix.values, settings or SignificanceSettings())
+    means = matrix.values.mean(axis=0)
+    return tuple(
+        MeasureSummary(
+            measure, float(means[i]), float(intervals.low[i]), float(intervals.high[i]), len(matrix.query_ids)
+        )
+        for i, measure in enumerate(matrix.measures)
+    )
+
+
+def compare_queries(
+    baseline: Sequence[QueryMeasure], variant: Sequence[QueryMeasure], settings: SignificanceSettings | None = None
+) -> tuple[Comparison, ...]:
+    """One comparison per measure, in the order of the variant's measures.
+
+    `better` and `worse` need both p ≤ alpha and an interval without 0; everything else is `no evidence`.
+
+    Raises:
+        ValueError: the two do not hold the same queries and measures.
+    """
+    settings = settings or SignificanceSettings()
+    base, other = _matrix(baseline), _matrix(variant)
+    if base.query_ids != other.query_ids or set(base.measures) != set(other.measures):
+        shared = len(set(base.query_ids) & set(other.query_ids))
+        raise ValueError(
+            f"a paired comparison needs equal queries and measures: baseline has {len(base.query_ids)} queries and "
+            f"{len(base.measures)} measures, variant {len(other.query_ids)} and {len(other.measures)}, {shared} "
+            "queries shared. Evaluate both on the same split."
+        )
+    differences = other.values - base.values[:, [base.measures.index(measure) for measure in other.measures]]
+    intervals = bootstrap_intervals(differences, settings)
+    p_values = sign_flip_p_values(differences, settings)
+    means = differences.mean(axis=0)
+    return tuple(
+        Comparison(
+            measure=measure,
+            difference=float(means[i]),
+            low=float(intervals.low[i]),
+            high=float(intervals.high[i]),
+            p_value=float(p_values[i]),
+            verdict=_judge(float(p_values[i]), float(intervals.low[i]), float(intervals.high[i]), settings.alpha),
+        )
+        for i, measure in enumerate(other.measures)
+    )
+
+
+def compare(
+    measure: Measure,
+    baseline: Mapping[str, float],
+    variant: Mapping[str, float],
+    settings: SignificanceSettings | None = None,
+) -> Comparison:
+    """The comparison on one measure from values by query id; see compare_queries."""
+    sides = [
+        [QueryMeasure(query_id, measure, value) for query_id, value in values.items()] for values in (baseline, variant)
+    ]
+    return compare_queries(sides[0], sides[1], settings)[0]
+
+
+def _judge(p_value: float, low: float, high: float, alpha: float) -> Verdict:
+    if p_value > alpha or low <= 0 <= high:
+        return "no evidence"
+    return "better" if low > 0 else "worse"
+
+
+def _matrix(query_measures: Sequence[QueryMeasure]) -> _Matrix:
+    """Sorted by query id, so that what is drawn does not depend on the order of the file."""
+    query_ids = sorted({result.query_id for result in query_measures})
+    measures = tuple(dict.fromkeys(result.measure for result in query_measures))
+    rows = {query_id: i for i, query_id in enumerate(query_ids)}
+    columns = {measure: i for i, measure in enumerate(measures)}
+    values = np.full((len(rows), len(columns)), np.nan)
+    for result in query_measures:
+        values[rows[result.query_id], columns[result.measure]] = result.value
+    if not query_measures or np.isnan(values).any() or values.size != len(query_measures):
+        raise ValueError(
+            f"expected every query with every measure once: {len(rows)} queries x {len(columns)} measures, found "
+            f"{len(query_measures)} values. Measure the queries again."
+        )
+    return _Matrix(tuple(query_ids), measures, values)

@@ -1,0 +1,1 @@
+"""Hard negatives: passages that look right to an encoder and are not."""

@@ -1,0 +1,75 @@
+"""What a hard negative is: the settings of mining and nothing else."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Rank = Annotated[int, Field(strict=True, ge=0)]
+Share = Annotated[float, Field(strict=True, gt=0, lt=1)]
+
+
+class MiningSettings(BaseModel):
+    """Which of the passages nearest to a query become its hard negatives.
+
+    Ranks count the passages that are not positives of the query, nearest first; equal texts count once. A rank is a
+    whole number, or a fraction between 0 and 1: a share of the corpus, rounded.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    range_start: Rank | Share = Field(
+        default=0, description="Nearest non-positives to skip: a count, or a share (0, 1)."
+    )
+    range_end: Rank | Share = Field(
+        default=50, description="Last rank taken: a count, or a share (0, 1). Beyond the corpus it means all of it."
+    )
+    number: int = Field(default=7, ge=1, description="Negatives per query; a query with fewer candidates gets fewer.")
+    margin_absolute: float | None = Field(
+        default=None, ge=0, description="A negative scores at most the weakest positive's score minus this."
+    )
+    margin_relative: float | None = Field(
+        default=0.95,
+        gt=0,
+        le=1,
+        description="A negative scores at most this share of the weakest positive's score (NV-Retriever's 95 %).",
+    )
+    sampling: Literal["top", "random"] = Field(
+        default="top", description="The nearest candidates in the range, or a seeded draw from it."
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of random sampling and of the random passages in the report.")
+
+    @model_validator(mode="after")
+    def _check_range(self) -> Self:
+        alike = isinstance(self.range_start, int) == isinstance(self.range_end, int)
+        if self.range_end == 0 or (alike and self.range_start >= self.range_end):
+            raise ValueError(
+                f"range_end must be greater than range_start, found {self.range_start} to {self.range_end}; "
+                "widen the range"
+            )
+        return self
+
+    def ranks(self, corpus_size: int) -> range:
+        """The ranks, from 0, that candidates are taken from in a corpus of `corpus_size` different texts.
+
+        Raises:
+            ValueError: a range of a count and a share is empty for this corpus.
+        """
+        start, end = (
+            bound if isinstance(bound, int) else round(bound * corpus_size)
+            for bound in (self.range_start, self.range_end)
+        )
+        if start >= end:
+            raise ValueError(
+                f"mining range {self.range_start} to {self.range_end} is ranks {start} to {end} in a corpus of "
+                f"{corpus_size} passages: empty. Widen it."
+            )
+        return range(start, min(end, corpus_size))
+
+    def highest_score(self, weakest_positive: float) -> float:
+        """The score that a negative may not exceed; infinite without margins, below a positive < 0 too."""
+        bounds = [float("inf")]
+        if self.margin_absolute is not None:
+            bounds.append(weakest_positive - self.margin_absolute)
+        if self.margin_relative is not None:
+            bounds.append(weakest_positive - (1 - self.margin_relative) * abs(weakest_positive))
+        return min(bounds)

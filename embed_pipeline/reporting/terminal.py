@@ -1,0 +1,134 @@
+"""The metrics table as people read it in a terminal.
+
+Belongs here: rows to rich tables. Does not belong here: reading rows, computing figures.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import IO, TYPE_CHECKING
+
+from embed_pipeline.evaluation.measures import Measure
+from embed_pipeline.reporting.metric_row import MetricRow
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+HEADLINE = Measure("precise", 5)
+
+SHOWN: tuple[Measure, ...] = (
+    *(Measure("precise", cutoff) for cutoff in (1, 2, 3, 5, 10)),
+    Measure("hit_rate", 1),
+    Measure("recall", 5),
+    Measure("mrr", 10),
+    Measure("ndcg", 10),
+)
+
+WIDTH_WITHOUT_TERMINAL = 120
+
+
+def print_metrics(rows: Sequence[MetricRow], *, file: IO[str] | None = None) -> None:
+    """Prints a table per data set and split; into a pipe 120 columns wide and without colour codes."""
+    from rich.console import Console
+
+    console = Console(file=file)
+    if not console.is_terminal:
+        console = Console(file=file, width=WIDTH_WITHOUT_TERMINAL, color_system=None)
+    if not rows:
+        console.print("No metrics yet.")
+    for table in format_metrics(rows):
+        console.print(table)
+
+
+def format_metrics(
+    rows: Sequence[MetricRow], *, measures: Sequence[Measure] = SHOWN, headline: Measure = HEADLINE
+) -> "tuple[Table, ...]":
+    """A table per (data set, split), ordered by name; rows are variants, the best on the headline measure last.
+
+    Figures are percent; the best of a column is bold, the last line is the ceiling. The last column is the difference
+    to the baseline on the headline measure with verdict, interval and p. `rows`: one per variant and measure.
+    """
+    tables: dict[tuple[str, str], dict[str, dict[Measure, MetricRow]]] = {}
+    for row in rows:
+        tables.setdefault((row.dataset, row.split), {}).setdefault(row.variant, {})[row.at] = row
+    return tuple(
+        _format_table(f"{dataset} · {split}", variants, measures, headline)
+        for (dataset, split), variants in sorted(tables.items())
+    )
+
+
+def format_percent(value: float) -> str:
+    """76.9 for .769."""
+    return f"{100 * value:.1f}"
+
+
+def format_difference(row: MetricRow) -> str:
+    """`+12.3`, in points; empty for the baseline."""
+    return "" if row.difference is None else _points(row.difference)
+
+
+def format_evidence(row: MetricRow) -> str:
+    """`[+9.1, +15.4] p<.001`, in points; empty for the baseline."""
+    if row.difference_low is None or row.difference_high is None or row.p_value is None:
+        return ""
+    return f"[{_points(row.difference_low)}, {_points(row.difference_high)}] {format_p(row.p_value)}"
+
+
+def format_p(p_value: float) -> str:
+    """`p=.042`, `p<.001`, `p=1`."""
+    if p_value < 0.001:
+        return "p<.001"
+    return "p=1" if p_value > 0.9995 else f"p={p_value:.3f}".replace("0.", ".")
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.1f}"
+
+
+def _format_table(
+    title: str, variants: Mapping[str, Mapping[Measure, MetricRow]], measures: Sequence[Measure], headline: Measure
+) -> "Table":
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    any_row = next(iter(next(iter(variants.values())).values()))
+    baseline = next((row.baseline for found in variants.values() for row in found.values() if row.baseline), None)
+    shown = [measure for measure in measures if any(measure in found for found in variants.values())]
+    best = {m: max(found[m].value for found in variants.values() if m in found) for m in shown}
+    table = Table(
+        title=f"{title} · {any_row.queries} queries",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        title_style="bold",
+        show_footer=True,
+    )
+    table.add_column("variant", footer="ceiling", overflow="fold")
+    named = ""
+    for measure in shown:
+        label = measure.name.replace("_rate", "") if measure.name != named else ""
+        named = measure.name
+        ceiling = next(found[measure].ceiling for found in variants.values() if measure in found)
+        table.add_column(f"{label}\n@{measure.cutoff}", footer=format_percent(ceiling), justify="right", no_wrap=True)
+    table.add_column(f"{headline}\nagainst {baseline or 'no baseline'}")
+    ordered = sorted(
+        variants.items(), key=lambda item: (item[1][headline].value if headline in item[1] else -1, item[0])
+    )
+    for variant, found in ordered:
+        cells: list[Text] = []
+        for measure in shown:
+            text = format_percent(found[measure].value) if measure in found else "–"
+            is_best = measure in found and found[measure].value == best[measure] and len(variants) > 1
+            cells.append(Text(text, style="bold" if is_best else ""))
+        table.add_row(Text(variant), *cells, _verdict_cell(variant, baseline, found.get(headline)))
+    return table
+
+
+def _verdict_cell(variant: str, baseline: str | None, row: MetricRow | None) -> "Text":
+    from rich.text import Text
+
+    if row is None or row.verdict is None:
+        return Text("baseline" if variant == baseline else "", style="dim")
+    style = {"better": "bold green", "worse": "bold red", "no evidence": "yellow"}[row.verdict]
+    return Text.assemble(format_difference(row), " ", (row.verdict, style), "\n", format_evidence(row))

@@ -1,0 +1,1 @@
+"""Queries find passages: the Faiss index, BM25, and the one top-k that mining and evaluation share."""

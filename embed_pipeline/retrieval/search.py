@@ -1,0 +1,138 @@
+"""Finding passages for queries: the one top-k that mining and evaluation share.
+
+Belongs here: the search over a Faiss index, and the two retrievers behind one call. Does not belong here: the order of
+equal scores (ranking.py), the lexical scores (lexical.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+from embed_pipeline.encoding.encoder import Encoder
+from embed_pipeline.records import Hit, Query
+from embed_pipeline.retrieval.index import PassageIndex
+from embed_pipeline.retrieval.lexical import LexicalIndex, lexical_top_k
+from embed_pipeline.retrieval.ranking import RankedQuery, Ranking, check_k, rank_passages
+
+if TYPE_CHECKING:
+    import faiss
+
+_SPARE_CANDIDATES = 16
+_QUERIES_PER_SEARCH = 1024
+_FAISS_ERROR = 1e-5
+"""More than the distance between a float32 score of Faiss and the exact inner product, relative to the largest."""
+
+
+class Retriever(Protocol):
+    """Queries in, hits out."""
+
+    def search(self, queries: Sequence[Query], k: int) -> tuple[Hit, ...]:
+        """At most k hits per query: queries in the order given, then rank from 1."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DenseRetriever:
+    """Finds passages by inner product with the query's vector."""
+
+    index: PassageIndex
+    encoder: Encoder
+    device: Literal["cpu", "cuda"] = "cpu"
+
+    def search(self, queries: Sequence[Query], k: int) -> tuple[Hit, ...]:
+        """See Retriever; raises ValueError when the index was built with another encoder."""
+        check_encoder(self.index, self.encoder)
+        vectors = self.encoder.encode_queries([query.text for query in queries])
+        return top_k(self.index, [query.id for query in queries], vectors, k, device=self.device).hits()
+
+
+@dataclass(frozen=True, slots=True)
+class LexicalRetriever:
+    """Finds passages by BM25; a passage that shares no word with the query is no hit."""
+
+    index: LexicalIndex
+
+    def search(self, queries: Sequence[Query], k: int) -> tuple[Hit, ...]:
+        """See Retriever; queries may have fewer than k hits."""
+        return lexical_top_k(self.index, queries, k).hits()
+
+
+def check_encoder(index: PassageIndex, encoder: Encoder) -> None:
+    """Guarantees that index and encoder agree on weights, prompts, lengths and precision; raises ValueError if not."""
+    if index.encoder_fingerprint != encoder.fingerprint:
+        raise ValueError(
+            f"search: the index was built with encoder {index.encoder_fingerprint[:12]}, the queries would be encoded "
+            f"with {encoder.fingerprint[:12]} (other weights, prompts, lengths or dtype). Build the index again."
+        )
+
+
+def top_k(
+    index: PassageIndex,
+    query_ids: Sequence[str],
+    query_vectors: np.ndarray,
+    k: int,
+    *,
+    device: Literal["cpu", "cuda"] = "cpu",
+) -> Ranking:
+    """The k best passages of every query, by inner product rounded to six decimals, then by passage id.
+
+    query_vectors is float32 (queries, dimension). k beyond the corpus gives the whole corpus; an empty corpus gives
+    queries without hits. Ties at the cut are exact: candidates are fetched until none that is left could enter, and
+    scored in float64, so neither batch, thread count nor device moves a hit. (HNSW and IVF find their candidates
+    approximately.)
+    """
+    check_k(k)
+    if query_vectors.shape != (len(query_ids), index.dimension):
+        raise ValueError(
+            f"search: expected vectors of shape {(len(query_ids), index.dimension)}, found {query_vectors.shape}. "
+            "Encode the queries with the encoder of the index."
+        )
+    if not index.passage_ids:
+        return Ranking(tuple(RankedQuery(query_id, (), ()) for query_id in query_ids))
+    searchable = _on_gpu(index) if device == "cuda" else index.faiss_index
+    ranked: list[RankedQuery] = []
+    for start in range(0, len(query_ids), _QUERIES_PER_SEARCH):
+        rows = slice(start, start + _QUERIES_PER_SEARCH)
+        ranked += _search_batch(index, searchable, query_ids[rows], query_vectors[rows], k)
+    return Ranking(tuple(ranked))
+
+
+def _search_batch(
+    index: PassageIndex, searchable: "faiss.Index", query_ids: Sequence[str], vectors: np.ndarray, k: int
+) -> list[RankedQuery]:
+    corpus = len(index.passage_ids)
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    ranked: dict[int, RankedQuery] = {}
+    open_rows = np.arange(len(query_ids))
+    wanted = min(corpus, k + _SPARE_CANDIDATES)
+    while open_rows.size:
+        scores, candidates = searchable.search(vectors[open_rows], wanted)
+        unfinished = []
+        for row, row_scores, row_candidates in zip(open_rows.tolist(), scores, candidates, strict=True):
+            ids = row_candidates[row_candidates >= 0]
+            exact = index.faiss_index.reconstruct_batch(ids).astype(np.float64) @ vectors[row].astype(np.float64)
+            if wanted < corpus and len(ids) == wanted and _could_miss_a_tie(row_scores, exact, k):
+                unfinished.append(row)
+                continue
+            ranked[row] = rank_passages(query_ids[row], [index.passage_ids[at] for at in ids], exact, k)
+        open_rows = np.array(unfinished, dtype=np.int64)
+        wanted = min(corpus, wanted * 4)
+    return [ranked[row] for row in range(len(query_ids))]
+
+
+def _could_miss_a_tie(faiss_scores: np.ndarray, exact: np.ndarray, k: int) -> bool:
+    kth = np.sort(exact)[-k]
+    return bool(faiss_scores[-1] > kth - _FAISS_ERROR * max(1.0, float(np.abs(exact).max())))
+
+
+def _on_gpu(index: PassageIndex) -> "faiss.Index":
+    import faiss
+
+    if index.kind == "hnsw":
+        raise ValueError("search: an HNSW index cannot be searched on a GPU. Search on cpu or build it as ivf or flat.")
+    # With no GPU index_cpu_to_all_gpus returns an empty index and the search crashes the process.
+    if not hasattr(faiss, "get_num_gpus") or faiss.get_num_gpus() == 0:
+        raise ValueError("search: expected a GPU that Faiss can use because cuda was asked for, found none. Use cpu.")
+    return faiss.index_cpu_to_all_gpus(index.faiss_index)

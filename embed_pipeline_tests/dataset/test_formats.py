@@ -1,0 +1,82 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from embed_pipeline.dataset.formats import RetrievalDataset, build_dataset, read_dataset, read_passages, write_dataset
+from embed_pipeline.records import Judgment, Passage, Query
+
+QUERIES = (Query("q-2", "第二\u2028问", "test"), Query("q-1", "一", "train"), Query("q-3", "三", "train"))
+PASSAGES = (Passage("p-b", "乙"), Passage("p-a", "甲"))
+JUDGMENTS = (Judgment("q-2", "p-a"), Judgment("q-1", "p-b", 0), Judgment("q-1", "p-a", 2))
+
+
+def dataset() -> RetrievalDataset:
+    return build_dataset(QUERIES, PASSAGES, JUDGMENTS)
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    write_dataset(dataset(), tmp_path)
+    assert read_dataset(tmp_path) == dataset()
+    assert list(read_passages(tmp_path / "corpus.jsonl")) == [PASSAGES[1], PASSAGES[0]]
+
+
+def test_bytes_do_not_depend_on_the_order_of_the_parts(tmp_path: Path) -> None:
+    write_dataset(dataset(), tmp_path)
+    first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    write_dataset(RetrievalDataset(QUERIES[::-1], PASSAGES[::-1], JUDGMENTS[::-1]), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
+    assert set(first) == {"queries.jsonl", "corpus.jsonl", "judgments.jsonl"}
+    assert first["corpus.jsonl"].decode() == '{"id": "p-a", "text": "甲"}\n{"id": "p-b", "text": "乙"}\n'
+
+
+def test_lookups_by_split_and_query() -> None:
+    assert [query.id for query in dataset().queries_of("train")] == ["q-1", "q-3"]
+    assert dataset().queries_of("validation") == ()
+    assert dataset().relevant() == {"q-1": {"p-a": 2, "p-b": 0}, "q-2": {"p-a": 1}, "q-3": {}}
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "told"),
+    [
+        ("queries.jsonl", "{", "line 2: .*Expecting"),
+        ("queries.jsonl", "[]", "line 2: expected an object, found list"),
+        ("queries.jsonl", '{"id": "q-9", "text": "x", "split": "dev"}', "split must be one of .*'dev'"),
+        ("queries.jsonl", '{"id": "q-9", "split": "test"}', "line 2: text must be text that is not empty, found None"),
+        ("corpus.jsonl", '{"id": 5, "text": "x"}', "line 2: id must be text .*found 5"),
+        ("judgments.jsonl", '{"query_id": "q-1", "passage_id": "p-a", "grade": true}', "grade must .*found True"),
+        ("judgments.jsonl", '{"query_id": "q-1", "passage_id": "p-a", "grade": -1}', "grade must .*found -1"),
+    ],
+)
+def test_malformed_line_is_named(tmp_path: Path, name: str, line: str, told: str) -> None:
+    write_dataset(dataset(), tmp_path)
+    lines = (tmp_path / name).read_text(encoding="utf-8").split("\n")
+    (tmp_path / name).write_text("\n".join([lines[0], line, *lines[2:]]), encoding="utf-8")
+    with pytest.raises(ValueError, match=name.replace(".", r"\.") + ".*" + told):
+        read_dataset(tmp_path)
+
+
+def test_bytes_that_are_no_utf8_are_named(tmp_path: Path) -> None:
+    write_dataset(dataset(), tmp_path)
+    (tmp_path / "corpus.jsonl").write_bytes(b'{"id": "p-a", "text": "\xff"}\n')
+    with pytest.raises(ValueError, match=r"corpus\.jsonl, line 1: .*utf-8"):
+        read_dataset(tmp_path)
+
+
+def test_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"queries\.jsonl: no such file"):
+        read_dataset(tmp_path)
+
+
+def test_repeated_and_unknown_ids_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="query id q-1 is there twice"):
+        build_dataset((*QUERIES, QUERIES[1]), PASSAGES, ())
+    with pytest.raises(ValueError, match="passage id p-a is there twice"):
+        build_dataset((), (*PASSAGES, Passage("p-a", "other")), ())
+    with pytest.raises(ValueError, match="judgment of q-1 p-a is there twice"):
+        build_dataset(QUERIES, PASSAGES, (Judgment("q-1", "p-a"), Judgment("q-1", "p-a", 2)))
+    write_dataset(dataset(), tmp_path)
+    with (tmp_path / "judgments.jsonl").open("a") as file:
+        file.write(json.dumps({"query_id": "q-1", "passage_id": "p-x", "grade": 1}) + "\n")
+    with pytest.raises(ValueError, match="p-x"):
+        read_dataset(tmp_path)

@@ -1,0 +1,26 @@
+"""The bundled encoder, loaded once for the whole folder."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from embed_pipeline.encoding.bundled import bundled_directory
+from embed_pipeline.encoding.encoder import EncoderSettings
+from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
+
+
+@pytest.fixture(scope="session")
+def settings() -> EncoderSettings:
+    return EncoderSettings(model="bundled", pooling="mean", query_max_length=64, passage_max_length=64)
+
+
+@pytest.fixture(scope="session")
+def bundled_encoder(settings: EncoderSettings) -> LocalEncoder:
+    return load_local_encoder(settings)
+
+
+@pytest.fixture
+def model_copy(tmp_path: Path) -> Path:
+    """A copy of the bundled model that a test may damage."""
+    return Path(shutil.copytree(bundled_directory(), tmp_path / "model"))

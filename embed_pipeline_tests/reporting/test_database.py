@@ -1,0 +1,167 @@
+"""Laws of the metrics table, with real processes where several write."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from embed_pipeline.reporting.database import append_metrics, read_history, read_newest
+from embed_pipeline.reporting.metric_row import MetricRow
+from embed_pipeline_tests.reporting.metric_rows import ROW, compared
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def start_writer(body: str, *arguments: str) -> subprocess.Popen:
+    script = "import sys, time\nfrom dataclasses import replace\nfrom pathlib import Path\n"
+    script += "from embed_pipeline_tests.reporting.metric_rows import ROW\n"
+    script += "from embed_pipeline.reporting.database import append_metrics\n"
+    script += body
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_rows_come_back_as_they_were(tmp_path):
+    rows = (ROW, compared(ROW, 0.12, 0.001, variant="minilm_finetuned", checkpoint_digest="c" * 64))
+    append_metrics(tmp_path / "m.duckdb", rows)
+    assert read_newest(tmp_path / "m.duckdb") == rows
+
+
+def test_a_re_evaluation_appends_and_the_view_shows_the_newest(tmp_path):
+    path = tmp_path / "m.duckdb"
+    append_metrics(path, [ROW, replace(ROW, cutoff=1)])
+    later = replace(ROW, value=0.6, evaluated_at=ROW.evaluated_at + timedelta(days=1))
+    append_metrics(path, [later])
+    assert [row.value for row in read_history(path)] == [0.5, 0.5, 0.6]
+    assert read_newest(path) == (replace(ROW, cutoff=1), later)
+
+
+def test_the_same_evaluation_again_is_a_new_point(tmp_path):
+    path = tmp_path / "m.duckdb"
+    assert [append_metrics(path, [ROW]) for _ in range(3)] == [1, 2, 3]
+    assert read_history(path) == (ROW, ROW, ROW)
+    assert read_newest(path) == (ROW,)
+
+
+def test_filters_narrow_and_do_not_mix(tmp_path):
+    path = tmp_path / "m.duckdb"
+    rows = [replace(ROW, dataset=d, variant=v) for d in ("disease", "finance") for v in ("bm25", "minilm")]
+    append_metrics(path, rows)
+    assert [row.variant for row in read_newest(path, dataset="finance")] == ["bm25", "minilm"]
+    assert [row.dataset for row in read_history(path, variant="bm25")] == ["disease", "finance"]
+    assert read_newest(path, split="validation") == ()
+
+
+def test_a_batch_with_a_bad_row_leaves_nothing(tmp_path):
+    path = tmp_path / "m.duckdb"
+    append_metrics(path, [ROW])
+    with pytest.raises(duckdb.Error):
+        append_metrics(path, [replace(ROW, cutoff=1), replace(ROW, cutoff=2, raw_digest=None)])
+    assert read_history(path) == (ROW,)
+
+
+def test_a_batch_with_one_key_twice_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="found 1 repeated"):
+        append_metrics(tmp_path / "m.duckdb", [ROW, replace(ROW, value=0.9)])
+    assert not (tmp_path / "m.duckdb").exists()
+
+
+def test_no_rows_change_nothing(tmp_path):
+    assert append_metrics(tmp_path / "m.duckdb", []) == 0
+    with pytest.raises(FileNotFoundError, match="no metrics yet"):
+        read_newest(tmp_path / "m.duckdb")
+
+
+def test_a_table_of_another_version_is_refused_with_the_columns(tmp_path):
+    path = tmp_path / "m.duckdb"
+    append_metrics(path, [ROW])
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("DROP VIEW metrics_newest; ALTER TABLE metrics ADD COLUMN mood VARCHAR")
+    with pytest.raises(ValueError, match=r"unknown \['mood'\]"):
+        append_metrics(path, [ROW])
+
+
+def test_processes_that_append_at_once_lose_no_row(tmp_path):
+    path = tmp_path / "m.duckdb"
+    body = """
+for step in range(5):
+    append_metrics(Path(sys.argv[1]), [replace(ROW, variant=sys.argv[2], run_id=str(step), cutoff=k) for k in (1, 2)])
+"""
+    writers = [start_writer(body, str(path), f"v{i}") for i in range(5)]
+    assert [(writer.wait(60), writer.communicate()[1]) for writer in writers] == [(0, "")] * 5
+    history = read_history(path)
+    assert sorted((row.variant, row.run_id, row.cutoff) for row in history) == [
+        (f"v{i}", str(step), k) for i in range(5) for step in range(5) for k in (1, 2)
+    ]
+    for i in range(5):  # the appends of one writer keep their order
+        assert [row.run_id for row in history if row.variant == f"v{i}" and row.cutoff == 1] == list("01234")
+
+
+def test_a_writer_killed_anywhere_leaves_whole_batches(tmp_path):
+    path = tmp_path / "m.duckdb"
+    append_metrics(path, [ROW])
+    body = """
+while True:
+    append_metrics(Path(sys.argv[1]), [replace(ROW, variant="victim", cutoff=k) for k in range(1, 31)])
+    print("ready", flush=True)
+"""
+    for delay in (0.0, 0.01, 0.03, 0.06):  # into the second append, the third, …
+        writer = start_writer(body, str(path))
+        assert writer.stdout is not None and writer.stdout.readline() == "ready\n"
+        time.sleep(delay)
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.communicate()
+        victims = [row for row in read_history(path) if row.variant == "victim"]
+        assert len(victims) % 30 == 0
+        append_metrics(path, [ROW])
+    assert len(victims) >= 4 * 30
+
+
+def test_a_lock_that_is_never_released_is_named(tmp_path):
+    path = tmp_path / "m.duckdb"
+    append_metrics(path, [ROW])
+    body = 'import duckdb\nheld = duckdb.connect(sys.argv[1])\nprint("held", flush=True)\ntime.sleep(60)\n'
+    holder = start_writer(body, str(path))
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        with pytest.raises(TimeoutError, match=r"still locked by another process after 0\.3 s"):
+            append_metrics(path, [ROW], timeout_seconds=0.3)
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert append_metrics(path, [ROW]) == 2
+
+
+def test_a_file_that_is_no_database_fails_at_once(tmp_path):
+    (tmp_path / "m.duckdb").write_text("not a database, " * 1000)
+    with pytest.raises(duckdb.IOException):
+        read_newest(tmp_path / "m.duckdb")
+
+
+def test_a_row_with_half_a_comparison_is_refused():
+    with pytest.raises(ValueError, match="go together"):
+        replace(ROW, baseline="bm25", difference=0.1)
+
+
+def test_a_row_without_a_time_zone_is_refused():
+    with pytest.raises(ValueError, match="time zone"):
+        replace(ROW, evaluated_at=ROW.evaluated_at.replace(tzinfo=None))
+
+
+def test_every_field_of_a_row_is_stored(tmp_path):
+    append_metrics(tmp_path / "m.duckdb", [ROW])
+    with duckdb.connect(str(tmp_path / "m.duckdb")) as connection:
+        stored = {row[0] for row in connection.execute("SELECT name FROM pragma_table_info('metrics')").fetchall()}
+    assert stored == {"batch", *MetricRow.__dataclass_fields__}

@@ -1,0 +1,129 @@
+"""Laws of the Faiss index and the one top-k, held against a search by hand."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embed_pipeline.records import Query
+from embed_pipeline.retrieval.index import IndexSettings, PassageIndex, build_index, read_index, write_index
+from embed_pipeline.retrieval.search import DenseRetriever, top_k
+from embed_pipeline_tests.fakes import FakeEncoder
+
+ENCODER = "e" * 64
+
+
+def unit_vectors(rows: int, dimension: int = 8, seed: int = 0) -> np.ndarray:
+    vectors = np.random.default_rng(seed).standard_normal((rows, dimension))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def brute_force(ids: list[str], vectors: np.ndarray, query: np.ndarray, k: int) -> list[tuple[str, float]]:
+    scores = [round(float(np.dot(query.astype(float), vector.astype(float))), 6) for vector in vectors]
+    return sorted(zip(ids, scores, strict=True), key=lambda pair: (-pair[1], pair[0]))[:k]
+
+
+def index_of(ids: list[str], vectors: np.ndarray, settings: IndexSettings | None = None) -> PassageIndex:
+    return build_index(ids, vectors, encoder_fingerprint=ENCODER, settings=settings)
+
+
+@pytest.mark.parametrize("k", [1, 3, 10, 500])
+def test_top_k_equals_brute_force(k: int) -> None:
+    ids, vectors, queries = [f"p{row:03d}" for row in range(300)], unit_vectors(300), unit_vectors(40, seed=1)
+    ranking = top_k(index_of(ids, vectors), [str(row) for row in range(40)], queries, k)
+    for ranked, query in zip(ranking.queries, queries, strict=True):
+        assert list(zip(ranked.passage_ids, ranked.scores, strict=True)) == brute_force(ids, vectors, query, k)
+
+
+def test_ties_break_by_passage_id_also_when_more_tie_than_are_fetched() -> None:
+    # 200 passages share one vector: the cut at 5 falls among equals, far beyond any fixed number of spare candidates.
+    vectors = np.concatenate([np.repeat(unit_vectors(1), 200, axis=0), unit_vectors(100, seed=2)])
+    shuffled = np.random.default_rng(3).permutation(300)
+    ids = [f"p{row:03d}" for row in shuffled]
+    query = vectors[:1]
+    for k in (1, 5, 150, 250):
+        (ranked,) = top_k(index_of(ids, vectors), ["q"], query, k).queries
+        assert list(zip(ranked.passage_ids, ranked.scores, strict=True)) == brute_force(ids, vectors, query[0], k)
+
+
+def test_the_order_of_passages_and_the_other_queries_change_no_hit() -> None:
+    ids, vectors, queries = [f"p{row:03d}" for row in range(200)], unit_vectors(200), unit_vectors(50, seed=1)
+    together = top_k(index_of(ids, vectors), [str(row) for row in range(50)], queries, 7)
+    backwards = index_of(ids[::-1], vectors[::-1])
+    alone = [top_k(backwards, [str(row)], queries[row : row + 1], 7).queries[0] for row in range(50)]
+    assert list(together.queries) == alone
+
+
+def test_k_beyond_the_corpus_gives_the_corpus_and_an_empty_corpus_no_hits() -> None:
+    few = index_of(["a", "b"], unit_vectors(2))
+    assert len(top_k(few, ["q"], unit_vectors(1), 10).hits()) == 2
+    empty = index_of([], np.empty((0, 8), dtype=np.float32))
+    assert [ranked.passage_ids for ranked in top_k(empty, ["q", "r"], unit_vectors(2), 10).queries] == [(), ()]
+    assert top_k(few, [], np.empty((0, 8), dtype=np.float32), 10).hits() == ()
+
+
+def test_hits_are_numbered_from_one_in_the_order_of_the_queries() -> None:
+    hits = top_k(index_of(["a", "b", "c"], unit_vectors(3)), ["z", "y"], unit_vectors(2, seed=1), 2).hits()
+    assert [(hit.query_id, hit.rank) for hit in hits] == [("z", 1), ("z", 2), ("y", 1), ("y", 2)]
+    assert hits[0].score >= hits[1].score
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
+def test_every_kind_is_written_alike_twice_and_read_back(kind: str, tmp_path: Path) -> None:
+    settings = IndexSettings.model_validate({"flat_up_to": 0, "above": kind, "ivf_lists": 4, "ivf_probes": 4})
+    ids, vectors, queries = [f"p{row:03d}" for row in range(300)], unit_vectors(300), unit_vectors(20, seed=1)
+    digests = set()
+    for name in ("one", "two"):
+        write_index(index_of(ids, vectors, settings), tmp_path / name)
+        files = sorted((tmp_path / name).iterdir())
+        assert [file.name for file in files] == ["index.faiss", "index.json", "passage_ids.json"]
+        digests.add(hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest())
+    assert len(digests) == 1
+    read = read_index(tmp_path / "one")
+    assert (read.kind, read.encoder_fingerprint, read.passage_ids) == (kind, ENCODER, tuple(ids))
+    query_ids = [str(row) for row in range(20)]
+    exact = top_k(index_of(ids, vectors), query_ids, queries, 5)
+    assert top_k(read, query_ids, queries, 5) == exact
+
+
+def test_files_of_different_indexes_are_refused(tmp_path: Path) -> None:
+    write_index(index_of(["a", "b"], unit_vectors(2)), tmp_path)
+    (tmp_path / "passage_ids.json").write_text('["a"]')
+    with pytest.raises(ValueError, match="different indexes"):
+        read_index(tmp_path)
+
+
+def test_queries_of_another_encoder_are_refused() -> None:
+    encoder = FakeEncoder()
+    vectors = encoder.encode_passages(["diabetes", "asthma"])
+    index = build_index(["a", "b"], vectors, encoder_fingerprint=encoder.fingerprint)
+    queries = [Query("q", "diabetes", "test")]
+    assert [hit.passage_id for hit in DenseRetriever(index, FakeEncoder()).search(queries, 1)] == ["a"]
+    for other in (FakeEncoder(weights="retrained"), FakeEncoder(query_instruction="query: ")):
+        with pytest.raises(ValueError, match="Build the index again"):
+            DenseRetriever(index, other).search(queries, 1)
+    assert DenseRetriever(index, FakeEncoder()).search([], 1) == ()
+
+
+def test_wrong_shapes_repeated_ids_and_nan_are_refused() -> None:
+    with pytest.raises(ValueError, match="one vector for each of 3"):
+        index_of(["a", "b", "c"], unit_vectors(2))
+    with pytest.raises(ValueError, match="'a' occurs more than once"):
+        index_of(["a", "a"], unit_vectors(2))
+    broken = unit_vectors(2)
+    broken[1, 0] = np.nan
+    with pytest.raises(ValueError, match="passage 'b'"):
+        index_of(["a", "b"], broken)
+    with pytest.raises(ValueError, match="shape"):
+        top_k(index_of(["a", "b"], unit_vectors(2)), ["q"], unit_vectors(1, dimension=4), 1)
+    with pytest.raises(ValueError, match="1 or more"):
+        top_k(index_of(["a", "b"], unit_vectors(2)), ["q"], unit_vectors(1), 0)
+
+
+def test_cuda_without_a_gpu_is_refused() -> None:
+    import faiss
+
+    if not hasattr(faiss, "get_num_gpus") or faiss.get_num_gpus() == 0:
+        with pytest.raises(ValueError, match="found none"):
+            top_k(index_of(["a", "b"], unit_vectors(2)), ["q"], unit_vectors(1), 1, device="cuda")
