@@ -12,9 +12,8 @@ import os
 import shutil
 import signal
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,10 @@ import torch
 from dagster_pipes import PipesContext, PipesEnvVarParamsLoader, open_dagster_pipes
 from datasets import disable_progress_bars
 from FlagEmbedding.abc.finetune.embedder import (
-    AbsEmbedderDataArguments,
     AbsEmbedderModelArguments,
-    AbsEmbedderTrainingArguments,
 )
 from FlagEmbedding.finetune.embedder.encoder_only.base import EncoderOnlyEmbedderRunner
-from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, set_seed
 from transformers.utils import logging as transformers_logging
 
 from embed_pipeline.dataset.formats import read_passages
@@ -38,6 +35,8 @@ from embed_pipeline.records import Passage
 from embed_pipeline.training.checkpoint import describe_encoder
 from embed_pipeline.training.finetune import LOG_FILE, SUMMARY_FILE, FinetuneJob
 from embed_pipeline.training.groups import write_flagembedding_groups
+from embed_pipeline.training.progress import LogToRun, Report
+from embed_pipeline.training.trainer_arguments import data_arguments, training_arguments
 from embed_pipeline.training.vocabulary import extend_vocabulary, missing_characters
 from embed_pipeline.training.whole_corpus import (
     LengthGroupedTrainer,
@@ -54,17 +53,12 @@ _SAVED_FILES = (
     "special_tokens_map.json",
 )
 
-_REPORTS = 20
-_LOGGED_STEPS = 100
-
-Report = Callable[[str], None]
-
 
 class WholeCorpusRunner(EncoderOnlyEmbedderRunner):
     """FlagEmbedding's runner with the corpus as candidates."""
 
     def __init__(
-        self, job: FinetuneJob, groups: list[TrainingGroup], passages: list[Passage], **arguments: object
+        self, job: FinetuneJob, groups: list[TrainingGroup], passages: list[Passage], **arguments: Any
     ) -> None:
         self.job, self.groups, self.passages = job, groups, passages
         super().__init__(**arguments)
@@ -94,47 +88,12 @@ class WholeCorpusRunner(EncoderOnlyEmbedderRunner):
         )
 
 
-class LogToRun(TrainerCallback):
-    """Writes each logged step to the checkpoint's log file and says every twentieth of the way in the run's log."""
-
-    def __init__(self, path: Path, report: Report) -> None:
-        self.path, self.report = path, report
-        self.started, self.told = time.monotonic(), -1
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict | None = None,
-        **_: object,
-    ) -> None:
-        if not state.is_world_process_zero or not logs or "loss" not in logs:
-            return
-        names = {"loss": "loss", "learning_rate": "learning_rate", "grad_norm": "gradient_norm"}
-        entry = {"step": state.global_step, "epoch": round(float(state.epoch or 0), 4)}
-        entry |= {ours: float(logs[theirs]) for theirs, ours in names.items() if theirs in logs}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-        share = state.global_step / state.max_steps
-        if int(share * _REPORTS) > self.told:
-            self.told = int(share * _REPORTS)
-            bar = "█" * self.told + "░" * (_REPORTS - self.told)
-            left = (time.monotonic() - self.started) * (1 - share) / share
-            self.report(
-                f"training {bar} {share:4.0%}  step {state.global_step}/{state.max_steps}  loss {entry['loss']:.4f}  "
-                f"learning rate {entry.get('learning_rate', 0.0):.1e}  {left / 60:.1f} min left"
-            )
-
-
 def train(job: FinetuneJob, report: Report) -> None:
     """Train the job and leave a complete encoder directory in `job.output` (written by the first process alone)."""
-    from transformers import set_seed
-
     if job.training.precision == "float16" and job.device == "cpu":
         raise ValueError("recipe, training.precision: float16 needs a GPU, found device cpu. Set float32 or bfloat16.")
     groups, passages = list(read_groups(job.groups)), list(read_passages(job.corpus))
-    training_args = _training_arguments(job, len(groups))
+    training_args = training_arguments(job, len(groups))
     base, train_file = job.base, job.work / "groups.jsonl"
     with training_args.main_process_first(local=False):
         if training_args.process_index == 0:
@@ -145,7 +104,7 @@ def train(job: FinetuneJob, report: Report) -> None:
     set_seed(job.training.seed)
     arguments: dict[str, Any] = {
         "model_args": model_args,
-        "data_args": _data_arguments(job, train_file),
+        "data_args": data_arguments(job, train_file),
         "training_args": training_args,
     }
     if job.training.candidates == "corpus":
@@ -213,65 +172,6 @@ def _prepare(
     characters = missing_characters(job.base, texts, min_count=training.vocabulary_extension.min_count)
     added = extend_vocabulary(job.base, characters, job.work / "base", seed=training.seed)
     report(f"vocabulary extended by {added} characters: {share:.1%} of the training characters were unknown before")
-
-
-def _data_arguments(job: FinetuneJob, train_file: Path) -> AbsEmbedderDataArguments:
-    encoder = job.encoder
-    arguments: dict[str, Any] = {
-        "train_data": [str(train_file)],
-        "cache_path": str(job.work / "datasets_cache"),
-        "train_group_size": job.training.train_group_size,
-        "query_max_len": encoder.query_max_length,
-        "passage_max_len": encoder.passage_max_length,
-        "query_instruction_for_retrieval": encoder.query_instruction or None,
-        "query_instruction_format": encoder.instruction_format,
-        "passage_instruction_for_retrieval": encoder.passage_instruction or None,
-        "passage_instruction_format": encoder.instruction_format,
-        "knowledge_distillation": job.training.knowledge_distillation is not None,
-    }
-    return AbsEmbedderDataArguments(**arguments)
-
-
-def _training_arguments(job: FinetuneJob, groups: int) -> AbsEmbedderTrainingArguments:
-    training = job.training
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    steps = groups * training.epochs / (training.batch_size * processes * training.gradient_accumulation_steps)
-    return AbsEmbedderTrainingArguments(
-        output_dir=str(job.work / "trainer"),
-        learning_rate=training.learning_rate,
-        num_train_epochs=training.epochs,
-        per_device_train_batch_size=training.batch_size,
-        gradient_accumulation_steps=training.gradient_accumulation_steps,
-        warmup_steps=training.warmup_share,
-        lr_scheduler_type=training.scheduler,
-        weight_decay=training.weight_decay,
-        max_grad_norm=training.max_gradient_norm,
-        temperature=training.temperature,
-        negatives_cross_device=training.negatives_cross_device,
-        sub_batch_size=training.sub_batch_size,
-        gradient_checkpointing=training.gradient_checkpointing,
-        fix_position_embedding=training.freeze_position_embeddings,
-        sentence_pooling_method=job.encoder.pooling,
-        normalize_embeddings=job.encoder.normalize,
-        kd_loss_type=training.knowledge_distillation or "kl_div",
-        bf16=training.precision == "bfloat16",
-        fp16=training.precision == "float16",
-        deepspeed=dict(training.deepspeed) if training.deepspeed else None,
-        # Without use_cpu two processes on a CPU train the same rows unsynchronised.
-        use_cpu=job.device == "cpu",
-        ddp_backend="gloo" if job.device == "cpu" else None,
-        ddp_find_unused_parameters=False,
-        seed=training.seed,
-        data_seed=training.seed,
-        full_determinism=False,
-        save_strategy="no",
-        logging_steps=max(1, int(steps / _LOGGED_STEPS)),
-        logging_first_step=True,
-        report_to="none",
-        dataloader_pin_memory=job.device == "cuda",
-        remove_unused_columns=False,
-        disable_tqdm=True,
-    )
 
 
 @contextmanager
