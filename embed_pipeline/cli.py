@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
     from embed_pipeline.defs.work import Work
 
+WIDTH_WITHOUT_TERMINAL = 150
+
 console = Console(highlight=False)
+if not console.is_terminal:
+    console = Console(highlight=False, width=WIDTH_WITHOUT_TERMINAL)
 _COLOURS = {"fresh": "green", "stale": "yellow", "waiting": "yellow", "missing": "cyan", "failed": "red"}
 
 
@@ -61,10 +65,10 @@ def run(dataset: str | None, variant: str | None, everything: bool) -> None:
     with open_instance() as instance:
         while True:
             work = all_work(_graph(), wanted) if everything else ready_work(_graph(), wanted)
-            todo = [item for item in work if (item.job.name, item.partition) not in attempted]
+            todo = [item for item in work if (item.job.name, item.partition, item.key) not in attempted]
             if not todo:
                 break
-            attempted.add((todo[0].job.name, todo[0].partition))
+            attempted.add((todo[0].job.name, todo[0].partition, todo[0].key))
             failures += not _execute(defs, todo[0], instance)
     if not attempted:
         console.print("Everything is fresh; nothing was run.")

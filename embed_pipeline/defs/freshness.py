@@ -1,11 +1,14 @@
 """What is fresh, stale or missing, and why: plans held against the store. No dagster here."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from embed_pipeline.artifacts import Difference, differences
 from embed_pipeline.defs.graph import Graph, MissingInputError, Node
+
+FILES_SETTING = "files."
+"""Prefix of the settings of raw_xlsx that are the digests of files."""
 
 State = Literal["fresh", "stale", "missing", "waiting", "failed"]
 
@@ -32,16 +35,21 @@ def assess(graph: Graph) -> tuple[Assessment, ...]:
 
 def explain(graph: Graph, node: Node) -> Iterator[str]:
     """Why a node would be built again now, or was built the last time: changed inputs followed to their cause."""
-    assessment = {a.node: a for a in assess(graph)}[node]
-    if assessment.state != "fresh":
-        yield f"{node} is {assessment.state}"
-        for reason in assessment.reasons:
-            yield f"  {reason}"
-        for upstream in graph.upstream(node):
-            if {a.node: a for a in assess(graph)}[upstream].state != "fresh":
-                yield from (f"  {line}" for line in explain(graph, upstream))
+    return _explain(graph, node, {assessment.node: assessment for assessment in assess(graph)})
+
+
+def _explain(graph: Graph, node: Node, assessments: Mapping[Node, Assessment]) -> Iterator[str]:
+    assessment = assessments[node]
+    if assessment.state == "fresh":
+        yield from _explain_last_build(graph, node)
         return
-    yield from _explain_last_build(graph, node)
+    yield f"{node} is {assessment.state}"
+    for reason in assessment.reasons:
+        yield f"  {reason}"
+    for upstream in graph.upstream(node):
+        named = any(str(upstream) in reason for reason in assessment.reasons)
+        if named or assessments[upstream].state != "fresh":
+            yield from (f"  {line}" for line in _explain(graph, upstream, assessments))
 
 
 def _explain_last_build(graph: Graph, node: Node) -> Iterator[str]:
@@ -64,7 +72,10 @@ def _explain_last_build(graph: Graph, node: Node) -> Iterator[str]:
 def format_difference(difference: Difference) -> str:
     """A sentence part: what changed from what to what; digests are shortened."""
     nouns = {"setting": "setting", "input": "input", "code": "code version"}
-    return f"{nouns[difference.kind]} {difference.name}: {_short(difference.before)} → {_short(difference.after)}"
+    noun, name = nouns[difference.kind], difference.name
+    if difference.kind == "setting" and name.startswith(FILES_SETTING):
+        noun, name = "file", name.removeprefix(FILES_SETTING)
+    return f"{noun} {name}: {_short(difference.before)} → {_short(difference.after)}"
 
 
 def _assess_node(graph: Graph, node: Node, found: dict[Node, Assessment]) -> Assessment:
@@ -90,6 +101,6 @@ def _assess_node(graph: Graph, node: Node, found: dict[Node, Assessment]) -> Ass
 def _short(value: object) -> str:
     if value is None:
         return "none"
-    text = str(value)
+    text = str(value).strip('"')
     is_digest = len(text) == 64 and set(text) <= set("0123456789abcdef")
     return text[:12] if is_digest else text
