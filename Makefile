@@ -5,9 +5,6 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-# Big buffers stay with the process instead of going back to the system: docs/adr/0005-allocator.md.
-export MALLOC_MMAP_THRESHOLD_ := 4294967296
-export MALLOC_TRIM_THRESHOLD_ := 17179869184
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
@@ -35,7 +32,7 @@ check: $(INSTALLED)  ## What CI runs: format, lint, types, definitions, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	DAGSTER_HOME= $(BIN)/dagster definitions validate
+	EMBED_PIPELINE_DAGSTER_STORAGE=.embed_pipeline/dagster $(BIN)/dagster definitions validate
 	$(BIN)/python -m pytest
 
 format: $(INSTALLED)  ## Format the code

@@ -65,5 +65,5 @@ def picture(png: bytes, caption: str) -> dg.MetadataValue:
 
 def _cell(value: object) -> str | int | float | bool:
     if isinstance(value, float):
-        return round(value, 4)
+        return float(f"{value:.4g}")
     return value if isinstance(value, (int, str, bool)) else str(value)

@@ -88,4 +88,4 @@ def _finetune(step: Step, out: Path) -> dict[str, object]:
     log = read_training_log(out / LOG_FILE)
     weight_change = json.loads((out / SUMMARY_FILE).read_text(encoding="utf-8"))["weight_change"]
     outcomes = checks.check_training(log, weight_change)
-    return {"steps": int(log[-1]["step"]), "final_loss": log[-1]["loss"], **describe_outcomes(outcomes)}
+    return {"steps": int(log[-1]["step"]), "final_loss": round(log[-1]["loss"], 4), **describe_outcomes(outcomes)}
