@@ -25,7 +25,7 @@ _UNFINISHED = [
 
 
 def define_sensors(partitions: Partitions, jobs: Mapping[str, UnresolvedJob]) -> list[dg.SensorDefinition]:
-    """`stale_partitions` (off until switched on) and `publish_after_nightly`."""
+    """`stale_partitions` (off until switched on) and `publish_after_nightly_*`."""
     known = {ALL, *partitions.datasets.get_partition_keys(), *partitions.variants.get_partition_keys()}
 
     @dg.sensor(
@@ -46,12 +46,20 @@ def define_sensors(partitions: Partitions, jobs: Mapping[str, UnresolvedJob]) ->
             requests.append(dg.RunRequest(run_key=work.key, job_name=work.job.name, partition_key=partition))
         return requests or dg.SkipReason("everything is fresh")
 
+    ends = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE)
+    return [stale_partitions, *(_publish_after_nightly(status, jobs) for status in ends)]
+
+
+def _publish_after_nightly(status: dg.DagsterRunStatus, jobs: Mapping[str, UnresolvedJob]) -> dg.SensorDefinition:
+    """Publishes when the last evaluation of a night has ended, whether that one succeeded or failed."""
+
     @dg.run_status_sensor(
-        run_status=dg.DagsterRunStatus.SUCCESS,
+        name=f"publish_after_nightly_{status.value.lower()}",
+        run_status=status,
         default_status=dg.DefaultSensorStatus.RUNNING,
         request_job=jobs["publish_metrics"],
         monitored_jobs=[jobs["evaluate_variant"]],
-        description="When the last evaluation of a night is done, appends the night to the metrics table.",
+        description="When the last evaluation of a night has ended, appends the night to the metrics table.",
     )
     def publish_after_nightly(context: dg.RunStatusSensorContext):
         night = context.dagster_run.tags.get(NIGHTLY_TAG)
@@ -62,7 +70,7 @@ def define_sensors(partitions: Partitions, jobs: Mapping[str, UnresolvedJob]) ->
             return dg.SkipReason("other variants are still being evaluated")
         return dg.RunRequest(run_key=f"publish {night}", tags={NIGHTLY_TAG: night})
 
-    return [stale_partitions, publish_after_nightly]
+    return publish_after_nightly
 
 
 def define_schedules(partitions: Partitions, jobs: Mapping[str, UnresolvedJob]) -> list[dg.ScheduleDefinition]:

@@ -112,7 +112,7 @@ def _arrange(
         evaluated_at=f"{max(row.evaluated_at for row in rows):%Y-%m-%d %H:%M} UTC",
         ceilings=tuple(format_percent(column[0].ceiling) if column else "–" for column in columns),
         variants=tuple(block(variant, by_variant[variant]) for variant in ordered),
-        outcomes=tuple(outcomes),
+        outcomes=tuple(sorted(outcomes, key=lambda found: (-headline_value(found.variant), found.variant))),
     )
 
 

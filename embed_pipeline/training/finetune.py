@@ -18,6 +18,7 @@ from embed_pipeline.training.recipes import TrainingSettings
 
 LOG_FILE = "training_log.jsonl"
 SUMMARY_FILE = "training_summary.json"
+STARTER_VARIABLE = "EMBED_PIPELINE_STARTER"
 
 # glibc hands big buffers back to the system after every step and page faults are dear on virtual machines; keeping them
 # makes a training step on CPU 2-5 times faster (docs/adr/0005-allocator.md).
@@ -57,6 +58,7 @@ def worker_environment(*, threads: int) -> dict[str, str]:
     """Environment variables for the worker: allocator, threads per process, no network, no tokenizer threads."""
     return {
         **ALLOCATOR_ENVIRONMENT,
+        STARTER_VARIABLE: str(os.getpid()),
         "OMP_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",

@@ -5,13 +5,13 @@ subclass over the whole corpus) and writes the checkpoint. Loss and learning rat
 while it trains.
 """
 
-import ctypes
 import json
 import logging
 import os
 import shutil
-import signal
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +33,7 @@ from embed_pipeline.encoding.tokens import count_unknown
 from embed_pipeline.mining.negatives import TrainingGroup, read_groups
 from embed_pipeline.records import Passage
 from embed_pipeline.training.checkpoint import describe_encoder
-from embed_pipeline.training.finetune import LOG_FILE, SUMMARY_FILE, FinetuneJob
+from embed_pipeline.training.finetune import LOG_FILE, STARTER_VARIABLE, SUMMARY_FILE, FinetuneJob
 from embed_pipeline.training.groups import write_flagembedding_groups
 from embed_pipeline.training.progress import LogToRun, Report
 from embed_pipeline.training.trainer_arguments import data_arguments, training_arguments
@@ -45,6 +45,7 @@ from embed_pipeline.training.whole_corpus import (
     WholeCorpusModel,
 )
 
+_WATCH_SECONDS = 2.0
 _SAVED_FILES = (
     "model.safetensors",
     "config.json",
@@ -187,16 +188,25 @@ def _run_log() -> Iterator[Report]:
         yield lambda message: print(message, flush=True)
 
 
-def _die_with_parent() -> None:
-    """On Linux, ask the kernel to end this process when torchrun is gone, however it went."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+def _end_with_starter() -> None:
+    """End this process soon after the one that started the training is gone, however it went; torchrun follows."""
+    starter = os.environ.get(STARTER_VARIABLE)
+    if starter is None:
+        return
+
+    def watch() -> None:
+        import psutil
+
+        while psutil.pid_exists(int(starter)):
+            time.sleep(_WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def main() -> None:
     """Train the job named on the command line."""
-    _die_with_parent()
+    _end_with_starter()
     # Set up before FlagEmbedding does: at its level it prints two hundred lines of arguments.
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     logging.getLogger("FlagEmbedding").setLevel(logging.ERROR)

@@ -4,12 +4,14 @@ Belongs here: the sizes and styles of the two batches, and what is written where
 """
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from types import MappingProxyType
 
 from grammar import read_grammar
-from knowledge import read_knowledge, read_population
+from knowledge import Disease, Population, read_knowledge, read_population
 from mess import count_clean_rows, mess_up
 from people import read_relations
 from questions import read_phrasebook
@@ -37,6 +39,7 @@ def generate(output: Path, seed: int) -> None:
         read_phrasebook(HERE),
         read_grammar(HERE / "phrases", "thinking"),
     )
+    _report_strangers(diseases, world.population)
     strange_names = {
         disease.label: disease.expressions.get("alias", ())[:1] + disease.expressions.get("typo", ())
         for disease in diseases
@@ -53,6 +56,15 @@ def generate(output: Path, seed: int) -> None:
     (output / "labels.txt").write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
     write_sheet(first_sheet, output / "disease.xlsx")
     write_sheet(later_sheet, output / "incoming" / "new_disease.xlsx")
+
+
+def _report_strangers(diseases: Sequence[Disease], population: Population) -> None:
+    """Names that lead nowhere change nothing in the data, but whoever edits the table wants to know of them."""
+    labels = {disease.label for disease in diseases}
+    related = {label for disease in diseases for label in disease.related} - labels
+    for place, names in (("population.yaml", population.strangers), ("related", sorted(related))):
+        if names:
+            print(f"{place}: no such label: {', '.join(names)}", file=sys.stderr)
 
 
 def main() -> None:

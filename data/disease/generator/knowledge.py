@@ -24,6 +24,9 @@ KIND_OF_KEY: Mapping[str, str] = MappingProxyType(
     }
 )
 
+# Years of age at which a label is had unless population.yaml says otherwise.
+GROWN_UP = (19, 78)
+
 
 @dataclass(frozen=True, slots=True)
 class Disease:
@@ -36,13 +39,17 @@ class Disease:
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """How often each label is drawn, for which sex and ages, beside which labels never; what is named in passing."""
+    """How often each label is drawn, for which sex and ages, beside which labels never; what is named in passing.
+
+    `strangers` are names that the knowledge table lacks.
+    """
 
     weights: Mapping[str, int]
     sexes: Mapping[str, str]
     ages: Mapping[str, tuple[int, int]]
     exclusive: tuple[frozenset[str], ...]
     mentioned_in_passing: tuple[str, ...]
+    strangers: tuple[str, ...]
 
 
 def read_knowledge(directory: Path) -> tuple[Disease, ...]:
@@ -81,24 +88,24 @@ def _require_one_owner_of_each_expression(diseases: Sequence[Disease]) -> None:
 
 
 def read_population(path: Path, labels: Sequence[str]) -> Population:
-    """What population.yaml says about the given labels. Raises ValueError for a label that the table lacks."""
+    """What population.yaml says about the given labels. Raises ValueError for a label of both sexes."""
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    groups = ("common", "usual", "female", "male", "any", "child", "middle", "senior", "childbearing")
-    named = {label for group in groups for label in settings[group]} | {x for xs in settings["exclusive"] for x in xs}
-    strangers = sorted(named - set(labels))
-    if strangers:
-        raise ValueError(
-            f"{path.name} names labels that the knowledge table lacks: {strangers}. Delete or rename them."
-        )
     weights = {label: 6 if label in settings["common"] else 3 if label in settings["usual"] else 1 for label in labels}
-    sexes = {label: sex for sex in ("female", "male") for label in settings[sex]}
-    ages = {label: tuple(settings["ages"]["grown"]) for label in labels}
-    for group in ("any", "child", "middle", "senior", "childbearing"):
-        ages.update({label: tuple(settings["ages"][group]) for label in settings[group]})
+    sexes: dict[str, str] = {}
+    for sex in ("female", "male"):
+        for label in labels:
+            if any(word in label for word in settings[sex]) and sexes.setdefault(label, sex) != sex:
+                raise ValueError(f"{path.name}: {label} contains a female and a male word. Make one longer.")
+    ages = dict.fromkeys(labels, GROWN_UP)
+    for group in settings["ages"]:
+        youngest, oldest = group["years"]
+        ages.update({label: (youngest, oldest) for label in labels if any(word in label for word in group["words"])})
+    named = {*settings["common"], *settings["usual"], *(label for line in settings["exclusive"] for label in line)}
     return Population(
         weights,
         sexes,
         ages,
         tuple(frozenset(line) for line in settings["exclusive"]),
         tuple(settings["mentioned_in_passing"]),
+        tuple(sorted(named - set(labels))),
     )
