@@ -1,0 +1,153 @@
+"""A project small enough to train in seconds: eight labels, a hundred questions, a two-layer encoder with random weights."""
+
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+LABELS: Mapping[str, Sequence[str]] = {
+    "脂肪肝": ("肝上有油", "肝区回声增强"),
+    "高血压": ("高压一百六", "天天吃降压药"),
+    "痛风": ("大脚趾半夜痛醒", "尿酸六百多"),
+    "哮喘": ("一跑就喘有哨音", "随身带喷雾"),
+    "白内障": ("看东西像隔层雾", "换过人工晶体"),
+    "湿疹": ("胳膊弯老起红疹", "痒得流黄水"),
+    "骨折": ("摔断腿打过石膏", "里面有钢板"),
+    "失眠": ("整夜睡不着", "靠安眠药睡觉"),
+}
+_FRAMES = (
+    "我{0}，能买吗",
+    "体检说{0}，可以投保不",
+    "请问{0}怎么核保",
+    "我妈{0}想买医疗险",
+    "{0}，百万医疗行不行",
+    "客户{0}求解答",
+)
+_FRAMES_OF_TWO = ("我{0}，还有{1}，能买吗", "请问{0}加上{1}怎么核保")
+HEADER = ("Question", "Thinking", "Label", "Label2")
+
+
+def make_rows(seed: int = 0) -> list[tuple[str | None, ...]]:
+    """A row per frame and expression, then rows of two labels; the same for the same seed."""
+    rows: list[tuple[str | None, ...]] = [
+        (frame.format(expression), "", label, None)
+        for label, expressions in LABELS.items()
+        for expression in expressions
+        for frame in _FRAMES
+    ]
+    pairs = list(itertools.combinations(LABELS, 2))
+    random.Random(seed).shuffle(pairs)
+    for first, second in pairs[:20]:
+        frame = _FRAMES_OF_TWO[len(rows) % 2]
+        rows.append((frame.format(LABELS[first][0], LABELS[second][1]), "", first, second))
+    return rows
+
+
+def write_workbook(path: Path, rows: Sequence[Sequence[object]], *, creator: str = "test") -> None:
+    """Write the rows under the header; another creator gives other bytes with the same cells."""
+    import openpyxl
+
+    workbook = openpyxl.Workbook()
+    workbook.properties.creator = creator
+    sheet = workbook.active
+    sheet.append(HEADER)
+    for row in rows:
+        sheet.append(row)
+    workbook.save(path)
+
+
+def write_model(directory: Path, *, seed: int = 0, dropout: float = 0.1) -> Path:
+    """A BERT of two layers and 32 dimensions with random weights; its tokenizer lacks half of the characters."""
+    import torch
+    from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
+    from tokenizers.models import WordPiece
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    characters = sorted(
+        {c for row in make_rows() for cell in row for c in cell or ""} | {c for la in LABELS for c in la}
+    )
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters[::2]]
+    tokenizer = Tokenizer(WordPiece({token: at for at, token in enumerate(tokens)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=64,
+    ).save_pretrained(directory)
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(tokens),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+    )
+    BertModel(config).save_pretrained(directory)
+    return directory
+
+
+def encoder_settings(model: Path, **changes: object) -> dict[str, object]:
+    """The encoder section of a recipe over the small model."""
+    return {"model": str(model), "pooling": "mean", "query_max_length": 48, "passage_max_length": 16, **changes}
+
+
+def training_settings(**changes: object) -> dict[str, object]:
+    """The training section of a recipe: a few fast steps."""
+    settings = {"candidates": "corpus", "learning_rate": 5e-3, "epochs": 2, "batch_size": 16, "temperature": 0.05}
+    return {**settings, "vocabulary_extension": {"unknown_limit": 0.02, "min_count": 1}, **changes}
+
+
+def write_project(root: Path) -> Path:
+    """Write data/ (one data set `small`, three recipes) and the model under `root`; returns the data folder."""
+    data = root / "data"
+    (data / "small").mkdir(parents=True)
+    (data / "recipes").mkdir()
+    model = write_model(root / "model")
+    write_workbook(data / "small" / "first.xlsx", make_rows())
+    (data / "small" / "labels.txt").write_text("\n".join(LABELS) + "\n", encoding="utf-8")
+    write_yaml(
+        data / "small" / "dataset.yaml",
+        {
+            "description": "eight labels",
+            "workbooks": ["first.xlsx", "*.xlsx"],
+            "columns": {"question": "Question", "labels": ["Label", "Label2"]},
+            "label_list": "labels.txt",
+            "split": {"train": 0.6, "validation": 0.15, "test": 0.25, "seed": 1},
+            "variants": ["bm25", "base", "tuned"],
+        },
+    )
+    write_yaml(data / "recipes" / "bm25.yaml", {"description": "words", "retriever": "bm25"})
+    write_yaml(data / "recipes" / "base.yaml", {"description": "zero-shot", "encoder": encoder_settings(model)})
+    write_yaml(
+        data / "recipes" / "tuned.yaml",
+        {
+            "description": "tuned",
+            "encoder": encoder_settings(model),
+            "mining": {"range_end": 5, "number": 3, "margin_relative": None},
+            "training": training_settings(),
+        },
+    )
+    return data
+
+
+def write_yaml(path: Path, content: object) -> None:
+    """Write YAML in UTF-8."""
+    path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+
+
+def edit_yaml(path: Path, section: str, **changes: object) -> None:
+    """Change fields of one section of a YAML file."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content[section] |= changes
+    write_yaml(path, content)
