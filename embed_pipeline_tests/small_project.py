@@ -1,4 +1,4 @@
-"""A project small enough to train in seconds: eight labels, a hundred questions, a two-layer encoder with random weights."""
+"""A project small enough to train in seconds: eight labels, a hundred questions, two layers of random weights."""
 
 import itertools
 import random

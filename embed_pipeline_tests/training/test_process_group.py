@@ -1,0 +1,64 @@
+"""Starting and ending processes: nothing outlives an interrupt, a failure has a reason."""
+
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from embed_pipeline.training.finetune import end_process_tree, run_process_group
+
+SLEEP = "import time; time.sleep(300)"
+# A child in a session of its own, as torchrun starts its workers.
+PARENT = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEP!r}], start_new_session=True).wait()"
+STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
+
+
+def test_a_command_that_fails_says_with_which_status() -> None:
+    with pytest.raises(RuntimeError, match="ended with status 3, expected 0"):
+        run_process_group([sys.executable, "-c", "raise SystemExit(3)"], environment={})
+
+
+def test_a_command_that_is_killed_says_by_which_signal() -> None:
+    with pytest.raises(RuntimeError, match="ended with signal SIGKILL"):
+        run_process_group([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], environment={})
+
+
+def test_ending_a_tree_reaches_descendants_in_other_sessions() -> None:
+    process = subprocess.Popen([sys.executable, "-c", PARENT], start_new_session=True)
+    tree = _wait_for_children(process.pid)
+    end_process_tree(process.pid, grace_seconds=5)
+    process.wait()
+    assert not any(_is_running(descendant) for descendant in tree)
+
+
+def test_a_process_that_ignores_the_request_is_killed_after_the_grace() -> None:
+    process = subprocess.Popen([sys.executable, "-c", STUBBORN], start_new_session=True)
+    time.sleep(1)
+    end_process_tree(process.pid, grace_seconds=0.5)
+    assert not psutil.pid_exists(process.pid)
+
+
+def test_an_interrupt_ends_the_tree_before_it_goes_on() -> None:
+    code = (
+        "from embed_pipeline.training.finetune import run_process_group; import sys\n"
+        f"run_process_group([sys.executable, '-c', {PARENT!r}], environment={{}})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    tree = _wait_for_children(process.pid, count=2)
+    process.send_signal(2)
+    assert process.wait(timeout=20) != 0
+    assert not any(_is_running(descendant) for descendant in tree)
+
+
+def _wait_for_children(pid: int, count: int = 1) -> list[psutil.Process]:
+    deadline = time.monotonic() + 20
+    while len(children := psutil.Process(pid).children(recursive=True)) < count:
+        assert time.monotonic() < deadline, f"waited for {count} child processes"
+        time.sleep(0.1)
+    return children
+
+
+def _is_running(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

@@ -1,0 +1,66 @@
+"""Recipes: the shipped ones read, a wrong one says where and what."""
+
+from pathlib import Path
+
+import pytest
+
+from embed_pipeline.training.recipes import read_recipe
+from embed_pipeline_tests.small_project import encoder_settings, training_settings, write_yaml
+
+SHIPPED = sorted((Path(__file__).parents[2] / "data" / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_recipe_reads(path: Path) -> None:
+    assert read_recipe(path).description
+
+
+def test_the_shipped_recipes_name_the_promised_models() -> None:
+    encoders = [read_recipe(path).encoder for path in SHIPPED]
+    models = {encoder.model for encoder in encoders if encoder is not None}
+    assert {"BAAI/bge-small-zh-v1.5", "BAAI/bge-large-zh-v1.5", "aspire/acge_text_embedding", "bundled"} <= models
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"description": "x", "retriever": "bm26"}, "retriever: Input should be 'dense' or 'bm25', found 'bm26'"),
+        ({"description": "x"}, "retriever: dense needs an encoder section"),
+        ({"description": "x", "retriever": "bm25", "colour": 1}, "colour: Extra inputs are not permitted, found 1"),
+        ({"description": "x", "retriever": "bm25", "mining": {}}, "retriever: bm25 has no encoder, mining or training"),
+        (
+            {"description": "x", "encoder": encoder_settings(Path("m")), "training": training_settings()},
+            "mining and training go together",
+        ),
+        (
+            {
+                "description": "x",
+                "encoder": encoder_settings(Path("m")),
+                "mining": {},
+                "training": training_settings(learning_rate=-1),
+            },
+            "training.learning_rate: Input should be greater than 0, found -1",
+        ),
+        (
+            {
+                "description": "x",
+                "encoder": encoder_settings(Path("m")),
+                "mining": {},
+                "training": training_settings(negatives_cross_device=True),
+            },
+            "negatives_cross_device has no effect with candidates: corpus",
+        ),
+    ],
+)
+def test_a_wrong_recipe_names_file_field_and_what_was_found(tmp_path: Path, content: dict, message: str) -> None:
+    write_yaml(tmp_path / "wrong.yaml", content)
+    with pytest.raises(ValueError) as error:
+        read_recipe(tmp_path / "wrong.yaml")
+    assert "wrong.yaml" in str(error.value)
+    assert message in str(error.value)
+
+
+def test_a_missing_recipe_lists_those_that_are_there(tmp_path: Path) -> None:
+    write_yaml(tmp_path / "bm25.yaml", {"description": "x", "retriever": "bm25"})
+    with pytest.raises(ValueError, match="Recipes there: bm25"):
+        read_recipe(tmp_path / "bm26.yaml")

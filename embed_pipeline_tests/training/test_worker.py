@@ -1,0 +1,114 @@
+"""The training process under torchrun: repeatable, alike in one process and two, loaded alike by three libraries."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from embed_pipeline.encoding.encoder import EncoderSettings
+from embed_pipeline.encoding.local import load_local_encoder
+from embed_pipeline_tests.small_project import encoder_settings
+from embed_pipeline_tests.training.conftest import Train, digest
+
+TEXTS = ["我高压一百六，能买吗", "请问肝上有油怎么核保", "痛风"]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(train: Train) -> Path:
+    return train(epochs=1)
+
+
+def test_the_same_seed_gives_the_same_bytes(train: Train, checkpoint: Path) -> None:
+    assert digest(train(epochs=1)) == digest(checkpoint)
+
+
+def test_only_safetensors_and_text_files_are_saved(checkpoint: Path) -> None:
+    assert {path.suffix for path in checkpoint.rglob("*") if path.is_file()} == {".safetensors", ".json", ".jsonl"}
+
+
+def test_every_logged_step_has_loss_and_learning_rate(checkpoint: Path) -> None:
+    log = [json.loads(line) for line in (checkpoint / "training_log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [entry["step"] for entry in log] == [1, 2, 3, 4]
+    assert all(entry["loss"] > 0 and entry["learning_rate"] >= 0 and entry["gradient_norm"] > 0 for entry in log)
+    assert json.loads((checkpoint / "training_summary.json").read_text())["weight_change"] > 0
+
+
+def test_two_processes_train_what_one_trains_on_the_whole_batch(train: Train) -> None:
+    settings = {"epochs": 2, "group_by_length": False, "vocabulary_extension": None}
+    one = load_file(train(batch_size=16, **settings) / "model.safetensors")
+    two = load_file(train(batch_size=8, processes=2, **settings) / "model.safetensors")
+    assert one.keys() == two.keys()
+    assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
+
+
+def test_flagembeddings_own_loss_trains_with_every_setting_it_offers(train: Train) -> None:
+    folder = train(
+        processes=2,
+        candidates="in_batch",
+        train_group_size=4,
+        batch_size=8,
+        epochs=1,
+        negatives_cross_device=True,
+        knowledge_distillation="kl_div",
+        gradient_checkpointing=True,
+        sub_batch_size=4,
+        precision="bfloat16",
+        encoder={"query_instruction": "找：", "pooling": "cls"},
+    )
+    assert (folder / "model.safetensors").is_file()
+    prompts = json.loads((folder / "config_sentence_transformers.json").read_text(encoding="utf-8"))["prompts"]
+    assert prompts == {"query": "找："}
+
+
+def test_float16_on_a_cpu_is_refused(train: Train, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError, match="ended with status 1"):
+        train(precision="float16")
+    assert "training.precision: float16 needs a GPU, found device cpu" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_three_libraries_and_ours_give_the_same_vectors(checkpoint: Path, tmp_path: Path, pooling: str) -> None:
+    from FlagEmbedding import FlagModel
+    from sentence_transformers import SentenceTransformer
+
+    from embed_pipeline.training.checkpoint import describe_encoder
+
+    settings = EncoderSettings.model_validate(
+        encoder_settings(Path("unused"), pooling=pooling, query_instruction="请问")
+    )
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for path in checkpoint.iterdir():
+        if path.is_file():
+            (folder / path.name).write_bytes(path.read_bytes())
+    describe_encoder(folder, settings)
+    ours = load_local_encoder(settings, directory=folder).encode_queries(TEXTS)
+    theirs = SentenceTransformer(str(folder), device="cpu").encode(TEXTS, prompt_name="query")
+    flag = FlagModel(
+        str(folder),
+        pooling_method=pooling,
+        normalize_embeddings=True,
+        query_instruction_for_retrieval="请问",
+        query_max_length=48,
+        use_fp16=False,
+        devices="cpu",
+    ).encode_queries(TEXTS)
+    transformed = _with_transformers(folder, [f"请问{text}" for text in TEXTS], pooling)
+    for other in (theirs, flag, transformed):
+        cosines = (ours * other).sum(axis=1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(other, axis=1)
+        assert cosines.min() >= 0.9999
+
+
+def _with_transformers(folder: Path, texts: list[str], pooling: str) -> np.ndarray:
+    from transformers import AutoModel, AutoTokenizer
+
+    batch = AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        hidden = AutoModel.from_pretrained(folder).eval()(**batch).last_hidden_state
+    if pooling == "cls":
+        return hidden[:, 0].numpy()
+    mask = batch["attention_mask"].unsqueeze(-1)
+    return ((hidden * mask).sum(dim=1) / mask.sum(dim=1)).numpy()
