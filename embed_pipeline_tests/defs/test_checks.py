@@ -1,0 +1,108 @@
+"""Each check with its fault planted: it fails, says the figure, and blocks where it must."""
+
+from dataclasses import replace
+
+from embed_pipeline.dataset.cleaning import CleanedData, CleaningCounts
+from embed_pipeline.dataset.formats import build_dataset
+from embed_pipeline.dataset.settings import DatasetSettings
+from embed_pipeline.defs.checks.dataset import SPECS as DATASET_SPECS
+from embed_pipeline.defs.checks.dataset import check_cleaned
+from embed_pipeline.defs.checks.evaluation import check_no_tokenizer, check_tokens
+from embed_pipeline.defs.checks.mining import check_negatives
+from embed_pipeline.defs.checks.outcome import CheckOutcome, describe_outcomes
+from embed_pipeline.encoding.encoder import EncoderSettings
+from embed_pipeline.mining.groups import TrainingGroup
+from embed_pipeline.mining.report import MiningReport
+from embed_pipeline.records import Judgment, Passage, Query
+
+SETTINGS = DatasetSettings.model_validate(
+    {
+        "description": "x",
+        "workbooks": ["*.xlsx"],
+        "columns": {"question": "Q", "labels": ["L"]},
+        "label_list": "labels.txt",
+        "split": {"train": 0.6, "validation": 0.2, "test": 0.2},
+        "variants": ["bm25"],
+    }
+)
+PASSAGES = [Passage("p1", "高血压"), Passage("p2", "痛风")]
+QUERIES = [
+    Query("q1", "血压一百六能不能买重疾险", "train"),
+    Query("q2", "大脚趾半夜痛醒怎么核保", "train"),
+    Query("q3", "随身带着喷雾的人能投保吗", "validation"),
+    Query("q4", "整夜睡不着靠药睡觉可以买吗", "test"),
+]
+COUNTS = CleaningCounts(rows=4, rows_united=0, rows_rejected=0, cells_rejected=0, queries=4, passages=2, judgments=4)
+
+
+def _check(queries: list[Query], counts: CleaningCounts = COUNTS, held_out: str = "p1") -> dict[str, CheckOutcome]:
+    judgments = [Judgment(q.id, "p1" if q.split == "train" else held_out) for q in queries]
+    dataset = build_dataset(queries, PASSAGES, judgments)
+    outcomes = check_cleaned(dataset, CleanedData(dataset, (), counts), SETTINGS)
+    assert {outcome.name for outcome in outcomes} == {spec.name for spec in DATASET_SPECS}
+    blocking = {spec.name: spec.blocking for spec in DATASET_SPECS}
+    assert all(outcome.blocking == blocking[outcome.name] for outcome in outcomes)
+    return {outcome.name: outcome for outcome in outcomes}
+
+
+def test_a_sound_data_set_passes() -> None:
+    assert all(outcome.passed for outcome in _check(QUERIES).values())
+
+
+def test_a_test_query_that_stands_in_train_blocks() -> None:
+    leaked = replace(QUERIES[0], id="q9", text=QUERIES[0].text + "？", split="test")
+    outcome = _check([*QUERIES, leaked])["splits_share_no_query"]
+    assert not outcome.passed and outcome.blocking
+    assert outcome.figures["leaks"] == 1 and outcome.figures["examples"] == "q9 ~ q1"
+
+
+def test_an_empty_split_blocks() -> None:
+    outcome = _check(QUERIES[:2] + QUERIES[3:])["every_split_has_queries"]
+    assert not outcome.passed and outcome.blocking and outcome.figures["empty_splits"] == "validation"
+
+
+def test_many_rejected_rows_warn() -> None:
+    outcome = _check(QUERIES, replace(COUNTS, rows=10, rows_rejected=6))["few_rows_are_rejected"]
+    assert not outcome.passed and not outcome.blocking and outcome.figures["share_rejected"] == 0.6
+
+
+def test_a_label_that_train_never_had_warns() -> None:
+    outcome = _check(QUERIES, held_out="p2")["held_out_labels_occur_in_train"]
+    assert not outcome.passed and outcome.figures["examples"] == "痛风"
+
+
+def _report(hardness: float | None) -> MiningReport:
+    return MiningReport(1, 1, 1, ((1, 1),), 0, 0.9, 0.5, 0.1, hardness, 0.0)
+
+
+def test_a_positive_among_the_negatives_blocks() -> None:
+    group = TrainingGroup("q1", "x", ("p1",), ("高血压",), (0.9,), ("p2",), ("痛风",), (0.5,))
+    judgments = [Judgment("q1", "p1"), Judgment("q1", "p2")]
+    wrong, _ = check_negatives([group], judgments, _report(0.5))
+    assert not wrong.passed and wrong.blocking and wrong.figures["positives_among_negatives"] == 1
+    assert check_negatives([group], judgments[:1], _report(0.5))[0].passed
+
+
+def test_negatives_no_harder_than_random_warn() -> None:
+    assert not check_negatives([], [], _report(0.0))[1].passed
+    assert not check_negatives([], [], _report(None))[1].passed
+    assert check_negatives([], [], _report(0.5))[1].passed
+
+
+def test_unknown_characters_and_long_questions_warn() -> None:
+    dataset = build_dataset(QUERIES, PASSAGES, [])
+    settings = EncoderSettings(model="bundled", pooling="mean", query_max_length=5, passage_max_length=5)
+    length, characters = check_tokens(settings, dataset, None)
+    assert not length.passed and length.figures["share_truncated"] == 1.0
+    assert not characters.passed
+    share = characters.figures["share_unknown"]
+    assert isinstance(share, float) and share > 0.3
+    assert all(outcome.passed for outcome in check_no_tokenizer())
+
+
+def test_only_a_failed_blocking_check_is_named_for_the_graph() -> None:
+    passed = CheckOutcome(name="a", passed=True, blocking=True, figures={}, remedy="")
+    warned = CheckOutcome(name="b", passed=False, blocking=False, figures={}, remedy="")
+    failed = CheckOutcome(name="c", passed=False, blocking=True, figures={}, remedy="")
+    assert "failed_blocking_checks" not in describe_outcomes([passed, warned])
+    assert describe_outcomes([passed, warned, failed])["failed_blocking_checks"] == "c"

@@ -1,0 +1,113 @@
+"""The layout holds: one word in four places, imports one way, heavy libraries where they are used."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from embed_pipeline.definitions import STAGES, defs
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "embed_pipeline"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+HEAVY = {"torch", "transformers", "FlagEmbedding", "faiss", "openai", "sentence_transformers", "matplotlib", "datasets"}
+# Only the worker process imports these: it cannot do anything without torch.
+WORKER_SIDE = {f"training/{name}.py" for name in ("worker", "whole_corpus", "trainer_arguments", "progress")}
+ORDER = (
+    "records",
+    "artifacts",
+    "dataset",
+    "encoding",
+    "retrieval",
+    "mining",
+    "training",
+    "evaluation",
+    "reporting",
+    "defs",
+    "definitions",
+    "cli",
+)
+MAX_LINES = 250
+MAX_BODY_LINES = 25
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def _imports(node: ast.AST) -> Iterator[str]:
+    """Modules imported by the statements of a body, without those inside functions or under TYPE_CHECKING."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom) and child.module:
+            yield child.module
+        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        elif not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _imports(child)
+
+
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.__name__.rpartition(".")[2])
+def test_a_stage_is_a_package_a_group_an_asset_module_and_a_test_folder(stage) -> None:
+    name = stage.__name__.rpartition(".")[2]
+    assert (PACKAGE / name / "__init__.py").is_file()
+    assert (ROOT / "embed_pipeline_tests" / name).is_dir()
+    graph = defs.resolve_asset_graph()
+    own = [key for key in graph.get_all_asset_keys() if graph.get(key).group_name == name]
+    assert own
+    assert all(f"def {key.to_user_string()}(" in Path(stage.__file__).read_text(encoding="utf-8") for key in own)
+
+
+def test_every_group_is_a_stage() -> None:
+    graph = defs.resolve_asset_graph()
+    groups = {graph.get(key).group_name for key in graph.get_all_asset_keys()}
+    assert groups == {stage.__name__.rpartition(".")[2] for stage in STAGES}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_name)
+def test_a_module_says_what_it_is_and_stays_small(path: Path) -> None:
+    assert ast.get_docstring(_tree(path))
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= MAX_LINES
+    assert "from __future__ import annotations" not in text
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_name)
+def test_dagster_stays_in_defs_and_heavy_libraries_inside_functions(path: Path) -> None:
+    roots = {module.partition(".")[0] for module in _imports(_tree(path))}
+    if not _name(path).startswith("defs/") and _name(path) != "definitions.py":
+        assert "dagster" not in roots
+    if _name(path) not in WORKER_SIDE:
+        assert not roots & HEAVY
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_name)
+def test_imports_point_one_way(path: Path) -> None:
+    layer = _name(path).removesuffix(".py").partition("/")[0]
+    if layer == "__init__":
+        return
+    for module in _imports(_tree(path)):
+        if module.startswith("embed_pipeline."):
+            assert ORDER.index(module.split(".")[1]) <= ORDER.index(layer), f"{_name(path)} imports {module}"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "defs" / "assets").glob("*.py")), ids=_name)
+def test_an_asset_body_reads_like_a_sentence(path: Path) -> None:
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.FunctionDef) and any("dg.asset" in ast.unparse(d) for d in node.decorator_list):
+            lines = (node.end_lineno or 0) - node.body[0].lineno + 1
+            assert lines <= MAX_BODY_LINES, f"{node.name} has {lines} lines"
+
+
+def test_loading_the_definitions_loads_no_heavy_library() -> None:
+    code = f"import embed_pipeline.definitions, sys; print(*sorted(set(sys.modules) & {HEAVY!r}))"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []

@@ -1,0 +1,118 @@
+"""The command line as a user types it, in a project folder of its own; runs show up on its Dagster instance."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from embed_pipeline_tests.small_project import edit_yaml, write_project
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project without a trained variant, so that nothing takes long."""
+    root = tmp_path_factory.mktemp("project")
+    data = write_project(root)
+    settings = yaml.safe_load((data / "small" / "dataset.yaml").read_text(encoding="utf-8"))
+    settings["variants"] = ["bm25", "base"]
+    (data / "small" / "dataset.yaml").write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
+    for name in ("dagster.yaml", "workspace.yaml"):
+        shutil.copyfile(ROOT / name, root / name)
+    return root
+
+
+def _type(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("EMBED_PIPELINE_", "DAGSTER_HOME"))}
+    command = [sys.executable, "-c", "from embed_pipeline.cli import main; main()", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def ran(folder: Path) -> subprocess.CompletedProcess:
+    return _type(folder, "run")
+
+
+def test_run_prints_the_table_and_says_where_the_report_is(ran: subprocess.CompletedProcess, folder: Path) -> None:
+    assert ran.returncode == 0, ran.stderr
+    assert "small · test" in ran.stdout and "baseline" in ran.stdout
+    assert "4 runs, 0 failed" in ran.stdout
+    assert (folder / ".embed_pipeline" / "report.html").is_file()
+
+
+def test_a_second_run_says_that_everything_is_fresh(ran: subprocess.CompletedProcess, folder: Path) -> None:
+    again = _type(folder, "run")
+    assert again.returncode == 0 and "Everything is fresh; nothing was run." in again.stdout
+
+
+def test_runs_show_up_in_the_ui_and_nothing_litters_the_folder(ran: subprocess.CompletedProcess, folder: Path) -> None:
+    storage = str(folder / ".embed_pipeline" / "dagster")
+    with dg.DagsterInstance.local_temp(storage) as instance:
+        jobs = [run.job_name for run in instance.get_runs()]
+    assert set(jobs) == {"prepare_dataset", "evaluate_variant", "publish_metrics"}
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"data", "model", "dagster.yaml", "workspace.yaml", ".embed_pipeline"}
+
+
+def test_status_and_why_name_the_changed_setting(ran: subprocess.CompletedProcess, folder: Path) -> None:
+    recipe = folder / "data" / "recipes" / "base.yaml"
+    before = recipe.read_text(encoding="utf-8")
+    edit_yaml(recipe, "encoder", passage_max_length=12)
+    try:
+        status, why = _type(folder, "status"), _type(folder, "why", "faiss_index", "small/base")
+    finally:
+        recipe.write_text(before, encoding="utf-8")
+    for output in (status.stdout, why.stdout):
+        assert "encoder.passage_max_length: 16 → 12" in output
+    assert "faiss_index[small/base] is stale" in why.stdout
+
+
+def test_why_of_something_fresh_says_when_it_was_built(ran: subprocess.CompletedProcess, folder: Path) -> None:
+    assert "cleaned_qa[small] is fresh" in _type(folder, "why", "cleaned_qa", "small").stdout
+
+
+def test_an_unknown_partition_is_answered_with_the_known_ones(folder: Path) -> None:
+    found = _type(folder, "why", "faiss_index", "small/bas")
+    assert found.returncode == 1
+    assert "partitions of faiss_index: small/bm25, small/base" in found.stderr
+
+
+def test_an_unknown_variant_is_answered_with_the_known_ones(folder: Path) -> None:
+    found = _type(folder, "run", "--variant", "bert")
+    assert found.returncode == 1 and "Variants: small/bm25, small/base" in found.stderr
+
+
+def test_gc_only_looks_when_it_is_told_to(ran: subprocess.CompletedProcess, folder: Path) -> None:
+    assert "would remove 0 objects" in _type(folder, "gc", "--dry-run").stdout
+    assert _type(folder, "gc").returncode == 0
+    assert "Everything is fresh" in _type(folder, "run").stdout
+
+
+def test_metrics_before_any_run_says_what_to_do(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "data", tmp_path / "data")
+    found = _type(tmp_path, "metrics")
+    assert found.returncode == 1 and "Run `embed-pipeline run` first." in found.stderr
+
+
+def test_outside_a_project_run_names_the_missing_file(tmp_path: Path) -> None:
+    found = _type(tmp_path, "run")
+    assert found.returncode == 1
+    assert "expected dagster.yaml, found none. Run from the project's root folder." in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_a_malformed_data_set_is_one_message_and_no_traceback(folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "project"
+    shutil.copytree(folder, root, ignore=shutil.ignore_patterns(".embed_pipeline"))
+    edit_yaml(root / "data" / "small" / "dataset.yaml", "split", train=0.9)
+    for command in (("run",), ("status",)):
+        found = _type(root, *command)
+        assert found.returncode == 1
+        assert "dataset.yaml, split: train + validation + test must be 1" in found.stderr
+        assert "Traceback" not in found.stderr
