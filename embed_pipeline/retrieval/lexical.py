@@ -31,8 +31,8 @@ class LexicalSettings(BaseModel):
 
     language: str = Field(
         default="zh",
-        pattern="^[a-z]{2}$",
-        description='Two letters: "zh" cuts words with jieba, any other at spaces and punctuation.',
+        pattern="^[a-z]{2,3}$",
+        description='ISO 639 code: "zh" cuts words with jieba, any other at spaces and punctuation.',
     )
     k1: float = Field(default=1.5, ge=0, description="How fast a repeated word stops counting.")
     b: float = Field(default=0.75, ge=0, le=1, description="How much a long passage is held against it, 0 to 1.")
