@@ -42,7 +42,8 @@ def test_a_process_that_ignores_the_request_is_killed_after_the_grace() -> None:
 
 def test_an_interrupt_ends_the_tree_before_it_goes_on() -> None:
     code = (
-        "from embed_pipeline.training.finetune import run_process_group; import sys\n"
+        "from embed_pipeline.training.finetune import run_process_group; import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # background jobs of a shell inherit it ignored
         f"run_process_group([sys.executable, '-c', {PARENT!r}], environment={{}})"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
