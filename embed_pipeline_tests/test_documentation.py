@@ -1,18 +1,24 @@
 """The guides say what the code does: every field described, every named file and target there."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from embed_pipeline.cli import main
 from embed_pipeline.dataset.ledger import REASONS
-from embed_pipeline.dataset.settings import DatasetSettings
+from embed_pipeline.dataset.settings import ColumnSettings, DatasetSettings, SplitSettings
+from embed_pipeline.definitions import defs
+from embed_pipeline.defs.project import ENVIRONMENT
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.mining.settings import MiningSettings
 from embed_pipeline.training.recipes import Recipe, TrainingSettings, VocabularyExtension
 
 ROOT = Path(__file__).parents[1]
+READMES = ("README.md", "README.zh-CN.md")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+FILE_MAP = README[README.index("## The file map") :]
 
 
 @pytest.mark.parametrize(
@@ -24,6 +30,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
         (TrainingSettings, "recipes.md"),
         (VocabularyExtension, "recipes.md"),
         (DatasetSettings, "datasets.md"),
+        (ColumnSettings, "datasets.md"),
+        (SplitSettings, "datasets.md"),
     ],
 )
 def test_every_field_is_in_its_guide_and_has_a_description(model, guide: str) -> None:
@@ -52,7 +60,42 @@ def test_every_link_leads_to_a_file() -> None:
 
 
 def test_every_module_is_in_the_file_map() -> None:
-    file_map = README[README.index("## The file map") :]
     modules = [path for path in (ROOT / "embed_pipeline").rglob("*.py") if path.name != "__init__.py"]
     outside_defs_folders = [path for path in modules if path.parent.name not in ("assets", "checks")]
-    assert [path.name for path in outside_defs_folders if not re.search(rf"\b{path.name}", file_map)] == []
+    assert [path.name for path in outside_defs_folders if not re.search(rf"\b{path.name}", FILE_MAP)] == []
+
+
+def test_every_python_file_in_the_file_map_exists() -> None:
+    folders = ("embed_pipeline", "embed_pipeline_tests")
+    existing = {path.name for folder in folders for path in (ROOT / folder).rglob("*.py")}
+    assert set(re.findall(r"\b(\w+\.py)\b", FILE_MAP)) - existing == set()
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_every_command_and_variable_of_the_environment_is_in_the_readme(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert [command for command in main.commands if f"`embed-pipeline {command}" not in text] == []
+    assert [variable for variable in ENVIRONMENT.values() if f"`{variable}`" not in text] == []
+
+
+def test_both_readmes_show_the_same_figures() -> None:
+    blocks = [re.findall(r"```.*?```", (ROOT / name).read_text(encoding="utf-8"), flags=re.S)[1] for name in READMES]
+    assert blocks[0] == blocks[1]
+
+
+def test_the_picture_shows_every_asset_and_every_dependency() -> None:
+    picture = (ROOT / "docs" / "graph.svg").read_text(encoding="utf-8")
+    graph = defs.resolve_asset_graph()
+    keys = graph.get_all_asset_keys()
+    edges = {(up.to_user_string(), key.to_user_string()) for key in keys for up in graph.get(key).parent_keys}
+    assert set(re.findall(r'class="name"[^>]*>(\w+)<', picture)) == {key.to_user_string() for key in keys}
+    assert set(re.findall(r'data-edge="(\w+) (\w+)"', picture)) == edges
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [entry for extra in project["optional-dependencies"].values() for entry in extra]
+    packages = {re.split(r"[\s<>=;\[]", entry)[0] for entry in [*project["dependencies"], *extras]} - {project["name"]}
+    reasons = (ROOT / "docs" / "adr" / "0009-dependencies.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| (`[^|]+) \|", reasons, flags=re.M)
+    assert set(re.findall(r"`([^`]+)`", "".join(cells))) == packages
