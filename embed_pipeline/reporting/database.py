@@ -116,17 +116,35 @@ def _read(path: Path, relation: str, order: str, filters: dict[str, str | None])
 def _connect(path: Path, timeout_seconds: float) -> "Iterator[duckdb.DuckDBPyConnection]":
     """A connection that is closed, and with it every open transaction rolled back, on the way out.
 
-    DuckDB lets one process at a time open a file, readers included while there is a writer; the lock goes with the
-    process, however it ends. Everyone opens for writing: two modes at once in one process are refused.
+    DuckDB lets one process at a time open a file, readers included while there is a writer. Its own lock comes too late
+    for a new file: of two processes that find none, the second creates it over the first one's rows. So ours is taken
+    before; DuckDB's remains for programs that do not know ours. Both go with the process, however it ends. Everyone
+    opens for writing: two modes at once in one process are refused.
     """
-    import duckdb
+    import filelock
 
     deadline = time.monotonic() + timeout_seconds
+    try:
+        with filelock.FileLock(path.with_name(f"{path.name}.lock"), timeout=timeout_seconds):
+            connection = _open(path, deadline, timeout_seconds)
+            try:
+                yield connection
+            finally:
+                connection.close()
+    except filelock.Timeout as error:
+        raise TimeoutError(
+            f"{path}: still locked by another run of embed-pipeline after {timeout_seconds:g} s. Wait for it and run "
+            "again."
+        ) from error
+
+
+def _open(path: Path, deadline: float, timeout_seconds: float) -> "duckdb.DuckDBPyConnection":
+    import duckdb
+
     pause = 0.01
     while True:
         try:
-            connection = duckdb.connect(str(path))
-            break
+            return duckdb.connect(str(path))
         except duckdb.IOException as error:
             if "lock" not in str(error):
                 raise
@@ -137,10 +155,6 @@ def _connect(path: Path, timeout_seconds: float) -> "Iterator[duckdb.DuckDBPyCon
                 ) from error
         time.sleep(pause)
         pause = min(2 * pause, 0.2)
-    try:
-        yield connection
-    finally:
-        connection.close()
 
 
 def _check_columns(path: Path, connection: "duckdb.DuckDBPyConnection") -> None:

@@ -100,7 +100,9 @@ for step in range(5):
     append_metrics(Path(sys.argv[1]), [replace(ROW, variant=sys.argv[2], run_id=str(step), cutoff=k) for k in (1, 2)])
 """
     writers = [start_writer(body, str(path), f"v{i}") for i in range(5)]
-    assert [(writer.wait(60), writer.communicate()[1]) for writer in writers] == [(0, "")] * 5
+    errors = [writer.communicate(timeout=60)[1] for writer in writers]
+    assert "".join(errors) == ""
+    assert [writer.returncode for writer in writers] == [0] * 5
     history = read_history(path)
     assert sorted((row.variant, row.run_id, row.cutoff) for row in history) == [
         (f"v{i}", str(step), k) for i in range(5) for step in range(5) for k in (1, 2)
