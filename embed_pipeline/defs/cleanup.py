@@ -3,11 +3,13 @@
 No dagster here.
 """
 
+import shutil
 from collections.abc import Iterator
 
 from embed_pipeline.defs.graph import Graph
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.vector_cache import VectorCache
+from embed_pipeline.training.finetune import abandoned_work
 
 
 def remove_unused(graph: Graph, *, dry_run: bool) -> Iterator[str]:
@@ -20,6 +22,10 @@ def remove_unused(graph: Graph, *, dry_run: bool) -> Iterator[str]:
         f"{report.removed_leftovers} leftovers ({report.freed_bytes / 1e6:.1f} MB); {report.kept_objects} objects stay"
     )
     freed = VectorCache(graph.project.home / "vectors").gc(used, dry_run=dry_run)
+    abandoned = abandoned_work(graph.project.home)
+    for path in abandoned if not dry_run else ():
+        shutil.rmtree(path)
+    yield f"trainings: {verb} {len(abandoned)} folders of runs that were killed"
     yield f"vectors: {verb} {freed / 1e6:.1f} MB of encoders that no variant uses"
 
 

@@ -43,6 +43,19 @@ class FinetuneJob(BaseModel):
     device: Literal["cpu", "cuda"]
 
 
+def work_prefix(pid: int) -> str:
+    """The beginning of the name of a training's folder for intermediate files: it says whose it is."""
+    return f"training-{pid}-"
+
+
+def abandoned_work(home: Path) -> tuple[Path, ...]:
+    """Such folders whose process is gone: what a killed run left behind."""
+    import psutil
+
+    found = [(path, path.name.split("-")[1]) for path in sorted(home.glob("training-*-*"))]
+    return tuple(path for path, pid in found if pid.isdecimal() and not psutil.pid_exists(int(pid)))
+
+
 def torchrun_command(job: Path, *, processes: int) -> tuple[str, ...]:
     """The command that trains `job` in `processes` worker processes on this machine, meeting on 127.0.0.1."""
     return (

@@ -1,13 +1,15 @@
 """Starting and ending processes: nothing outlives an interrupt, a failure has a reason."""
 
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
-from embed_pipeline.training.finetune import end_process_tree, run_process_group
+from embed_pipeline.training.finetune import abandoned_work, end_process_tree, run_process_group, work_prefix
 
 SLEEP = "import time; time.sleep(300)"
 # A child in a session of its own, as torchrun starts its workers.
@@ -63,3 +65,11 @@ def _wait_for_children(pid: int, count: int = 1) -> list[psutil.Process]:
 
 def _is_running(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def test_only_folders_of_trainings_whose_process_is_gone_are_abandoned(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", "pass"])
+    ended.wait()
+    for pid in (os.getpid(), ended.pid):
+        (tmp_path / f"{work_prefix(pid)}abc").mkdir()
+    assert [path.name for path in abandoned_work(tmp_path)] == [f"training-{ended.pid}-abc"]

@@ -1,6 +1,7 @@
 """Assets of the stage `training`: the fine-tuned encoder."""
 
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from embed_pipeline.training.finetune import (
     FinetuneJob,
     run_process_group,
     torchrun_command,
+    work_prefix,
     worker_environment,
 )
 from embed_pipeline.training.recipes import required
@@ -63,7 +65,7 @@ def _finetune(step: Step, out: Path) -> dict[str, object]:
     mined, recipe, runtime = step.folder("mined_negatives"), step.variant.recipe, step.pipeline.runtime()
     encoder, training = required(recipe.encoder, "encoder"), required(recipe.training, "training")
     base = step.graph.base_encoder(encoder)
-    with tempfile.TemporaryDirectory(dir=step.project.home, prefix="training-") as work:
+    with tempfile.TemporaryDirectory(dir=step.project.home, prefix=work_prefix(os.getpid())) as work:
         job = FinetuneJob(
             groups=mined / "groups.jsonl",
             corpus=mined / "corpus.jsonl",
