@@ -40,7 +40,7 @@ JOBS = (
     Job("publish_metrics", PUBLISHED_ASSETS, "Append to the metrics table and write the report."),
 )
 
-# Raise a version when the code makes other bytes from the same inputs.
+# Raise a version when the code makes other bytes, or runs other checks, on the same inputs.
 CODE_VERSIONS: Mapping[str, str] = {
     "raw_xlsx": "1",
     "cleaned_qa": "1",

@@ -11,6 +11,7 @@ from embed_pipeline.mining.report import MiningReport
 from embed_pipeline.records import Judgment
 
 HARDNESS_LIMIT = 0.1
+FULL_GROUPS_LIMIT = 0.5
 
 SPECS = [
     dg.AssetCheckSpec(
@@ -24,19 +25,25 @@ SPECS = [
         asset="mined_negatives",
         description=f"Negatives lie at least {HARDNESS_LIMIT:.0%} of the way from random passages to the positives.",
     ),
+    dg.AssetCheckSpec(
+        "most_groups_have_all_their_negatives",
+        asset="mined_negatives",
+        description=f"At least {FULL_GROUPS_LIMIT:.0%} of the groups hold as many negatives as asked for.",
+    ),
 ]
 
 
 def check_negatives(
     groups: Sequence[TrainingGroup], judgments: Iterable[Judgment], report: MiningReport
 ) -> list[CheckOutcome]:
-    """Positives among the negatives, counted from the judgments; hardness against random from the report."""
+    """Positives among the negatives, counted from the judgments; hardness and full groups from the report."""
     relevant: defaultdict[str, set[str]] = defaultdict(set)
     for judgment in judgments:
         if judgment.grade > 0:
             relevant[judgment.query_id].add(judgment.passage_id)
     wrong = sum(len(relevant[group.query_id] & set(group.negative_ids)) for group in groups)
     hardness = report.hardness_against_random
+    full = (report.groups - report.short_groups) / report.groups if report.groups else 0.0
     return [
         CheckOutcome(
             name="no_negative_is_a_positive",
@@ -51,8 +58,19 @@ def check_negatives(
             figures={
                 "hardness_against_random": "unknown" if hardness is None else hardness,
                 "limit": HARDNESS_LIMIT,
-                "short_groups": report.short_groups,
             },
             remedy="Narrow the mining range (range_end), or use a stronger base encoder.",
+        ),
+        CheckOutcome(
+            name="most_groups_have_all_their_negatives",
+            passed=full >= FULL_GROUPS_LIMIT,
+            figures={
+                "share_of_full_groups": round(full, 4),
+                "short_groups": report.short_groups,
+                "groups": report.groups,
+                "limit": FULL_GROUPS_LIMIT,
+            },
+            remedy="With candidates: corpus negatives are not needed. Otherwise the base scores positives too low: "
+            "use a stronger base encoder, or loosen margin_relative.",
         ),
     ]
