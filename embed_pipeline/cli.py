@@ -70,14 +70,15 @@ def run(dataset: str | None, variant: str | None, everything: bool) -> None:
                 break
             attempted.add((todo[0].job.name, todo[0].partition, todo[0].key))
             failures += not _execute(defs, todo[0], instance)
-    if not attempted:
+    unfinished = [a for a in assess(_graph(), wanted) if wanted(a.node) and a.state != "fresh"]
+    if not attempted and not unfinished:
         console.print("Everything is fresh; nothing was run.")
     console.print(f"{len(attempted)} runs, {failures} failed, {time.monotonic() - started:.1f} s\n")
     if _metrics_file().exists():
         _print_metrics(dataset)
-    unfinished = [a for a in assess(_graph()) if wanted(a.node) and a.state != "fresh"]
     for assessment in unfinished:
-        console.print(f"[red]{assessment.node} is {assessment.state}[/red]: {escape('; '.join(assessment.reasons))}")
+        label = escape(f"{assessment.node} is {assessment.state}")
+        console.print(f"[red]{label}[/red]: {escape('; '.join(assessment.reasons))}", soft_wrap=True)
     if failures or unfinished:
         sys.exit(1)
     console.print("Look at the graph in the browser: make dev. Report: " + str(_home() / "report.html"))

@@ -4,7 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import dagster as dg
 import pytest
@@ -28,8 +30,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def _type(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+def _type(
+    folder: Path, *arguments: str, places: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.CompletedProcess:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("EMBED_PIPELINE_", "DAGSTER_HOME"))}
+    environment |= places
     command = [sys.executable, "-c", "from embed_pipeline.cli import main; main()", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
@@ -83,6 +88,32 @@ def test_an_unknown_partition_is_answered_with_the_known_ones(folder: Path) -> N
     assert "partitions of faiss_index: small/bm25, small/base" in found.stderr
 
 
+def test_an_unknown_asset_is_answered_with_the_known_ones(folder: Path) -> None:
+    found = _type(folder, "why", "checkpoint", "small/tuned")
+    assert found.returncode == 1 and "assets: raw_xlsx, cleaned_qa, faiss_index, query_metrics" in found.stderr
+
+
+def test_an_unknown_data_set_is_answered_with_the_known_ones(folder: Path) -> None:
+    found = _type(folder, "run", "--dataset", "large")
+    assert found.returncode == 1 and "no data set 'large'. Data sets: small." in found.stderr
+
+
+def test_metrics_prints_the_table_of_the_last_run(ran: subprocess.CompletedProcess, folder: Path) -> None:
+    found = _type(folder, "metrics")
+    table = found.stdout[found.stdout.index("small · test") :]
+    assert found.returncode == 0 and all(name in table for name in ("bm25", "base", "baseline"))
+    assert table.strip() in ran.stdout
+    assert _type(folder, "metrics", "--dataset", "small").stdout == found.stdout
+
+
+def test_a_variant_runs_alone_and_the_table_has_it_alone(folder: Path, tmp_path: Path) -> None:
+    root = _copy_without_state(folder, tmp_path)
+    found = _type(root, "run", "--variant", "base")
+    assert found.returncode == 0, found.stderr
+    assert "3 runs, 0 failed" in found.stdout and "bm25" not in found.stdout
+    assert "faiss_index    small/bm25  missing" in " ".join(_type(root, "status").stdout.split("\n"))
+
+
 def test_an_unknown_variant_is_answered_with_the_known_ones(folder: Path) -> None:
     found = _type(folder, "run", "--variant", "bert")
     assert found.returncode == 1 and "Variants: small/bm25, small/base" in found.stderr
@@ -108,11 +139,42 @@ def test_outside_a_project_run_names_the_missing_file(tmp_path: Path) -> None:
 
 
 def test_a_malformed_data_set_is_one_message_and_no_traceback(folder: Path, tmp_path: Path) -> None:
-    root = tmp_path / "project"
-    shutil.copytree(folder, root, ignore=shutil.ignore_patterns(".embed_pipeline"))
+    root = _copy_without_state(folder, tmp_path)
     edit_yaml(root / "data" / "small" / "dataset.yaml", "split", train=0.9)
     for command in (("run",), ("status",)):
         found = _type(root, *command)
         assert found.returncode == 1
         assert "dataset.yaml, split: train + validation + test must be 1" in found.stderr
         assert "Traceback" not in found.stderr
+
+
+def test_a_workbook_that_is_none_fails_its_run_and_is_not_called_fresh(folder: Path, tmp_path: Path) -> None:
+    root = _copy_without_state(folder, tmp_path)
+    (root / "data" / "small" / "first.xlsx").write_text("Question,Label\n", encoding="utf-8")
+    found = _type(root, "run")
+    assert found.returncode == 1 and "1 failed" in found.stdout
+    assert "first.xlsx" in found.stdout and "Traceback" not in found.stdout + found.stderr
+    assert "cleaned_qa[small] is missing" in found.stdout
+
+
+def test_a_missing_workbook_is_not_called_fresh(folder: Path, tmp_path: Path) -> None:
+    root = _copy_without_state(folder, tmp_path)
+    (root / "data" / "small" / "first.xlsx").unlink()
+    found = _type(root, "run")
+    assert found.returncode == 1 and "fresh" not in found.stdout
+    assert "raw_xlsx[small] is failed" in found.stdout and "first.xlsx" in found.stdout
+
+
+def test_the_environment_moves_data_and_state(folder: Path, tmp_path: Path) -> None:
+    root = _copy_without_state(folder, tmp_path)
+    (root / "data").rename(root / "elsewhere")
+    places = {"EMBED_PIPELINE_DATA": "elsewhere", "EMBED_PIPELINE_HOME": str(tmp_path / "state")}
+    found = _type(root, "status", places=places)
+    assert found.returncode == 0 and "raw_xlsx" in found.stdout
+    assert not (root / ".embed_pipeline").exists()
+
+
+def _copy_without_state(folder: Path, tmp_path: Path) -> Path:
+    root = tmp_path / "project"
+    shutil.copytree(folder, root, ignore=shutil.ignore_patterns(".embed_pipeline"))
+    return root

@@ -6,24 +6,35 @@ import sqlite3
 import subprocess
 import sys
 import time
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
 import psutil
 import pytest
+import yaml
 
-from embed_pipeline.artifacts import Manifest
+from embed_pipeline.artifacts import DamagedObjectError, Manifest
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.definitions import build_definitions
+from embed_pipeline.defs.cleanup import remove_unused
 from embed_pipeline.defs.freshness import explain
 from embed_pipeline.defs.graph import ALL, Graph, Node
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.defs.running import execute
-from embed_pipeline.defs.work import ready_work
+from embed_pipeline.defs.work import all_work, ready_work
 from embed_pipeline.evaluation.measures import MEASURES
+from embed_pipeline.records import Query
 from embed_pipeline.reporting.database import read_history, read_newest
-from embed_pipeline_tests.small_project import edit_yaml, make_rows, write_model, write_project, write_workbook
+from embed_pipeline_tests.small_project import (
+    edit_yaml,
+    make_rows,
+    write_model,
+    write_project,
+    write_workbook,
+    write_yaml,
+)
 
 TUNED = "small/tuned"
 
@@ -71,9 +82,35 @@ class Project:
                 counts[path.name] = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
         return counts
 
+    def object(self, digest: str) -> Path:
+        """Where an artifact lies."""
+        return self.root / "home" / "artifacts" / "objects" / digest[:2] / digest[2:]
+
+    def execute(self, job: str, partition: str | None) -> list[str]:
+        """Materialise one partition of a job, whether stale or not; returns how each asset came about, in order."""
+        with dg.DagsterInstance.local_temp(str(self.root / "dagster")) as instance:
+            result = (
+                build_definitions(self.pipeline)
+                .resolve_job_def(job)
+                .execute_in_process(instance=instance, partition_key=partition)
+            )
+        found = [event.materialization for event in result.all_events if event.is_step_materialization]
+        return [
+            f"{made.asset_key.to_user_string()} {'found' if made.metadata['cached'].value else 'built'}"
+            for made in found
+        ]
+
+    def encoded(self, asset: str, partition: str) -> int:
+        """How many texts the build of an artifact had to encode."""
+        count = self.manifest(asset, partition).details["texts_encoded"]
+        assert isinstance(count, int)
+        return count
+
+    def queries(self) -> tuple[Query, ...]:
+        return read_dataset(self.graph.store.open(self.manifest("cleaned_qa", "small"))).queries
+
     def splits(self) -> dict[str, str]:
-        folder = self.graph.store.open(self.manifest("cleaned_qa", "small"))
-        return {query.id: query.split for query in read_dataset(folder).queries}
+        return {query.id: query.split for query in self.queries()}
 
 
 @pytest.fixture(scope="session")
@@ -135,14 +172,9 @@ def test_a_second_run_does_nothing(project: Project) -> None:
 
 def test_everything_asked_for_again_encodes_and_trains_nothing(project: Project) -> None:
     before, vectors = list(project.graph.store.refs()), project.vectors()
-    with dg.DagsterInstance.local_temp(str(project.root / "dagster")) as instance:
-        definitions = build_definitions(project.pipeline)
-        for name in ("finetune_variant", "evaluate_variant"):
-            job = definitions.resolve_job_def(name)
-            result = job.execute_in_process(instance=instance, partition_key=TUNED)
-            events = [event for event in result.all_events if event.is_step_materialization]
-            assert len(events) == 2
-            assert all(event.materialization.metadata["cached"].value for event in events)
+    for work in all_work(project.graph):
+        ways = project.execute(work.job.name, None if work.partition == ALL else work.partition)
+        assert ways == [f"{asset} found" for asset in work.job.assets]
     assert list(project.graph.store.refs()) == before
     assert project.vectors() == vectors
 
@@ -158,15 +190,47 @@ def test_a_new_workbook_encodes_only_its_texts_and_moves_no_old_query(project: P
     splits, vectors = project.splits(), project.vectors()
     new = [(f"{row[0]}，谢谢老师指点一下啊", *row[1:]) for row in make_rows()[::9]]
     write_workbook(project.dataset / "second.xlsx", new)
+    node = Node("query_metrics", "small/base")
+    assert any(line.strip().startswith("file second.xlsx: none → ") for line in explain(project.graph, node))
     ran = project.run()
     assert ran[0] == "prepare_dataset small" and f"finetune_variant {TUNED}" in ran
+    assert any("because file second.xlsx: none → " in line for line in explain(project.graph, node))
     after = project.splits()
     assert {query: after[query] for query in splits} == splits
-    added = len(after) - len(splits)
-    assert added > 0
-    base = {name: count for name, count in project.vectors().items() if name in vectors}
-    grown = sum(base.values()) - sum(vectors.values())
-    assert 0 < grown <= added * len(base)
+    added = [split for query, split in after.items() if query not in splits]
+    assert 0 < added.count("train") < len(added)
+    assert project.encoded("mined_negatives", TUNED) == added.count("train")
+    assert project.encoded("faiss_index", "small/base") == 0
+    assert project.encoded("query_metrics", "small/base") == added.count("test")
+    grown = {name: count - vectors[name] for name, count in project.vectors().items() if name in vectors}
+    assert sorted(grown.values())[-1] == added.count("train") + added.count("test")
+
+
+def test_a_question_that_falls_into_test_mines_the_same_and_trains_nothing(project: Project) -> None:
+    before, mined = project.manifest("finetuned_checkpoint", TUNED), project.manifest("mined_negatives", TUNED).digest
+    offered = [(f"补充第{number}条，{row[0]}，多谢", *row[1:]) for number, row in enumerate(make_rows()[::10])]
+    write_workbook(project.dataset / "second.xlsx", offered)
+    old = project.splits()
+    assert project.execute("prepare_dataset", "small") == ["raw_xlsx built", "cleaned_qa built"]
+    tested = {query.text for query in project.queries() if query.id not in old and query.split == "test"}
+    chosen = next(row for row in offered if unicodedata.normalize("NFKC", str(row[0])) in tested)
+    write_workbook(project.dataset / "second.xlsx", [chosen])
+    assert project.run()[:2] == ["prepare_dataset small", f"finetune_variant {TUNED}"]
+    assert len(project.splits()) == len(old) + 1
+    assert project.manifest("mined_negatives", TUNED).digest == mined
+    assert project.manifest("finetuned_checkpoint", TUNED).id == before.id
+    assert project.encoded("query_metrics", "small/base") == project.encoded("query_metrics", TUNED) == 1
+
+
+def test_a_new_label_encodes_its_one_passage_and_why_names_the_label_list(project: Project) -> None:
+    with (project.dataset / "labels.txt").open("a", encoding="utf-8") as file:
+        file.write("肺炎\n")
+    node = Node("faiss_index", "small/base")
+    assert any("file labels.txt: " in line for line in explain(project.graph, node))
+    project.execute("prepare_dataset", "small")
+    project.execute("evaluate_variant", "small/base")
+    assert project.encoded("faiss_index", "small/base") == 1
+    assert project.encoded("query_metrics", "small/base") == 0
 
 
 def test_a_learning_rate_concerns_its_own_variant_alone_and_why_names_it(project: Project) -> None:
@@ -181,30 +245,54 @@ def test_a_learning_rate_concerns_its_own_variant_alone_and_why_names_it(project
     assert any("training.learning_rate: 0.005 → 0.001" in line for line in explain(project.graph, node))
 
 
-def test_a_damaged_checkpoint_is_rebuilt_and_never_served(project: Project) -> None:
+@pytest.mark.parametrize("harm", ["changed", "deleted"])
+def test_a_damaged_checkpoint_is_rebuilt_and_never_served(project: Project, harm: str) -> None:
     digest = project.manifest("finetuned_checkpoint", TUNED).digest
-    weights = project.root / "home" / "artifacts" / "objects" / digest[:2] / digest[2:] / "model.safetensors"
-    weights.chmod(0o644)
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
-    with dg.DagsterInstance.local_temp(str(project.root / "dagster")) as instance:
-        job = build_definitions(project.pipeline).resolve_job_def("finetune_variant")
-        assert job.execute_in_process(instance=instance, partition_key=TUNED).success
+    weights = project.object(digest) / "model.safetensors"
+    if harm == "deleted":
+        shutil.rmtree(weights.parent)
+    else:
+        weights.chmod(0o644)
+        weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
+    with pytest.raises(DamagedObjectError, match="Run the asset again"):
+        project.graph.store.open(digest)
+    assert project.execute("finetune_variant", TUNED) == ["mined_negatives found", "finetuned_checkpoint built"]
     rebuilt = project.manifest("finetuned_checkpoint", TUNED)
-    assert not rebuilt.cached
     assert rebuilt.digest == digest  # float32 repeats to the byte
     assert project.graph.store.open(rebuilt).is_dir()
+
+
+def test_damage_upstream_of_what_is_stale_is_mended_first_and_trains_nothing(project: Project) -> None:
+    shutil.rmtree(project.object(project.manifest("cleaned_qa", "small").digest))
+    edit_yaml(project.root / "data" / "recipes" / "base.yaml", "encoder", query_max_length=40)
+    assert project.run() == ["prepare_dataset small", "evaluate_variant small/base", f"publish_metrics {ALL}"]
 
 
 def test_a_re_evaluation_appends_to_the_history(project: Project) -> None:
     table = project.root / "home" / "metrics.duckdb"
     before, newest = len(read_history(table)), read_newest(table)
-    with dg.DagsterInstance.local_temp(str(project.root / "dagster")) as instance:
-        job = build_definitions(project.pipeline).resolve_job_def("publish_metrics")
-        assert job.execute_in_process(instance=instance).success
+    assert project.execute("publish_metrics", None) == ["metrics_table found", "report found"]
     assert len(read_history(table)) == 2 * before
     again = read_newest(table)
     assert [row.value for row in again] == [row.value for row in newest]
     assert again[0].evaluated_at > newest[0].evaluated_at
+
+
+def test_a_table_can_be_published_while_newer_data_is_not_measured_yet(project: Project) -> None:
+    measured = project.manifest("cleaned_qa", "small").digest
+    write_workbook(project.dataset / "first.xlsx", make_rows()[::2])
+    project.execute("prepare_dataset", "small")
+    assert project.execute("publish_metrics", None) == ["metrics_table found", "report built"]
+    rows = read_newest(project.root / "home" / "metrics.duckdb")
+    assert {row.cleaned_digest for row in rows} == {measured}
+
+
+def test_another_baseline_turns_the_comparisons_round_and_measures_nothing_again(project: Project) -> None:
+    settings = yaml.safe_load((project.dataset / "dataset.yaml").read_text(encoding="utf-8"))
+    write_yaml(project.dataset / "dataset.yaml", settings | {"variants": ["tuned", "bm25", "base"]})
+    assert project.run() == [f"publish_metrics {ALL}"]
+    rows = read_newest(project.root / "home" / "metrics.duckdb")
+    assert {row.variant: row.baseline for row in rows} == {"tuned": None, "bm25": "tuned", "base": "tuned"}
 
 
 def test_the_data_version_of_every_materialisation_is_the_digest(finished: Project) -> None:
@@ -224,6 +312,10 @@ def test_no_run_leaves_anything_half_written_when_it_is_killed(project: Project)
     process.wait()
     _wait_until(lambda: not _workers(project), "the workers to end after their starter was killed")
     assert project.manifest("finetuned_checkpoint", TUNED).id == old
+    assert list((project.root / "home").glob("training-*"))
+    list(remove_unused(project.graph, dry_run=False))
+    assert not list((project.root / "home").glob("training-*"))
+    assert not list((project.root / "home" / "artifacts" / "staging").iterdir())
     edit_yaml(project.root / "data" / "recipes" / "tuned.yaml", "training", epochs=1)
     assert project.run()[0] == f"finetune_variant {TUNED}"
 
@@ -240,11 +332,9 @@ def test_an_interrupted_run_leaves_no_worker(project: Project) -> None:
 def test_two_processes_that_want_the_same_partition_do_the_work_once(project: Project) -> None:
     edit_yaml(project.root / "data" / "recipes" / "tuned.yaml", "training", learning_rate=4e-3)
     processes = [_start_run(project) for _ in range(2)]
-    for process in processes:
-        process.wait(timeout=120)
-    checkpoint = project.manifest("finetuned_checkpoint", TUNED)
-    versions = list(project.graph.store.history("finetuned_checkpoint", TUNED))
-    assert [m.fingerprint for m in versions].count(checkpoint.fingerprint) == 1
+    said = sorted(process.communicate(timeout=120)[0].strip() for process in processes)
+    assert said == ["built", "found"]
+    assert not list((project.root / "home" / "artifacts" / "staging").iterdir())
 
 
 def _versions_of_others(project: Project) -> set[str]:
@@ -258,11 +348,13 @@ def _start_run(project: Project) -> subprocess.Popen:
         "from embed_pipeline.defs.resources import PipelineResource\n"
         "pipeline = PipelineResource(data=sys.argv[1], home=sys.argv[2], training_threads=1)\n"
         "job = build_definitions(pipeline).resolve_job_def('finetune_variant')\n"
-        "job.execute_in_process(partition_key=sys.argv[3], raise_on_error=True)\n"
+        "result = job.execute_in_process(partition_key=sys.argv[3], raise_on_error=True)\n"
+        "(event,) = result.asset_materializations_for_node('finetuned_checkpoint')\n"
+        "print('found' if event.metadata['cached'].value else 'built')\n"
     )
     arguments = [str(project.root / "data"), str(project.root / "home"), TUNED]
     return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
 
 

@@ -1,10 +1,10 @@
 """What is fresh, stale or missing, and why: plans held against the store. No dagster here."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from embed_pipeline.artifacts import Difference, differences
+from embed_pipeline.artifacts import DamagedObjectError, Difference, differences
 from embed_pipeline.defs.graph import Graph, MissingInputError, Node
 
 FILES_SETTING = "files."
@@ -25,12 +25,40 @@ class Assessment:
     reasons: tuple[str, ...]
 
 
-def assess(graph: Graph) -> tuple[Assessment, ...]:
-    """One assessment per node, upstream first."""
-    found: dict[Node, Assessment] = {}
-    for node in graph.nodes():
-        found[node] = _assess_node(graph, node, found)
-    return tuple(found.values())
+def every(node: Node) -> bool:
+    """The filter that lets every node through."""
+    return True
+
+
+def assess(graph: Graph, wanted: Callable[[Node], bool] = every) -> tuple[Assessment, ...]:
+    """One assessment per node, upstream first. An artifact that a stale node would read is stale if it is damaged.
+
+    Nothing waits for a node that is not wanted: the metrics table then stands on what has been measured.
+    """
+    damage: dict[Node, str] = {}
+    while True:
+        found: dict[Node, Assessment] = {}
+        for node in graph.nodes():
+            found[node] = _assess_node(graph, node, {n: a for n, a in found.items() if wanted(n)}, damage)
+        new = _find_damage(graph, found)
+        if not new:
+            return tuple(found.values())
+        damage |= new
+
+
+def _find_damage(graph: Graph, found: Mapping[Node, Assessment]) -> dict[Node, str]:
+    # Opening reads every byte, once per process: only what is about to be read anyway is opened.
+    begun = [node for node, assessment in found.items() if assessment.state in ("stale", "missing")]
+    read = dict.fromkeys(upstream for node in begun for upstream in graph.upstream(node))
+    damage = {}
+    for node in read:
+        current = graph.store.read(node.asset, node.partition)
+        if found[node].state == "fresh" and current is not None:
+            try:
+                graph.store.open(current)
+            except DamagedObjectError as error:
+                damage[node] = str(error)
+    return damage
 
 
 def explain(graph: Graph, node: Node) -> Iterator[str]:
@@ -78,9 +106,9 @@ def format_difference(difference: Difference) -> str:
     return f"{noun} {name}: {_short(difference.before)} → {_short(difference.after)}"
 
 
-def _assess_node(graph: Graph, node: Node, found: dict[Node, Assessment]) -> Assessment:
+def _assess_node(graph: Graph, node: Node, found: Mapping[Node, Assessment], damage: Mapping[Node, str]) -> Assessment:
     current = graph.store.read(node.asset, node.partition)
-    unfinished = [upstream for upstream in graph.upstream(node) if found[upstream].state != "fresh"]
+    unfinished = [u for u in graph.upstream(node) if u in found and found[u].state != "fresh"]
     if unfinished:
         more = f" and {len(unfinished) - 1} more" if len(unfinished) > 1 else ""
         cause = f"waits for {unfinished[0]}, which is {found[unfinished[0]].state}{more}"
@@ -93,6 +121,8 @@ def _assess_node(graph: Graph, node: Node, found: dict[Node, Assessment]) -> Ass
         return Assessment(node, "failed", (str(error),))
     if current is None:
         return Assessment(node, "missing", ("never built",))
+    if node in damage:
+        return Assessment(node, "stale", (damage[node],))
     if current.fingerprint == plan.fingerprint:
         return Assessment(node, "fresh", ())
     return Assessment(node, "stale", tuple(format_difference(change) for change in plan.differences(current)))

@@ -124,7 +124,7 @@ class Graph:
             asset=node.asset,
             partition=node.partition,
             code_version=CODE_VERSIONS[node.asset],
-            settings=self._settings(node),
+            settings=self.settings(node),
             inputs={str(upstream): self.input(upstream).digest for upstream in self._present(node)},
         )
 
@@ -158,7 +158,12 @@ class Graph:
         # A table of the variants measured so far is useful; a variant that is not yet measured has no row.
         return tuple(n for n in upstream if self.store.read(n.asset, n.partition) is not None)
 
-    def _settings(self, node: Node) -> dict:
+    def settings(self, node: Node) -> dict:
+        """The settings that change the node's bytes.
+
+        Raises:
+            ValueError: a workbook or the base model cannot be read.
+        """
         if node.asset == "raw_xlsx":
             return {"files": self._file_digests(node.partition)}
         if node.asset == "cleaned_qa":
@@ -166,9 +171,12 @@ class Graph:
             return settings.model_dump(mode="json", exclude={"description", "language", "variants"})
         if node.asset == "metrics_table":
             recipes = {key: variant.recipe.model_dump(mode="json") for key, variant in self.project.variants.items()}
-            return {"significance": SignificanceSettings().model_dump(mode="json"), "recipes": recipes}
+            # The order counts: the first variant of a data set is the baseline of its comparisons.
+            variants = {name: list(settings.variants) for name, settings in self.project.datasets.items()}
+            significance = SignificanceSettings().model_dump(mode="json")
+            return {"significance": significance, "recipes": recipes, "variants": variants}
         if node.asset == "report":
-            return {"descriptions": {name: s.description for name, s in self.project.datasets.items()}}
+            return {}
         return self._variant_settings(node.asset, self.project.variants[node.partition])
 
     def _variant_settings(self, asset: str, variant: Variant) -> dict:

@@ -4,11 +4,12 @@ No dagster here.
 """
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from embed_pipeline.defs.freshness import Assessment, assess
-from embed_pipeline.defs.graph import JOBS, Graph, Job, Node
+from embed_pipeline.defs.freshness import Assessment, assess, every
+from embed_pipeline.defs.graph import CODE_VERSIONS, JOBS, Graph, Job, Node
 
 
 @dataclass(frozen=True)
@@ -21,14 +22,9 @@ class Work:
     key: str
 
 
-def every(node: Node) -> bool:
-    """The filter that lets every node through."""
-    return True
-
-
 def ready_work(graph: Graph, wanted: Callable[[Node], bool] = every) -> tuple[Work, ...]:
     """The runs whose inputs from other jobs are all fresh and that hold a stale or missing node, in pipeline order."""
-    assessments = {assessment.node: assessment for assessment in assess(graph)}
+    assessments = {assessment.node: assessment for assessment in assess(graph, wanted)}
     found = []
     for job in JOBS:
         for partition in dict.fromkeys(node.partition for node in assessments if node.asset in job.assets):
@@ -53,10 +49,19 @@ def all_work(graph: Graph, wanted: Callable[[Node], bool] = every) -> tuple[Work
 
 
 def _work(graph: Graph, job: Job, partition: str, unfinished: list[Assessment]) -> Work:
-    first = unfinished[0].node
-    current = graph.store.read(first.asset, first.partition)
-    # The present state is part of the key: a file changed and changed back asks for a run each time.
-    state = [job.name, partition, graph.plan(first).fingerprint, current.fingerprint if current else "none"]
-    key = hashlib.sha256("\n".join(state).encode()).hexdigest()
     reasons = tuple(f"{a.node.asset}: {reason}" for a in unfinished if a.state != "waiting" for reason in a.reasons)
-    return Work(job, partition, reasons, key)
+    return Work(job, partition, reasons, _key(graph, job, [Node(asset, partition) for asset in job.assets]))
+
+
+def _key(graph: Graph, job: Job, nodes: list[Node]) -> str:
+    # What a run changes before its end is left out: one that failed half-way is not asked for again. The present version
+    # of the last asset is in: a file changed, changed back and changed again asks for a run each time.
+    outside = [n for node in nodes for n in graph.upstream(node) if n.asset not in job.assets]
+    inputs = {str(node): graph.store.read(node.asset, node.partition) for node in outside}
+    last = graph.store.read(nodes[-1].asset, nodes[-1].partition)
+    state = {
+        "nodes": [[str(node), CODE_VERSIONS[node.asset], graph.settings(node)] for node in nodes],
+        "inputs": {name: manifest.digest if manifest else None for name, manifest in inputs.items()},
+        "version": last.id if last else None,
+    }
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()

@@ -1,15 +1,20 @@
 """What runs by itself: exactly what a change made stale, once; every variant at night."""
 
+import shutil
+from collections.abc import Iterable
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from embed_pipeline.definitions import build_definitions
-from embed_pipeline.defs.graph import Node
+from embed_pipeline.defs.automation import NIGHTLY_TAG
+from embed_pipeline.defs.graph import JOBS, Node
 from embed_pipeline.defs.resources import PipelineResource
-from embed_pipeline_tests.small_project import edit_yaml, write_project
+from embed_pipeline_tests.small_project import edit_yaml, make_rows, write_project, write_workbook
 
 
 @pytest.fixture
@@ -26,22 +31,33 @@ def _stand_in(pipeline: PipelineResource, *assets: str) -> None:
             graph.store.build(graph.plan(node), lambda out: (out / "stand_in").write_text("x") and {})
 
 
-def _requests(pipeline: PipelineResource) -> list[dg.RunRequest]:
-    definitions = build_definitions(pipeline)
-    with dg.DagsterInstance.ephemeral() as instance:
+def _tick(
+    pipeline: PipelineResource,
+    instance: dg.DagsterInstance | None = None,
+    *,
+    loaded: dg.Definitions | None = None,
+) -> SensorExecutionData:
+    """What the sensor says now; `loaded` are the definitions of an earlier load."""
+    definitions = loaded or build_definitions(pipeline)
+    with nullcontext(instance) if instance else dg.DagsterInstance.ephemeral() as used:
         context = dg.build_sensor_context(
-            instance=instance, resources={"pipeline": pipeline}, repository_def=definitions.get_repository_def()
+            instance=used, resources={"pipeline": pipeline}, repository_def=definitions.get_repository_def()
         )
-        return list(definitions.resolve_sensor_def("stale_partitions").evaluate_tick(context).run_requests or [])
+        return definitions.resolve_sensor_def("stale_partitions").evaluate_tick(context)
 
 
-def _named(requests: list[dg.RunRequest]) -> set[tuple[str | None, str | None]]:
+def _requests(pipeline: PipelineResource) -> list[dg.RunRequest]:
+    return list(_tick(pipeline).run_requests or [])
+
+
+def _named(requests: Iterable[dg.RunRequest]) -> set[tuple[str | None, str | None]]:
     return {(request.job_name, request.partition_key) for request in requests}
 
 
-def test_a_fresh_project_asks_for_nothing(pipeline: PipelineResource) -> None:
+def test_a_fresh_project_asks_for_nothing_and_says_so(pipeline: PipelineResource) -> None:
     _stand_in(pipeline)
-    assert _requests(pipeline) == []
+    tick = _tick(pipeline)
+    assert not tick.run_requests and tick.skip_message == "everything is fresh"
 
 
 def test_new_data_is_prepared_before_anything_else(pipeline: PipelineResource) -> None:
@@ -59,23 +75,68 @@ def test_after_the_data_every_variant_that_is_ready_runs_and_no_index_before_its
     }
 
 
+def test_the_table_comes_last_and_once(pipeline: PipelineResource) -> None:
+    _stand_in(pipeline, *(asset for job in JOBS for asset in job.assets if job.name != "publish_metrics"))
+    assert _named(_requests(pipeline)) == {("publish_metrics", None)}
+
+
 def test_a_changed_recipe_asks_for_its_own_variant_alone(pipeline: PipelineResource) -> None:
     _stand_in(pipeline)
     edit_yaml(Path(pipeline.data) / "recipes" / "tuned.yaml", "training", epochs=9)
     assert _named(_requests(pipeline)) == {("finetune_variant", "small/tuned")}
 
 
-def test_the_same_state_has_the_same_run_key_and_going_back_has_another(pipeline: PipelineResource) -> None:
-    recipe = Path(pipeline.data) / "recipes" / "tuned.yaml"
+def test_the_same_state_has_the_same_run_key(pipeline: PipelineResource) -> None:
     _stand_in(pipeline)
-    edit_yaml(recipe, "training", epochs=9)
-    keys = {request.run_key for _ in range(2) for request in _requests(pipeline)}
-    assert len(keys) == 1
+    edit_yaml(Path(pipeline.data) / "recipes" / "tuned.yaml", "training", epochs=9)
+    assert len({request.run_key for _ in range(2) for request in _requests(pipeline)}) == 1
+
+
+def test_a_change_made_undone_and_made_again_asks_each_time(pipeline: PipelineResource) -> None:
+    # Dagster ignores a run key that it has seen: a key that comes back is a run that never starts.
     _stand_in(pipeline)
-    edit_yaml(recipe, "training", epochs=2)
-    edit_yaml(recipe, "training", seed=5)
-    (request,) = _requests(pipeline)
-    assert request.run_key not in keys
+    keys = []
+    for epochs in (9, 2, 9, 2):
+        edit_yaml(Path(pipeline.data) / "recipes" / "tuned.yaml", "training", epochs=epochs)
+        (request,) = _requests(pipeline)
+        keys.append(request.run_key)
+        _stand_in(pipeline)
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_run_that_failed_half_way_is_not_asked_for_again(pipeline: PipelineResource) -> None:
+    (before,) = _requests(pipeline)
+    _stand_in(pipeline, "raw_xlsx")
+    (after,) = _requests(pipeline)
+    assert _named([before, after]) == {("prepare_dataset", "small")} and before.run_key == after.run_key
+
+
+def test_a_workbook_that_was_only_saved_again_is_cleaned_and_nothing_follows(pipeline: PipelineResource) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        job = build_definitions(pipeline).resolve_job_def("prepare_dataset")
+        assert job.execute_in_process(instance=instance, partition_key="small").success
+        _stand_in(pipeline)
+        write_workbook(Path(pipeline.data) / "small" / "first.xlsx", make_rows(), creator="somebody else")
+        assert _named(_requests(pipeline)) == {("prepare_dataset", "small")}
+        assert job.execute_in_process(instance=instance, partition_key="small").success
+        assert _requests(pipeline) == []
+
+
+def test_while_a_run_is_under_way_nothing_is_asked_for(pipeline: PipelineResource) -> None:
+    job = build_definitions(pipeline).resolve_job_def("prepare_dataset")
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+        tick = _tick(pipeline, instance)
+    assert not tick.run_requests and "under way" in (tick.skip_message or "")
+
+
+def test_a_data_set_that_the_loaded_definitions_do_not_know_waits_for_a_reload(pipeline: PipelineResource) -> None:
+    loaded = build_definitions(pipeline)
+    _stand_in(pipeline)
+    data = Path(pipeline.data)
+    shutil.copytree(data / "small", data / "second")
+    assert not _tick(pipeline, loaded=loaded).run_requests
+    assert _named(_requests(pipeline)) == {("prepare_dataset", "second")}
 
 
 def test_every_variant_is_evaluated_at_night(pipeline: PipelineResource) -> None:
@@ -86,6 +147,34 @@ def test_every_variant_is_evaluated_at_night(pipeline: PipelineResource) -> None
     requests = definitions.resolve_schedule_def("nightly_reevaluation").evaluate_tick(context).run_requests or []
     assert {request.partition_key for request in requests} == {"small/bm25", "small/base", "small/tuned"}
     assert {request.run_key for request in requests} == {f"2026-01-02 {r.partition_key}" for r in requests}
+
+
+@pytest.mark.parametrize("end", [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE])
+def test_the_last_evaluation_of_a_night_publishes_however_it_ended(
+    pipeline: PipelineResource, end: dg.DagsterRunStatus
+) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert isinstance(_end_run(pipeline, instance, end, night=None), dg.SkipReason)
+        job = build_definitions(pipeline).resolve_job_def("evaluate_variant")
+        other = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags={NIGHTLY_TAG: "2026-01-02"})
+        assert isinstance(_end_run(pipeline, instance, end, night="2026-01-02"), dg.SkipReason)
+        instance.delete_run(other.run_id)
+        answer = _end_run(pipeline, instance, end, night="2026-01-02")
+    assert isinstance(answer, dg.RunRequest) and answer.run_key == "publish 2026-01-02"
+
+
+def _end_run(
+    pipeline: PipelineResource, instance: dg.DagsterInstance, end: dg.DagsterRunStatus, *, night: str | None
+) -> object:
+    """What the sensor says when an evaluation has ended."""
+    definitions, tags = build_definitions(pipeline), {} if night is None else {NIGHTLY_TAG: night}
+    run = instance.create_run_for_job(definitions.resolve_job_def("evaluate_variant"), status=end, tags=tags)
+    sensor = definitions.resolve_sensor_def(f"publish_after_nightly_{end.value.lower()}")
+    event = dg.DagsterEvent(event_type_value=f"PIPELINE_{end.value}", job_name="evaluate_variant")
+    context = dg.build_run_status_sensor_context(
+        sensor_name=sensor.name, dagster_event=event, dagster_instance=instance, dagster_run=run
+    )
+    return sensor(context)
 
 
 def test_training_waits_its_turn_in_the_gpu_pool(pipeline: PipelineResource) -> None:

@@ -3,11 +3,14 @@
 import shutil
 from pathlib import Path
 
+import dagster as dg
 import pytest
+import yaml
 
 from embed_pipeline.artifacts import Plan
-from embed_pipeline.defs.freshness import assess
-from embed_pipeline.defs.graph import ALL, MissingInputError, Node
+from embed_pipeline.definitions import build_definitions
+from embed_pipeline.defs.freshness import assess, explain
+from embed_pipeline.defs.graph import ALL, CODE_VERSIONS, JOBS, MissingInputError, Node
 from embed_pipeline.defs.partitions import define_partitions
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.defs.work import all_work, ready_work
@@ -32,7 +35,7 @@ def pipeline(template: Path, tmp_path: Path) -> PipelineResource:
     pipeline = PipelineResource(data=str(tmp_path / "data"), home=str(tmp_path / "home"))
     graph = pipeline.graph()
     for node in graph.nodes():
-        graph.store.build(graph.plan(node), lambda out: (out / "stand_in").write_text("x") and {})
+        graph.store.build(graph.plan(node), lambda out, text=str(node): (out / "stand_in").write_text(text) and {})
     return pipeline
 
 
@@ -42,6 +45,22 @@ def _plan(pipeline: PipelineResource, asset: str, partition: str) -> Plan:
 
 def _states(pipeline: PipelineResource) -> dict[str, str]:
     return {str(assessment.node): assessment.state for assessment in assess(pipeline.graph())}
+
+
+def _unfinished(pipeline: PipelineResource) -> dict[str, str]:
+    return {name: state for name, state in _states(pipeline).items() if state != "fresh"}
+
+
+def _edit_dataset(pipeline: PipelineResource, **changes: object) -> None:
+    path = Path(pipeline.data) / "small" / "dataset.yaml"
+    write_yaml(path, yaml.safe_load(path.read_text(encoding="utf-8")) | changes)
+
+
+def _damage(pipeline: PipelineResource, node: Node) -> None:
+    graph = pipeline.graph()
+    manifest = graph.store.read(node.asset, node.partition)
+    assert manifest is not None
+    shutil.rmtree(graph.store.open(manifest))
 
 
 def _recipe(pipeline: PipelineResource, name: str) -> Path:
@@ -77,10 +96,34 @@ def test_the_same_weights_elsewhere_change_no_encoding_and_other_weights_do(pipe
     assert _plan(pipeline, "faiss_index", "small/base").fingerprint != before
 
 
-def test_the_description_of_a_data_set_makes_only_the_report_stale(pipeline: PipelineResource) -> None:
+def test_the_description_of_a_data_set_changes_nothing(pipeline: PipelineResource) -> None:
     path = Path(pipeline.data) / "small" / "dataset.yaml"
     path.write_text(path.read_text(encoding="utf-8").replace("eight labels", "other words"), encoding="utf-8")
-    assert [name for name, state in _states(pipeline).items() if state != "fresh"] == [f"report[{ALL}]"]
+    assert set(_states(pipeline).values()) == {"fresh"}
+
+
+def test_the_description_of_a_recipe_concerns_the_table_and_no_weights(pipeline: PipelineResource) -> None:
+    path = _recipe(pipeline, "tuned")
+    path.write_text(path.read_text(encoding="utf-8").replace("description: tuned", "description: x"), encoding="utf-8")
+    assert _unfinished(pipeline) == {f"metrics_table[{ALL}]": "stale", f"report[{ALL}]": "waiting"}
+
+
+def test_another_baseline_makes_the_comparisons_stale_and_measures_nothing_again(pipeline: PipelineResource) -> None:
+    _edit_dataset(pipeline, variants=["base", "bm25", "tuned"])
+    assert _unfinished(pipeline) == {f"metrics_table[{ALL}]": "stale", f"report[{ALL}]": "waiting"}
+
+
+def test_the_split_concerns_the_cleaned_data_and_all_that_follows(pipeline: PipelineResource) -> None:
+    _edit_dataset(pipeline, split={"train": 0.6, "validation": 0.15, "test": 0.25, "seed": 2})
+    assert _states(pipeline)["raw_xlsx[small]"] == "fresh"
+    assert _states(pipeline)["cleaned_qa[small]"] == "stale"
+    assert {state for name, state in _unfinished(pipeline).items() if "_qa" not in name} == {"waiting"}
+
+
+def test_an_encoder_length_concerns_every_asset_of_its_variant_and_no_other_variant(pipeline: PipelineResource) -> None:
+    edit_yaml(_recipe(pipeline, "base"), "encoder", query_max_length=40)
+    names = set(_unfinished(pipeline)) - {f"metrics_table[{ALL}]", f"report[{ALL}]"}
+    assert names == {"faiss_index[small/base]", "query_metrics[small/base]"}
 
 
 def test_a_changed_label_list_and_a_changed_workbook_are_named(pipeline: PipelineResource) -> None:
@@ -132,3 +175,70 @@ def test_all_work_lists_every_run_upstream_first(pipeline: PipelineResource) -> 
     listed = [(work.job.name, work.partition) for work in all_work(pipeline.graph())]
     assert listed[0] == ("prepare_dataset", "small") and listed[-1] == ("publish_metrics", ALL)
     assert ("finetune_variant", TUNED) in listed and ("finetune_variant", "small/base") not in listed
+
+
+def test_a_damaged_artifact_is_made_again_before_what_reads_it(pipeline: PipelineResource) -> None:
+    edit_yaml(_recipe(pipeline, "base"), "encoder", query_max_length=40)
+    assert [(work.job.name, work.partition) for work in ready_work(pipeline.graph())] == [
+        ("evaluate_variant", "small/base")
+    ]
+    _damage(pipeline, Node("cleaned_qa", "small"))
+    (work,) = ready_work(pipeline.graph())
+    assert (work.job.name, work.partition) == ("prepare_dataset", "small")
+    assert any("cleaned_qa: " in reason and "nothing there" in reason for reason in work.reasons)
+
+
+def test_a_damaged_workbook_keeps_its_message_and_the_other_data_sets_go_on(pipeline: PipelineResource) -> None:
+    data = Path(pipeline.data)
+    shutil.copytree(data / "small", data / "second")
+    for path in (data / "small").glob("*.xlsx"):
+        path.unlink()
+    states = {str(a.node): a for a in assess(pipeline.graph())}
+    assert states["raw_xlsx[small]"].state == "failed" and "first.xlsx" in states["raw_xlsx[small]"].reasons[0]
+    assert [(work.job.name, work.partition) for work in ready_work(pipeline.graph())] == [("prepare_dataset", "second")]
+
+
+def test_what_waits_names_whom_it_waits_for_and_why_follows_it_to_the_cause(pipeline: PipelineResource) -> None:
+    edit_yaml(_recipe(pipeline, "tuned"), "mining", number=2)
+    lines = list(explain(pipeline.graph(), Node("query_metrics", TUNED)))
+    assert lines[0] == f"query_metrics[{TUNED}] is waiting"
+    assert lines[1].strip().startswith(f"waits for finetuned_checkpoint[{TUNED}], which is waiting")
+    assert any("setting mining.number: 3 → 2" in line for line in lines)
+
+
+def test_only_what_is_wanted_is_worked_on(pipeline: PipelineResource) -> None:
+    for name in ("base", "tuned"):
+        edit_yaml(_recipe(pipeline, name), "encoder", query_max_length=40)
+    wanted = {"small", "small/base", ALL}
+    found = [w.partition for w in ready_work(pipeline.graph(), lambda node: node.partition in wanted)]
+    assert found == ["small/base"]
+
+
+def test_the_partitions_of_a_data_set_reach_its_own_variants_and_no_other(pipeline: PipelineResource) -> None:
+    shutil.copytree(Path(pipeline.data) / "small", Path(pipeline.data) / "second")
+    partitions = define_partitions(pipeline.project())
+    with dg.DagsterInstance.ephemeral() as instance:
+        downstream = partitions.dataset_to_variants.get_downstream_partitions_for_partitions(
+            partitions.datasets.subset_with_partition_keys(["second"]), partitions.datasets, partitions.variants
+        )
+        upstream = partitions.trained_to_variants.get_upstream_mapped_partitions_result_for_partitions(
+            partitions.variants.subset_with_partition_keys(["small/base"]),
+            partitions.variants,
+            partitions.trained,
+            dynamic_partitions_store=instance,
+        )
+    assert set(downstream.get_partition_keys()) == {"second/bm25", "second/base", "second/tuned"}
+    assert set(upstream.partitions_subset.get_partition_keys()) == set()
+
+
+def test_every_job_has_the_partitions_of_its_assets_and_the_definitions_are_sound(pipeline: PipelineResource) -> None:
+    definitions, partitions = build_definitions(pipeline), define_partitions(pipeline.project())
+    dg.Definitions.validate_loadable(definitions)
+    expected = {
+        "prepare_dataset": partitions.datasets,
+        "finetune_variant": partitions.trained,
+        "evaluate_variant": partitions.variants,
+        "publish_metrics": None,
+    }
+    assert {job.name: definitions.resolve_job_def(job.name).partitions_def for job in JOBS} == expected
+    assert {asset for job in JOBS for asset in job.assets} == set(CODE_VERSIONS)
