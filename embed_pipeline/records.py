@@ -4,29 +4,37 @@ Belongs here: frozen records that cross a stage boundary. Does not belong here: 
 needs a package outside the standard library.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 Split = Literal["train", "validation", "test"]
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
+LANGUAGE = "language"
+"""The attribute that holds an ISO 639 code, of a query or a passage."""
+
+Attributes = Mapping[str, str]
+
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """One thing that can be found: a label, a paragraph, an answer."""
+    """One thing that can be found: a label, a paragraph, an answer. Attributes say what else is known of it."""
 
     id: str
     text: str
+    attributes: Attributes = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question, with the split that its group's hash put it in."""
+    """One question, with the split that its group's hash put it in. Results can be sliced by each attribute."""
 
     id: str
     text: str
     split: Split
+    attributes: Attributes = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

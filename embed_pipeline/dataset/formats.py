@@ -5,7 +5,7 @@ Belongs here: the three files and their consistency. Does not belong here: how t
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -74,7 +74,7 @@ def write_dataset(dataset: RetrievalDataset, directory: Path) -> None:
     ):
         with (directory / name).open("w", encoding="utf-8", newline="\n") as file:
             for record in records:
-                file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
+                file.write(json.dumps(_fields(record), ensure_ascii=False) + "\n")
 
 
 def read_dataset(directory: Path) -> RetrievalDataset:
@@ -99,7 +99,7 @@ def read_queries(path: Path) -> Iterator[Query]:
 
 def read_passages(path: Path) -> Iterator[Passage]:
     """The passages of a file, in its order. Raises ValueError as `read_dataset` does."""
-    return _read_records(path, lambda found: Passage(_text(found, "id"), _text(found, "text")))
+    return _read_records(path, lambda found: Passage(_text(found, "id"), _text(found, "text"), _attributes(found)))
 
 
 def read_judgments(path: Path) -> Iterator[Judgment]:
@@ -126,7 +126,7 @@ def _parse_query(found: Mapping[str, Any]) -> Query:
     split = _text(found, "split")
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, found {split!r}")
-    return Query(_text(found, "id"), _text(found, "text"), split)
+    return Query(_text(found, "id"), _text(found, "text"), split, _attributes(found))
 
 
 def _parse_judgment(found: Mapping[str, Any]) -> Judgment:
@@ -134,6 +134,21 @@ def _parse_judgment(found: Mapping[str, Any]) -> Judgment:
     if type(grade) is not int or grade < 0:
         raise ValueError(f"grade must be a whole number from 0, found {grade!r}")
     return Judgment(_text(found, "query_id"), _text(found, "passage_id"), grade)
+
+
+def _fields(record: Query | Passage | Judgment) -> dict[str, Any]:
+    found = {field.name: getattr(record, field.name) for field in fields(record)}
+    if "attributes" in found:  # sorted: the same attributes are the same bytes; left out where there are none
+        attributes = dict(sorted(found.pop("attributes").items()))
+        found |= {"attributes": attributes} if attributes else {}
+    return found
+
+
+def _attributes(found: Mapping[str, Any]) -> Mapping[str, str]:
+    value = found.get("attributes", {})
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise ValueError(f"attributes must be an object of texts, found {value!r}")
+    return value
 
 
 def _text(found: Mapping[str, Any], field: str) -> str:

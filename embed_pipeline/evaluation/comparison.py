@@ -3,7 +3,8 @@
 Belongs here: turning query measures into the figures of the table. Does not belong here: how chance is drawn
 (significance), what is stored (reporting).
 
-Each p stands for one comparison; nothing is corrected for the number of measures looked at: decide on one first.
+Holm's correction is over the variants that are compared with one baseline. Nothing is corrected for the number of
+measures looked at: decide on one first.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,10 @@ from embed_pipeline.evaluation.measures import Measure, QueryMeasure
 from embed_pipeline.evaluation.significance import (
     FloatArray,
     SignificanceSettings,
+    adjust_p_values,
     bootstrap_intervals,
+    detectable_difference,
+    mcnemar_p_value,
     sign_flip_p_values,
 )
 
@@ -36,13 +40,19 @@ class MeasureSummary:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Variant minus baseline on one measure: mean difference, interval, p of the paired test, and what that means."""
+    """Variant minus baseline on one measure: mean difference, interval, p of the paired test, and what that means.
+
+    `p_adjusted` is corrected for the number of variants; `detectable` is the smallest difference that these queries
+    would show with the wanted power after that correction.
+    """
 
     measure: Measure
     difference: float
     low: float
     high: float
     p_value: float
+    p_adjusted: float
+    detectable: float
     verdict: Verdict
 
 
@@ -72,40 +82,50 @@ def summarise(
     )
 
 
+def compare_variants(
+    baseline: Sequence[QueryMeasure],
+    variants: Mapping[str, Sequence[QueryMeasure]],
+    settings: SignificanceSettings | None = None,
+) -> dict[str, tuple[Comparison, ...]]:
+    """Every variant against the baseline: one comparison per measure, in the order of the variant's measures.
+
+    The p is McNemar's exact one where all values of a measure are 0 or 1, else that of paired randomisation. Holm's
+    correction is over the variants, measure by measure. `better` and `worse` need an adjusted p of alpha at most and an
+    interval without 0; everything else is `no evidence`.
+
+    Raises:
+        ValueError: two do not hold the same queries and measures.
+    """
+    settings = settings or SignificanceSettings()
+    base = _matrix(baseline)
+    tested = {name: _test(base, _matrix(values), settings) for name, values in variants.items()}
+    found: dict[str, tuple[Comparison, ...]] = {}
+    for name, own in tested.items():
+        comparisons = []
+        for measure, test in own.items():
+            p_values = {other: tests[measure].p_value for other, tests in tested.items() if measure in tests}
+            adjusted = dict(zip(p_values, adjust_p_values(list(p_values.values())), strict=True))[name]
+            comparisons.append(
+                Comparison(
+                    measure=measure,
+                    difference=test.difference,
+                    low=test.low,
+                    high=test.high,
+                    p_value=test.p_value,
+                    p_adjusted=adjusted,
+                    detectable=detectable_difference(test.differences, settings, comparisons=len(p_values)),
+                    verdict=_judge(adjusted, test.low, test.high, settings.alpha),
+                )
+            )
+        found[name] = tuple(comparisons)
+    return found
+
+
 def compare_queries(
     baseline: Sequence[QueryMeasure], variant: Sequence[QueryMeasure], settings: SignificanceSettings | None = None
 ) -> tuple[Comparison, ...]:
-    """One comparison per measure, in the order of the variant's measures.
-
-    `better` and `worse` need both p ≤ alpha and an interval without 0; everything else is `no evidence`.
-
-    Raises:
-        ValueError: the two do not hold the same queries and measures.
-    """
-    settings = settings or SignificanceSettings()
-    base, other = _matrix(baseline), _matrix(variant)
-    if base.query_ids != other.query_ids or set(base.measures) != set(other.measures):
-        shared = len(set(base.query_ids) & set(other.query_ids))
-        raise ValueError(
-            f"a paired comparison needs equal queries and measures: baseline has {len(base.query_ids)} queries and "
-            f"{len(base.measures)} measures, variant {len(other.query_ids)} and {len(other.measures)}, {shared} "
-            "queries shared. Evaluate both on the same split."
-        )
-    differences = other.values - base.values[:, [base.measures.index(measure) for measure in other.measures]]
-    intervals = bootstrap_intervals(differences, settings)
-    p_values = sign_flip_p_values(differences, settings)
-    means = differences.mean(axis=0)
-    return tuple(
-        Comparison(
-            measure=measure,
-            difference=float(means[i]),
-            low=float(intervals.low[i]),
-            high=float(intervals.high[i]),
-            p_value=float(p_values[i]),
-            verdict=_judge(float(p_values[i]), float(intervals.low[i]), float(intervals.high[i]), settings.alpha),
-        )
-        for i, measure in enumerate(other.measures)
-    )
+    """The comparisons of a single variant; see compare_variants."""
+    return compare_variants(baseline, {"variant": variant}, settings)["variant"]
 
 
 def compare(
@@ -119,6 +139,47 @@ def compare(
         [QueryMeasure(query_id, measure, value) for query_id, value in values.items()] for values in (baseline, variant)
     ]
     return compare_queries(sides[0], sides[1], settings)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Test:
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    differences: FloatArray  # (queries,)
+
+
+def _test(base: _Matrix, other: _Matrix, settings: SignificanceSettings) -> dict[Measure, _Test]:
+    if base.query_ids != other.query_ids or set(base.measures) != set(other.measures):
+        shared = len(set(base.query_ids) & set(other.query_ids))
+        raise ValueError(
+            f"a paired comparison needs equal queries and measures: baseline has {len(base.query_ids)} queries and "
+            f"{len(base.measures)} measures, variant {len(other.query_ids)} and {len(other.measures)}, {shared} "
+            "queries shared. Evaluate both on the same split."
+        )
+    paired = base.values[:, [base.measures.index(measure) for measure in other.measures]]
+    differences = other.values - paired
+    intervals = bootstrap_intervals(differences, settings)
+    means, hit_like = (
+        differences.mean(axis=0),
+        [_is_binary(paired[:, i], other.values[:, i]) for i in range(len(other.measures))],
+    )
+    drawn = iter(sign_flip_p_values(differences[:, [not binary for binary in hit_like]], settings))
+    return {
+        measure: _Test(
+            difference=float(means[i]),
+            low=float(intervals.low[i]),
+            high=float(intervals.high[i]),
+            p_value=mcnemar_p_value(differences[:, i]) if hit_like[i] else float(next(drawn)),
+            differences=differences[:, i],
+        )
+        for i, measure in enumerate(other.measures)
+    }
+
+
+def _is_binary(*columns: FloatArray) -> bool:
+    return all(bool(np.isin(column, (0.0, 1.0)).all()) for column in columns)
 
 
 def _judge(p_value: float, low: float, high: float, alpha: float) -> Verdict:

@@ -8,7 +8,10 @@ at a time; a table has a hundred columns over the same queries. Here one draw of
 as a matrix product. Tests hold both to scipy's figures.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +32,9 @@ class SignificanceSettings(BaseModel):
         default=0.95, gt=0, lt=1, description="Share of the bootstrap means that an interval holds."
     )
     alpha: float = Field(default=0.05, gt=0, lt=1, description="A difference with a larger p is no evidence.")
+    power: float = Field(
+        default=0.8, gt=0.5, lt=1, description="How surely the detectable difference would be called a difference."
+    )
     seed: int = Field(default=13, ge=0, description="Seed of all draws.")
 
 
@@ -87,6 +93,46 @@ def sign_flip_p_values(differences: FloatArray, settings: SignificanceSettings) 
         signs = 2.0 * generator.integers(0, 2, (draws, queries), dtype=np.int8) - 1.0
         reached += (np.abs(signs @ differences) >= threshold).sum(axis=0)
     return reached / (settings.resamples + 1)
+
+
+def mcnemar_p_value(differences: FloatArray) -> float:
+    """Two-sided exact p of McNemar's test on differences of 0/1 values, (queries,) of -1, 0 and 1.
+
+    Under chance each query that only one side gets right is a fair coin. Without such a query p = 1.
+    Source: McNemar 1947, exact form.
+    """
+    from scipy.stats import binomtest
+
+    won, lost = int((differences > 0).sum()), int((differences < 0).sum())
+    return float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
+
+
+def adjust_p_values(p_values: Sequence[float]) -> tuple[float, ...]:
+    """The p-values corrected for their number (Holm's step-down), in the order given; never below the plain ones.
+
+    Rejecting those up to alpha keeps the chance of a single wrong rejection at alpha. Source: Holm 1979.
+    """
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for step, at in enumerate(sorted(range(len(p_values)), key=lambda at: (p_values[at], at))):
+        highest = max(highest, min(1.0, (len(p_values) - step) * p_values[at]))
+        adjusted[at] = highest
+    return tuple(adjusted)
+
+
+def detectable_difference(differences: FloatArray, settings: SignificanceSettings, *, comparisons: int = 1) -> float:
+    """The smallest true mean difference that a test on such `differences` (queries,) finds with the wanted power.
+
+    At alpha divided by the number of comparisons. Never less than what the fewest queries give that can reach that
+    alpha at all: 6 of one sign at alpha .05.
+    Source: normal approximation, (z(1 - alpha / 2) + z(power)) * standard deviation / sqrt(queries).
+    """
+    queries, alpha = len(differences), settings.alpha / comparisons
+    normal = NormalDist()
+    spread = float(differences.std(ddof=1)) if queries > 1 else 0.0
+    wanted = (normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(settings.power)) * spread / math.sqrt(queries)
+    fewest = math.ceil(1 - math.log2(alpha))
+    return min(1.0, max(wanted, fewest / queries))
 
 
 def _count_queries(values: FloatArray) -> int:

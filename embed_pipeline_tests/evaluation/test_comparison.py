@@ -6,11 +6,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from embed_pipeline.evaluation.comparison import compare, compare_queries, summarise
+from embed_pipeline.evaluation.comparison import compare, compare_queries, compare_variants, summarise
 from embed_pipeline.evaluation.measures import MEASURES, Measure, QueryMeasure
-from embed_pipeline.evaluation.significance import SignificanceSettings, bootstrap_intervals, sign_flip_p_values
+from embed_pipeline.evaluation.significance import (
+    SignificanceSettings,
+    adjust_p_values,
+    bootstrap_intervals,
+    detectable_difference,
+    mcnemar_p_value,
+    sign_flip_p_values,
+)
 
 PRECISE_5 = Measure("precise", 5)
+NDCG_10 = Measure("ndcg", 10)
+QUICK = SignificanceSettings(resamples=999)
 SETTINGS = SignificanceSettings()
 
 
@@ -98,7 +107,7 @@ def test_no_verdict_without_a_small_p_and_an_interval_on_one_side(lift):
             SignificanceSettings(resamples=999),
         )
         decided = result.verdict != "no evidence"
-        assert decided == (result.p_value <= 0.05 and not result.low <= 0 <= result.high)
+        assert decided == (result.p_adjusted <= 0.05 and not result.low <= 0 <= result.high)
         if decided:
             assert (result.verdict == "better") == (result.difference > 0)
 
@@ -147,3 +156,88 @@ def test_a_table_of_three_variants_takes_under_two_seconds():
         summarise(variant)
         compare_queries(variants[0], variant)
     assert time.process_time() - started < 4  # 0.6 s on an idle core; a shared one counts its waits for memory
+
+
+def results_of(values: np.ndarray, measure: Measure = NDCG_10) -> list[QueryMeasure]:
+    return [QueryMeasure(f"q{i:04d}", measure, float(value)) for i, value in enumerate(values)]
+
+
+@pytest.mark.parametrize("hit_like", [True, False])
+def test_two_rankers_of_equal_quality_are_called_different_in_at_most_5_percent_of_1000_test_sets(hit_like):
+    generator = np.random.default_rng(11)
+    called = 0
+    for _ in range(1000):
+        difficulty = generator.random(120)
+        sides = [np.clip(difficulty + generator.normal(0, 0.3, 120), 0, 1) for _ in range(2)]
+        if hit_like:
+            sides = [(side > 0.5).astype(float) for side in sides]
+        (found,) = compare_queries(results_of(sides[0]), results_of(sides[1]), SignificanceSettings(resamples=499))
+        called += found.verdict != "no evidence"
+    assert 0 < called <= 50
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_planted_gain_of_5_points_on_2000_queries_is_found(seed):
+    generator = np.random.default_rng(seed)
+    baseline = (generator.random(2000) < 0.5).astype(float)
+    gained = np.where((baseline == 0) & (generator.random(2000) < 0.14), 1.0, baseline)
+    variant = np.where((baseline == 1) & (generator.random(2000) < 0.04), 0.0, gained)
+    (found,) = compare_queries(results_of(baseline, PRECISE_5), results_of(variant, PRECISE_5), QUICK)
+    assert found.verdict == "better" and found.difference == pytest.approx(0.05, abs=0.02)
+    assert found.detectable < found.difference + 0.02
+
+
+def test_mcnemars_p_is_the_exact_sign_flip_p_of_the_queries_that_differ():
+    generator = np.random.default_rng(4)
+    for _ in range(20):
+        differences = generator.choice([-1.0, 0.0, 1.0], size=12)
+        assert mcnemar_p_value(differences) == pytest.approx(sign_flip_p_values(differences[:, None], SETTINGS)[0])
+
+
+def test_mcnemars_p_of_a_hand_example():
+    assert mcnemar_p_value(np.array([1.0] * 9 + [-1.0] + [0.0] * 90)) == pytest.approx(22 / 1024)
+    assert mcnemar_p_value(np.zeros(7)) == 1
+
+
+def test_holms_correction_of_a_hand_example():
+    assert adjust_p_values([0.01, 0.04, 0.03, 0.005]) == pytest.approx((0.03, 0.06, 0.06, 0.02))
+    assert adjust_p_values([0.6, 0.7]) == (1.0, 1.0)
+    assert adjust_p_values([]) == ()
+
+
+def test_the_correction_is_for_the_number_of_variants():
+    generator = np.random.default_rng(5)
+    baseline = generator.random(100)
+    variants = {f"v{i}": results_of(np.clip(baseline + generator.normal(0, 0.2, 100), 0, 1)) for i in range(5)}
+    together = compare_variants(results_of(baseline), variants, QUICK)
+    plain = [found[0].p_value for found in together.values()]
+    assert plain == [compare_queries(results_of(baseline), values, QUICK)[0].p_value for values in variants.values()]
+    assert [found[0].p_adjusted for found in together.values()] == pytest.approx(adjust_p_values(plain))
+    assert all(found[0].verdict == "no evidence" for found in together.values() if found[0].p_adjusted > 0.05)
+
+
+def test_of_twenty_variants_that_only_differ_by_chance_hardly_ever_one_is_called_better():
+    generator = np.random.default_rng(6)
+    alarms = 0
+    for _ in range(60):
+        base = generator.random(80)
+        variants = {f"v{i:02d}": results_of(base + generator.normal(0, 0.1, 80)) for i in range(20)}
+        found = compare_variants(results_of(base), variants, SignificanceSettings(resamples=1999))
+        alarms += any(comparison[0].verdict != "no evidence" for comparison in found.values())
+    assert alarms <= 7  # 5 % of 60 is 3; 7 and more have a chance of 2 %
+
+
+def test_a_true_difference_of_the_detectable_size_is_found_in_about_80_percent_of_test_sets():
+    generator = np.random.default_rng(8)
+    spread, queries = 0.4, 200
+    planned = detectable_difference(generator.normal(0, spread, 20_000), SETTINGS)
+    size = planned * np.sqrt(20_000 / queries)
+    samples = generator.normal(size, spread, (queries, 500))
+    found = (sign_flip_p_values(samples, SignificanceSettings(resamples=1999)) <= 0.05).mean()
+    assert 0.74 <= found <= 0.86
+
+
+def test_the_detectable_difference_is_never_less_than_the_fewest_queries_that_can_decide():
+    assert detectable_difference(np.zeros(234), SETTINGS) == pytest.approx(6 / 234)
+    assert mcnemar_p_value(np.array([1.0] * 6)) <= 0.05 < mcnemar_p_value(np.array([1.0] * 5))
+    assert detectable_difference(np.zeros(3), SETTINGS) == 1.0
