@@ -20,8 +20,8 @@ from embed_pipeline.dataset.rejections import (
     reject_question_cell,
     reject_unknown_label,
 )
-from embed_pipeline.dataset.settings import DatasetSettings, workbook_paths
-from embed_pipeline.dataset.splitting import SplitAssignment, assign_splits
+from embed_pipeline.dataset.settings import DatasetSettings, required, workbook_paths
+from embed_pipeline.dataset.splitting import SplitAssignment, split_texts
 from embed_pipeline.dataset.workbook import RawCell, RawRow, read_rows
 from embed_pipeline.records import Judgment, Passage, Query
 
@@ -58,6 +58,7 @@ class _Question:
     text: str
     first: RawRow
     labels: set[str] = field(default_factory=set)
+    attributes: dict[str, str] = field(default_factory=dict)
 
 
 def clean_workbooks(
@@ -68,10 +69,9 @@ def clean_workbooks(
     Raises:
         ValueError: a workbook or the label list cannot be read, or not one row is usable.
     """
-    labels = read_label_list(directory / settings.label_list)
-    rows = chain.from_iterable(
-        read_rows(path, settings.columns, settings.sheet) for path in workbook_paths(directory, settings)
-    )
+    columns, label_list = required(settings.columns, "columns"), required(settings.label_list, "label_list")
+    labels = read_label_list(directory / label_list)
+    rows = chain.from_iterable(read_rows(path, columns, settings.sheet) for path in workbook_paths(directory, settings))
     return clean_rows(rows if progress is None else _report_progress(rows, progress), labels, settings)
 
 
@@ -91,11 +91,7 @@ def clean_rows(rows: Iterable[RawRow], labels: LabelList, settings: DatasetSetti
         order[row.workbook, row.row_number] = len(order)
         _read_row(row, labels, questions, ledger)
     found = list(questions.values())
-    assignment = assign_splits(
-        [question.text for question in found],
-        settings.split,
-        near_duplicate_threshold=settings.near_duplicate_threshold,
-    )
+    assignment = split_texts([question.text for question in found], settings)
     firsts, texts = [question.first for question in found], [question.text for question in found]
     ledger += [reject_conflict(conflict, firsts, texts) for conflict in assignment.conflicts]
     ledger.sort(key=lambda entry: order[entry.workbook, entry.row])
@@ -136,9 +132,16 @@ def _read_row(row: RawRow, labels: LabelList, questions: dict[str, _Question], l
         return
     question = questions.setdefault(text, _Question(text, row))
     question.labels |= known
+    question.attributes = _attributes(row) | question.attributes
     if question.first is not row:
         detail = f"Repeats {format_place(question.first)}; its labels were added there."
         ledger.append(reject(row, "duplicate_question", value=text, detail=detail))
+
+
+def _attributes(row: RawRow) -> dict[str, str]:
+    """What the slice columns say; a number is as good as a text, an Excel error says nothing."""
+    usable = [cell for cell in row.slices if cell.problem in (None, "not_text")]
+    return {cell.column: text for cell in usable if (text := normalise_text(cell.text))}
 
 
 def _known_labels(row: RawRow, cells: Sequence[RawCell], labels: LabelList, ledger: list[LedgerEntry]) -> set[str]:
@@ -162,7 +165,7 @@ def _make_dataset(questions: Sequence[_Question], assignment: SplitAssignment, l
     for question, split in zip(questions, assignment.splits, strict=True):
         if split is None:
             continue
-        query = Query(query_id(question.text), question.text, split)
+        query = Query(query_id(question.text), question.text, split, question.attributes)
         queries.append(query)
         judgments += [Judgment(query.id, passage_id(label)) for label in question.labels]
     return build_dataset(queries, [Passage(passage_id(label), label) for label in labels.texts], judgments)

@@ -21,7 +21,7 @@ def locate_columns(
     Raises:
         ValueError: the sheet is empty, a header is missing, stands in a later row or is there twice.
     """
-    wanted = (columns.question, *columns.labels)
+    wanted = (columns.question, *columns.labels, *columns.slices)
     found = [normalise_text(str(value)) if value is not None else "" for value in next(rows, ())]
     missing = [name for name in wanted if normalise_text(name) not in found]
     if missing:

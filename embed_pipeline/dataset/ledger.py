@@ -25,13 +25,25 @@ Reason = Literal[
     "label_error_value",
     "unknown_label",
     "duplicate_label",
+    "no_judgment",
+    "near_duplicate_of_held_out",
+    "empty_passage",
+    "unknown_passage",
 ]
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 # These cost a single cell; every other reason costs the whole row, and a row has at most one of those.
 CELL_REASONS: frozenset[Reason] = frozenset(
-    {"label_not_text", "label_formula_without_value", "label_error_value", "unknown_label", "duplicate_label"}
+    {
+        "label_not_text",
+        "label_formula_without_value",
+        "label_error_value",
+        "unknown_label",
+        "duplicate_label",
+        "empty_passage",
+        "unknown_passage",
+    }
 )
 
 LEDGER_FILE = "ledger.jsonl"
@@ -42,8 +54,9 @@ VALUE_LENGTH = 80
 class LedgerEntry:
     """One rejected row, or one rejected cell when `column` names a label column.
 
-    `value` is what stood there, shortened; `nearest` the known label nearest to an unknown one, with its similarity
-    0 to 100 in `nearest_score`; `detail` a sentence for the owner of the workbook.
+    For a file of pairs `workbook` is the file, `sheet` its section and `row` the position there, from 1. `value` is
+    what stood there, shortened; `nearest` the known label nearest to an unknown one, with its similarity 0 to 100 in
+    `nearest_score`; `detail` a sentence for the owner of the file.
     """
 
     workbook: str

@@ -1,4 +1,4 @@
-"""dataset.yaml: which workbooks make a data set, which columns count, how it is split.
+"""dataset.yaml: which files make a data set, which columns count, how it is split, what is compared on it.
 
 Belongs here: the settings, the file they come from and the files they name. Does not belong here: reading a workbook.
 """
@@ -6,18 +6,20 @@ Belongs here: the settings, the file they come from and the files they name. Doe
 import fnmatch
 import re
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from embed_pipeline.dataset.nearest import nearest_text
+from embed_pipeline.records import Split
 
 SETTINGS_FILE = "dataset.yaml"
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[^/\\]+$")]
 Header = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 
 
 class ColumnSettings(BaseModel):
@@ -27,11 +29,22 @@ class ColumnSettings(BaseModel):
 
     question: Header = Field(description="Header of the column with the question.")
     labels: tuple[Header, ...] = Field(min_length=1, description="Headers of the label columns; cells may be empty.")
+    slices: tuple[Header, ...] = Field((), description="Headers of columns by whose values the results are sliced.")
 
     @model_validator(mode="after")
     def _headers_differ(self) -> Self:
-        _refuse_repeated("columns", (self.question, *self.labels))
+        _refuse_repeated("columns", (self.question, *self.labels, *self.slices))
         return self
+
+
+class PairsFile(BaseModel):
+    """One file of questions, passages and which belong together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: FileName = Field(description="JSON with queries, corpus and relevant_docs; .json or .json.gz.")
+    split: Split | None = Field(None, description="Where its queries go; left out: by the hash, as `split` says.")
+    language: Language | None = Field(None, description="ISO 639 code of its queries and passages, if files differ.")
 
 
 class SplitSettings(BaseModel):
@@ -58,23 +71,70 @@ class DatasetSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     description: str = Field(min_length=1, description="One line for the reader of the metrics table.")
-    language: str = Field("zh", pattern=r"^[a-z]{2,3}$", description="ISO 639 code; decides how BM25 finds words.")
+    language: Language = Field("zh", description="ISO 639 code; decides how BM25 finds words.")
     workbooks: tuple[FileName, ...] = Field(
-        min_length=1, description="File names or patterns (*.xlsx), read in this order, inside a pattern by name."
+        (), description="File names or patterns (*.xlsx), read in this order, inside a pattern by name."
     )
     sheet: str | None = Field(None, min_length=1, description="Sheet to read; left out: the first visible one.")
-    columns: ColumnSettings = Field(description="Headers of the question and label columns.")
-    label_list: FileName = Field(description="Text file with every label, one a line; # starts a comment line.")
-    split: SplitSettings = Field(description="Shares of train, validation and test, and the seed.")
+    columns: ColumnSettings | None = Field(None, description="Headers of the question and label columns.")
+    label_list: FileName | None = Field(None, description="Text file with every label, one a line; # is a comment.")
+    pairs: tuple[PairsFile, ...] = Field((), description="Files of question-passage pairs, instead of workbooks.")
+    parallel_languages: bool = Field(
+        False, description="pairs: an id means the same text in every language; a passage answers in all of them."
+    )
+    evaluation_only: bool = Field(False, description="Every query is a test query; nothing is trained on this set.")
+    split: SplitSettings | None = Field(None, description="Shares of train, validation and test, and the seed.")
     near_duplicate_threshold: float = Field(
         0.85, gt=0, le=1, description="Questions whose character 3-grams overlap this much (Jaccard) share a split."
     )
-    variants: tuple[Name, ...] = Field(min_length=1, description="Recipes compared on this data set.")
+    variants: tuple[Name, ...] = Field((), description="Recipes compared on this data set.")
+    baseline: Name | None = Field(None, description="What all variants are compared with; default: the first.")
+    headline: str = Field(
+        "precise@5", pattern=r"^[a-z_]+@[1-9][0-9]*$", description="The measure that verdicts are read on."
+    )
+    answer_precision: float = Field(
+        0.9, gt=0, lt=1, description="How often the first hit should be right where the calibrated score says: answer."
+    )
+    general_suite: tuple[Name, ...] = Field((), description="Data sets that every variant is measured on as well.")
+    general_loss_limit: float = Field(
+        0.02,
+        ge=0,
+        le=1,
+        description="nDCG@10 that training may lose on a general suite; past it a check fails.",
+    )
+
+    @property
+    def baseline_variant(self) -> str | None:
+        """The named baseline, else the first variant; None where nothing is compared."""
+        return self.baseline or next(iter(self.variants), None)
 
     @model_validator(mode="after")
     def _lists_are_unique(self) -> Self:
         _refuse_repeated("variants", self.variants)
         _refuse_repeated("workbooks", self.workbooks)
+        _refuse_repeated("pairs", tuple(entry.file for entry in self.pairs))
+        _refuse_repeated("general_suite", self.general_suite)
+        return self
+
+    @model_validator(mode="after")
+    def _source_is_complete(self) -> Self:
+        if bool(self.workbooks) == bool(self.pairs):
+            raise ValueError("name the files either as workbooks or as pairs, one of them")
+        if self.workbooks and (self.columns is None or self.label_list is None):
+            raise ValueError("workbooks need columns and label_list")
+        if self.pairs and (self.columns or self.label_list or self.sheet):
+            raise ValueError("columns, label_list and sheet belong to workbooks; remove them")
+        if self.parallel_languages and not all(entry.language for entry in self.pairs):
+            raise ValueError("parallel_languages needs a language for every file of pairs")
+        if self.evaluation_only and any(entry.split not in (None, "test") for entry in self.pairs):
+            raise ValueError("an evaluation_only data set has test queries only; correct or remove the splits of pairs")
+        hashed = bool(self.workbooks) or not all(entry.split for entry in self.pairs)
+        if self.split is None and hashed and not self.evaluation_only:
+            raise ValueError("expected split (train, validation, test), found none")
+        if self.baseline is not None and self.baseline not in self.variants:
+            raise ValueError(f"baseline must be one of the variants {', '.join(self.variants)}, found {self.baseline}")
+        if not self.variants and not self.evaluation_only:
+            raise ValueError("variants must name at least one recipe")
         return self
 
 
@@ -103,6 +163,31 @@ def read_dataset_settings(directory: Path) -> DatasetSettings:
         return DatasetSettings.model_validate(content)
     except ValidationError as error:
         raise ValueError("\n".join(_describe_errors(path, error))) from error
+
+
+Setting = TypeVar("Setting")
+
+
+def required(setting: Setting | None, field: str) -> Setting:
+    """A setting that the caller cannot do without.
+
+    Raises:
+        ValueError: dataset.yaml leaves it out.
+    """
+    if setting is None:
+        raise ValueError(f"{SETTINGS_FILE}: expected {field}, found none. Add it.")
+    return setting
+
+
+def raw_paths(directory: Path, settings: DatasetSettings) -> tuple[Path, ...]:
+    """Every raw file of a data set, in reading order: workbooks and label list, or the files of pairs.
+
+    Raises:
+        ValueError: a named file is missing.
+    """
+    if settings.workbooks:
+        return (*workbook_paths(directory, settings), *_named(directory, "label_list", settings.label_list))
+    return _named(directory, "pairs", *(entry.file for entry in settings.pairs))
 
 
 def workbook_paths(directory: Path, settings: DatasetSettings) -> tuple[Path, ...]:
@@ -137,6 +222,17 @@ def workbook_paths(directory: Path, settings: DatasetSettings) -> tuple[Path, ..
     return tuple(directory / name for name in found)
 
 
+def _named(directory: Path, field: str, *names: str | None) -> tuple[Path, ...]:
+    paths = tuple(directory / name for name in names if name)
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
+        raise ValueError(
+            f"{directory / SETTINGS_FILE}, {field}: no file {missing[0]!r} in the folder. Put it there or correct the "
+            "name."
+        )
+    return paths
+
+
 def _refuse_repeated(field: str, values: tuple[str, ...]) -> None:
     repeated = sorted({value for value in values if values.count(value) > 1})
     if repeated:
@@ -160,11 +256,8 @@ def _describe_errors(path: Path, error: ValidationError) -> list[str]:
 
 
 def _nearest_field(location: tuple[int | str, ...]) -> str:
-    models: dict[tuple[int | str, ...], type[BaseModel]] = {
-        (): DatasetSettings,
-        ("columns",): ColumnSettings,
-        ("split",): SplitSettings,
-    }
-    known = list(models[location[:-1]].model_fields)
-    nearest = nearest_text(str(location[-1]), known)
+    models: dict[str, type[BaseModel]] = {"columns": ColumnSettings, "split": SplitSettings, "pairs": PairsFile}
+    *outer, name = map(str, location)
+    known = list((models[outer[0]] if outer else DatasetSettings).model_fields)
+    nearest = nearest_text(name, known)
     return f" Nearest: {nearest.text!r}." if nearest else f" Known: {', '.join(known)}."

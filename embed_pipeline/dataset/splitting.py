@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from embed_pipeline.dataset.near_duplicates import NearDuplicate, NearDuplicateIndex, shingle_texts
 from embed_pipeline.dataset.normalisation import canonical_form
-from embed_pipeline.dataset.settings import SplitSettings
+from embed_pipeline.dataset.settings import DatasetSettings, SplitSettings, required
 from embed_pipeline.records import SPLITS, Split
 
 
@@ -70,6 +70,14 @@ def assign_splits(texts: Sequence[str], settings: SplitSettings, *, near_duplica
         indexes[split].add(position)
         splits.append(split)
     return SplitAssignment(tuple(splits), tuple(conflicts))
+
+
+def split_texts(texts: Sequence[str], settings: DatasetSettings) -> SplitAssignment:
+    """The splits as a data set's settings ask for them; all test where it is for evaluation only."""
+    if settings.evaluation_only or not texts:
+        return SplitAssignment(("test",) * len(texts), ())
+    shares = required(settings.split, "split")
+    return assign_splits(texts, shares, near_duplicate_threshold=settings.near_duplicate_threshold)
 
 
 def _earliest(index: NearDuplicateIndex, position: int, split: Split) -> SplitNeighbour:

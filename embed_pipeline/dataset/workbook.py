@@ -35,13 +35,14 @@ class RawCell:
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """One row below the header; label cells in the order of the settings, empty ones included."""
+    """One row below the header; label and slice cells in the order of the settings, empty ones included."""
 
     workbook: str
     sheet: str
     row_number: int
     question: RawCell
     labels: tuple[RawCell, ...]
+    slices: tuple[RawCell, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,4 +128,5 @@ def _make_row(
             return RawCell(column, _ESCAPED_CONTROL.sub(" ", cell.value))
         return RawCell(column, str(cell.value), "not_text")
 
-    return RawRow(workbook, sheet, row_number, raw_cell(columns.question), tuple(map(raw_cell, columns.labels)))
+    labels, slices = (tuple(map(raw_cell, names)) for names in (columns.labels, columns.slices))
+    return RawRow(workbook, sheet, row_number, raw_cell(columns.question), labels, slices)

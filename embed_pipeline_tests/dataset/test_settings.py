@@ -52,7 +52,7 @@ def test_settings_hold_what_the_file_says_and_the_defaults(tmp_path: Path) -> No
         ("columns.labels", ["Question"], ["columns", "'Question'", "twice"]),
         ("variants", ["bm25", "bm25"], ["variants", "'bm25'", "twice"]),
         ("variants", ["BM 25"], ["variants.0", "'BM 25'"]),
-        ("variants", [], ["variants", "[]"]),
+        ("variants", [], ["variants must name at least one recipe"]),
         ("workbooks", ["../other.xlsx"], ["workbooks.0", "'../other.xlsx'"]),
         ("near_duplicate_threshold", 0, ["near_duplicate_threshold", "greater than 0", "found 0"]),
         ("language", False, ["language", "found False"]),
@@ -71,7 +71,7 @@ def test_wrong_field_is_told_with_file_and_finding(tmp_path: Path, path: str, va
 
 def test_missing_field_is_named(tmp_path: Path) -> None:
     content = {key: value for key, value in VALID.items() if key != "label_list"}
-    with pytest.raises(ValueError, match=r"dataset\.yaml, label_list: expected a value, found none"):
+    with pytest.raises(ValueError, match=r"dataset\.yaml, settings: workbooks need columns and label_list"):
         read_dataset_settings(write_settings(tmp_path, content))
 
 

@@ -1,0 +1,177 @@
+"""From files of question-passage pairs to the data set: ids, splits, and what is left out with its reason.
+
+Belongs here: the rules. Does not belong here: the layout of a file (pairs_file).
+
+Ids stay those of the files, so that a result leads back to the user's own system; where files differ in language the
+language goes before the id.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from embed_pipeline.dataset.cleaning import CleanedData, CleaningCounts
+from embed_pipeline.dataset.formats import build_dataset
+from embed_pipeline.dataset.ledger import LedgerEntry, Reason, shorten_value
+from embed_pipeline.dataset.near_duplicates import NearDuplicateIndex, shingle_texts
+from embed_pipeline.dataset.normalisation import canonical_form, normalise_text
+from embed_pipeline.dataset.pairs_file import PairsContent, read_pairs_file
+from embed_pipeline.dataset.settings import DatasetSettings, PairsFile, raw_paths
+from embed_pipeline.dataset.splitting import split_texts
+from embed_pipeline.records import LANGUAGE, SPLITS, Judgment, Passage, Query, Split
+
+
+@dataclass(slots=True)
+class _Candidate:
+    """A query on its way in; `split` is None until the hash decides."""
+
+    file: str
+    position: int
+    query_id: str
+    text: str
+    split: Split | None
+    attributes: dict[str, str]
+    grades: dict[str, int]
+
+
+def clean_pairs(directory: Path, settings: DatasetSettings) -> CleanedData:
+    """The data set of the files in the order of the settings.
+
+    A query that is (nearly) in a split held out before its own is left out: test is held out first, then validation.
+    So a train file that repeats test questions loses them, and no test question is lost.
+
+    Raises:
+        ValueError: a file is malformed, an id has two texts, or not one query is usable.
+    """
+    ledger: list[LedgerEntry] = []
+    paths = raw_paths(directory, settings)
+    contents = [(entry, read_pairs_file(path)) for entry, path in zip(settings.pairs, paths, strict=True)]
+    passages = _collect_passages(contents, ledger)
+    candidates = list(_collect_queries(contents, passages, ledger, settings))
+    _assign_splits(candidates, settings)
+    kept = _without_leaks(candidates, settings.near_duplicate_threshold, ledger)
+    if not kept:
+        raise ValueError(
+            f"{directory}: {len(candidates)} queries read and none usable; the first reasons: "
+            f"{[entry.reason for entry in ledger[:3]]}. Correct the files of `pairs` in dataset.yaml."
+        )
+    dataset = build_dataset(
+        [Query(c.query_id, c.text, split, c.attributes) for c, split in kept],
+        passages.values(),
+        [Judgment(c.query_id, passage, grade) for c, _ in kept for passage, grade in c.grades.items()],
+    )
+    read = sum(len(content.queries) for _, content in contents)
+    counts = CleaningCounts(
+        rows=read,
+        rows_united=0,
+        rows_rejected=read - len(kept),
+        cells_rejected=len(ledger) - (read - len(kept)),
+        queries=len(dataset.queries),
+        passages=len(dataset.passages),
+        judgments=len(dataset.judgments),
+    )
+    return CleanedData(dataset, tuple(ledger), counts)
+
+
+def _collect_passages(
+    contents: Sequence[tuple[PairsFile, PairsContent]], ledger: list[LedgerEntry]
+) -> dict[str, Passage]:
+    found: dict[str, Passage] = {}
+    for entry, content in contents:
+        for position, (name, raw) in enumerate(content.corpus.items(), start=1):
+            key, text = _qualified(entry, name), normalise_text(raw)
+            if not text:
+                ledger.append(_reject(entry.file, "corpus", position, "empty_passage", name, "No text."))
+            elif key in found and found[key].text != text:
+                raise ValueError(
+                    f"{entry.file}, corpus, {name}: it has another text in an earlier file. Give it another id."
+                )
+            else:
+                found[key] = Passage(key, text, _language(entry))
+    return found
+
+
+def _collect_queries(
+    contents: Sequence[tuple[PairsFile, PairsContent]],
+    passages: dict[str, Passage],
+    ledger: list[LedgerEntry],
+    settings: DatasetSettings,
+) -> Iterator[_Candidate]:
+    languages = [entry for entry, _ in contents] if settings.parallel_languages else []
+    seen: set[str] = set()
+    for entry, content in contents:
+        for position, (name, raw) in enumerate(content.queries.items(), start=1):
+            key, text = _qualified(entry, name), normalise_text(raw)
+            if key in seen:
+                raise ValueError(f"{entry.file}, queries, {name}: the id is in an earlier file too. Rename one.")
+            seen.add(key)
+            grades: dict[str, int] = {}
+            for passage, grade in content.relevant.get(name, {}).items():
+                keys = dict.fromkeys(_qualified(other, passage) for other in languages or [entry])
+                known = [key for key in keys if key in passages]
+                grades |= dict.fromkeys(known, grade)
+                if not known:
+                    detail = f"The corpus has no passage {passage!r}; the judgment was left out."
+                    ledger.append(_reject(entry.file, "relevant_docs", position, "unknown_passage", name, detail))
+            if not text:
+                ledger.append(_reject(entry.file, "queries", position, "empty_question", name, "No text."))
+            elif max(grades.values(), default=0) < 1:
+                detail = "No passage is relevant to it, so it can be neither trained nor measured."
+                ledger.append(_reject(entry.file, "queries", position, "no_judgment", text, detail))
+            else:
+                attributes = {**_language(entry), **content.attributes.get(name, {})}
+                yield _Candidate(entry.file, position, key, text, entry.split, attributes, grades)
+
+
+def _assign_splits(candidates: Sequence[_Candidate], settings: DatasetSettings) -> None:
+    open_ones = [candidate for candidate in candidates if candidate.split is None]
+    assignment = split_texts([candidate.text for candidate in open_ones], settings)
+    for candidate, split in zip(open_ones, assignment.splits, strict=True):
+        # In conflict between two splits: as train it meets the held-out one below and is left out with its reason.
+        candidate.split = split or "train"
+
+
+def _without_leaks(
+    candidates: Sequence[_Candidate], threshold: float, ledger: list[LedgerEntry]
+) -> list[tuple[_Candidate, Split]]:
+    held_out = NearDuplicateIndex(shingle_texts([canonical_form(c.text) for c in candidates]), threshold)
+    kept: list[tuple[_Candidate, Split]] = []
+    for split in reversed(SPLITS):
+        own = [at for at, candidate in enumerate(candidates) if candidate.split == split]
+        accepted = []
+        for at in own:
+            candidate = candidates[at]
+            near = min(held_out.find(at), key=lambda found: found.position, default=None)
+            if near is None:
+                accepted.append(at)
+                kept.append((candidate, split))
+                continue
+            other = candidates[near.position]
+            detail = f"Nearly the same as {other.query_id} of {other.split} (similarity {near.similarity:.2f})."
+            reason: Reason = "near_duplicate_of_held_out"
+            ledger.append(_reject(candidate.file, "queries", candidate.position, reason, candidate.text, detail))
+        for at in accepted:
+            held_out.add(at)
+    return kept
+
+
+def _qualified(entry: PairsFile, name: str) -> str:
+    return f"{entry.language}:{name}" if entry.language else name
+
+
+def _language(entry: PairsFile) -> dict[str, str]:
+    return {LANGUAGE: entry.language} if entry.language else {}
+
+
+def _reject(file: str, section: str, position: int, reason: Reason, value: str, detail: str) -> LedgerEntry:
+    return LedgerEntry(
+        workbook=file,
+        sheet=section,
+        row=position,
+        column=None,
+        reason=reason,
+        value=shorten_value(value),
+        nearest=None,
+        nearest_score=None,
+        detail=detail,
+    )

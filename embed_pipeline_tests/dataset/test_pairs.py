@@ -1,0 +1,161 @@
+"""Files of question-passage pairs: what gets in under which id and split, and what is left out with its reason."""
+
+import gzip
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from embed_pipeline.dataset.audit import find_leaks
+from embed_pipeline.dataset.ledger import summarise_ledger
+from embed_pipeline.dataset.pairs import clean_pairs
+from embed_pipeline.dataset.settings import DatasetSettings
+
+CORPUS = {"p1": "Cards arrive within five days.", "p2": "Refunds take a week.", "p3": "Unused."}
+TRAIN = {
+    "queries": {"a": "When does my card arrive?", "b": "How long does a refund take?"},
+    "corpus": CORPUS,
+    "relevant_docs": {"a": ["p1"], "b": {"p2": 3, "p3": 0}},
+}
+TEST = {
+    "queries": {"c": "Where is my new card?"},
+    "corpus": CORPUS,
+    "relevant_docs": {"c": ["p1"]},
+    "query_attributes": {"c": {"channel": "chat"}},
+}
+
+
+def _settings(*files: Mapping[str, str], **changes: object) -> DatasetSettings:
+    return DatasetSettings.model_validate({"description": "d", "pairs": files, "variants": ["bm25"], **changes})
+
+
+def _write(folder: Path, name: str, content: object) -> Path:
+    data = json.dumps(content, ensure_ascii=False).encode()
+    path = folder / name
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    return path
+
+
+def _two_files(folder: Path, train: object = TRAIN, test: object = TEST) -> DatasetSettings:
+    _write(folder, "train.json", train)
+    _write(folder, "test.json.gz", test)
+    return _settings({"file": "train.json", "split": "train"}, {"file": "test.json.gz", "split": "test"})
+
+
+def test_ids_texts_grades_splits_and_attributes_are_those_of_the_files(tmp_path: Path) -> None:
+    cleaned = clean_pairs(tmp_path, _two_files(tmp_path))
+    dataset = cleaned.dataset
+    assert {q.id: (q.text, q.split) for q in dataset.queries} == {
+        "a": ("When does my card arrive?", "train"),
+        "b": ("How long does a refund take?", "train"),
+        "c": ("Where is my new card?", "test"),
+    }
+    assert {p.id: p.text for p in dataset.passages} == CORPUS
+    assert dataset.relevant() == {"a": {"p1": 1}, "b": {"p2": 3, "p3": 0}, "c": {"p1": 1}}
+    assert next(q for q in dataset.queries if q.id == "c").attributes == {"channel": "chat"}
+    assert cleaned.ledger == () and cleaned.counts.rows == 3
+
+
+def test_a_train_question_that_repeats_a_test_question_is_left_out_and_no_test_question_is(tmp_path: Path) -> None:
+    train = {**TRAIN, "queries": {"a": "where is my new card", "b": "How long does a refund take?"}}
+    cleaned = clean_pairs(tmp_path, _two_files(tmp_path, train=train))
+    assert {q.id for q in cleaned.dataset.queries} == {"b", "c"}
+    (entry,) = cleaned.ledger
+    assert (entry.reason, entry.workbook, entry.row) == ("near_duplicate_of_held_out", "train.json", 1)
+    assert "c of test" in entry.detail
+    assert find_leaks(cleaned.dataset, 0.85) == ()
+
+
+def test_everything_unusable_is_in_the_ledger_with_its_reason(tmp_path: Path) -> None:
+    train = {
+        "queries": {"a": "When does my card arrive?", "x": " ", "y": "Nobody judged me", "z": "Only an unknown one"},
+        "corpus": {**CORPUS, "p9": ""},
+        "relevant_docs": {"a": ["p1", "gone"], "x": ["p1"], "z": ["gone"]},
+    }
+    cleaned = clean_pairs(tmp_path, _two_files(tmp_path, train=train))
+    assert summarise_ledger(cleaned.ledger) == {
+        "empty_question": 1,
+        "no_judgment": 2,
+        "empty_passage": 1,
+        "unknown_passage": 2,
+    }
+    assert (cleaned.counts.rows, cleaned.counts.rows_rejected, cleaned.counts.cells_rejected) == (5, 3, 3)
+
+
+def test_files_without_a_split_are_split_by_the_hash_and_stay_put_when_others_are_added(tmp_path: Path) -> None:
+    many = {
+        "queries": {f"q{i}": f"question number {i * 7919} about thing {i}" for i in range(60)},
+        "corpus": {"p": "one"},
+        "relevant_docs": {f"q{i}": ["p"] for i in range(60)},
+    }
+    split = {"train": 0.6, "validation": 0.2, "test": 0.2}
+    _write(tmp_path, "one.json", many)
+    first = clean_pairs(tmp_path, _settings({"file": "one.json"}, split=split)).dataset
+    _write(tmp_path, "two.json", {"queries": {"n": "something new"}, "corpus": {}, "relevant_docs": {"n": ["p"]}})
+    both = clean_pairs(tmp_path, _settings({"file": "one.json"}, {"file": "two.json"}, split=split)).dataset
+    assert {q.split for q in first.queries} == {"train", "validation", "test"}
+    assert set(first.queries) <= set(both.queries) and len(both.queries) == 61
+
+
+def test_an_evaluation_only_set_has_test_queries_only(tmp_path: Path) -> None:
+    _write(tmp_path, "train.json", TRAIN)
+    cleaned = clean_pairs(tmp_path, _settings({"file": "train.json"}, evaluation_only=True, variants=[]))
+    assert {q.split for q in cleaned.dataset.queries} == {"test"}
+
+
+def test_parallel_languages_answer_each_other_and_their_ids_name_the_language(tmp_path: Path) -> None:
+    for language, text in (("en", "When?"), ("de", "Wann?")):
+        content = {"queries": {"q": text}, "corpus": {"p": f"{language} passage"}, "relevant_docs": {"q": ["p"]}}
+        _write(tmp_path, f"{language}.json", content)
+    files = [{"file": f"{language}.json", "language": language} for language in ("en", "de")]
+    dataset = clean_pairs(
+        tmp_path, _settings(*files, evaluation_only=True, parallel_languages=True, variants=[])
+    ).dataset
+    assert dataset.relevant() == {"de:q": {"de:p": 1, "en:p": 1}, "en:q": {"de:p": 1, "en:p": 1}}
+    assert {p.id: p.attributes["language"] for p in dataset.passages} == {"de:p": "de", "en:p": "en"}
+    apart = clean_pairs(tmp_path, _settings(*files, evaluation_only=True, variants=[])).dataset
+    assert apart.relevant() == {"de:q": {"de:p": 1}, "en:q": {"en:p": 1}}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "expected queries, corpus and relevant_docs, found list"),
+        ({"queries": {}, "corpus": {}}, "Add relevant_docs"),
+        ({**TEST, "queries": ["q"]}, "test.json.gz, queries: expected an object by id, found list"),
+        ({**TEST, "corpus": {"p1": 3}}, "test.json.gz, corpus, p1: expected text, found 3"),
+        ({**TEST, "relevant_docs": {"c": "p1"}}, "relevant_docs, c: expected a list of passage ids or grades"),
+        ({**TEST, "relevant_docs": {"c": {"p1": -1}}}, "relevant_docs, c: expected a list of passage ids or grades"),
+        ({**TEST, "corpus": {"p1": "another text"}}, "p1: it has another text in an earlier file"),
+        ({**TEST, "queries": {"a": "again"}}, "queries, a: the id is in an earlier file too"),
+    ],
+)
+def test_a_malformed_file_is_named_with_its_key_and_id(tmp_path: Path, content: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        clean_pairs(tmp_path, _two_files(tmp_path, test=content))
+
+
+def test_a_file_that_is_no_json_is_named(tmp_path: Path) -> None:
+    settings = _two_files(tmp_path)
+    (tmp_path / "test.json.gz").write_bytes(b"\x1f\x8b not gzip")
+    with pytest.raises(ValueError, match=r"test\.json\.gz: expected a JSON object"):
+        clean_pairs(tmp_path, settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"workbooks": ["a.xlsx"]}, "either as workbooks or as pairs"),
+        ({"sheet": "S"}, "belong to workbooks"),
+        ({"pairs": [{"file": "a.json"}]}, "expected split"),
+        ({"parallel_languages": True}, "a language for every file"),
+        ({"evaluation_only": True}, "test queries only"),
+        ({"baseline": "tfidf"}, "baseline must be one of the variants"),
+        ({"variants": []}, "at least one recipe"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(changes: dict, message: str) -> None:
+    fields = {"description": "d", "pairs": [{"file": "a.json", "split": "train"}], "variants": ["bm25"]}
+    with pytest.raises(ValueError, match=message):
+        DatasetSettings.model_validate(fields | changes)
