@@ -16,8 +16,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.freshness import assess, explain
-from embed_pipeline.defs.graph import ALL, Graph, Node
+from embed_pipeline.defs.graph import Graph, Node
+from embed_pipeline.defs.node_settings import METRICS_FILE
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -81,7 +83,7 @@ def run(dataset: str | None, variant: str | None, everything: bool) -> None:
         console.print(f"[red]{label}[/red]: {escape('; '.join(assessment.reasons))}", soft_wrap=True)
     if failures or unfinished:
         sys.exit(1)
-    console.print("Look at the graph in the browser: make dev. Report: " + str(_home() / "report.html"))
+    console.print("Look at the graph in the browser: make dev. Reports: " + str(_home() / "reports"))
 
 
 @main.command()
@@ -181,14 +183,16 @@ def _execute(definitions: "dg.Definitions", work: "Work", instance: "dg.DagsterI
 
 
 def _metrics_file() -> Path:
-    return _home() / "metrics.duckdb"
+    return _home() / METRICS_FILE
 
 
 def _print_metrics(dataset: str | None) -> None:
     from embed_pipeline.reporting.database import read_newest
     from embed_pipeline.reporting.terminal import print_metrics
 
-    print_metrics(read_newest(_metrics_file(), dataset=dataset))
+    project = _graph().project
+    headlines = {name: project.headline(name) for name in project.datasets}
+    print_metrics(read_newest(_metrics_file(), dataset=dataset), headlines=headlines)
 
 
 def _known(what: str, nodes: list[Node]) -> str:

@@ -1,6 +1,7 @@
 """A project small enough to train in seconds: eight labels, a hundred questions, two layers of random weights."""
 
 import itertools
+import json
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,14 +46,16 @@ def make_rows(seed: int = 0) -> list[tuple[str | None, ...]]:
     return rows
 
 
-def write_workbook(path: Path, rows: Sequence[Sequence[object]], *, creator: str = "test") -> None:
+def write_workbook(
+    path: Path, rows: Sequence[Sequence[object]], *, creator: str = "test", header: Sequence[str] = HEADER
+) -> None:
     """Write the rows under the header; another creator gives other bytes with the same cells."""
     import openpyxl
 
     workbook = openpyxl.Workbook()
     workbook.properties.creator = creator
     sheet = workbook.active
-    sheet.append(HEADER)
+    sheet.append(header)
     for row in rows:
         sheet.append(row)
     workbook.save(path)
@@ -139,6 +142,61 @@ def write_project(root: Path) -> Path:
         },
     )
     return data
+
+
+def write_full_project(root: Path) -> Path:
+    """The project of `write_project` with every kind of variant, a general suite and a data set of two languages."""
+    data = write_project(root)
+    write_yaml(data / "recipes" / "tfidf.yaml", {"description": "n-grams", "retriever": "tfidf"})
+    words = {"dimension": 16, "epochs": 5}
+    write_yaml(
+        data / "recipes" / "words.yaml", {"description": "words", "retriever": "word2vec", "word_vectors": words}
+    )
+    write_yaml(
+        data / "recipes" / "fused.yaml", {"description": "both", "retriever": "fused", "fusion": {"dense": "tuned"}}
+    )
+    dataset = data / "small" / "dataset.yaml"
+    content = yaml.safe_load(dataset.read_text(encoding="utf-8"))
+    content |= {
+        "variants": ["bm25", "tfidf", "words", "base", "tuned", "fused"],
+        "general_suite": ["general"],
+        "answer_precision": 0.6,
+    }
+    content["columns"]["slices"] = ["Channel"]
+    write_yaml(dataset, content)
+    write_workbook(
+        data / "small" / "first.xlsx",
+        [(*row, ("phone", "chat")[at % 2]) for at, row in enumerate(make_rows())],
+        header=(*HEADER, "Channel"),
+    )
+    _write_pairs_set(data / "general", {"general.json": None}, ["bm25"])
+    _write_pairs_set(data / "bilingual", {"zh.json": "zh", "en.json": "en"}, ["bm25", "base"])
+    return data
+
+
+def _write_pairs_set(folder: Path, files: Mapping[str, str | None], variants: Sequence[str]) -> None:
+    folder.mkdir()
+    texts = [(label, expression) for label, expressions in LABELS.items() for expression in expressions]
+    for name, language in files.items():
+        mark = language or ""
+        content = {
+            "queries": {f"q{at}": f"{mark}哪里写着{expression}" for at, (_, expression) in enumerate(texts)},
+            "corpus": {label: f"{mark}关于{label}的说明" for label in LABELS},
+            "relevant_docs": {f"q{at}": [label] for at, (label, _) in enumerate(texts)},
+        }
+        (folder / name).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    entries = [{"file": name, **({"language": language} if language else {})} for name, language in files.items()]
+    write_yaml(
+        folder / "dataset.yaml",
+        {
+            "description": "pairs",
+            "pairs": entries,
+            "evaluation_only": True,
+            "parallel_languages": all(files.values()),
+            "headline": "ndcg@10",
+            "variants": list(variants),
+        },
+    )
 
 
 def write_yaml(path: Path, content: object) -> None:

@@ -60,7 +60,7 @@ def test_runs_show_up_in_the_ui_and_nothing_litters_the_folder(ran: subprocess.C
     storage = str(folder / ".embed_pipeline" / "dagster")
     with dg.DagsterInstance.local_temp(storage) as instance:
         jobs = [run.job_name for run in instance.get_runs()]
-    assert set(jobs) == {"prepare_dataset", "evaluate_variant", "publish_metrics"}
+    assert set(jobs) == {"read_workbooks", "prepare_dataset", "evaluate_variant", "publish_metrics"}
     names = {path.name for path in folder.iterdir()}
     assert names == {"data", "model", "dagster.yaml", "workspace.yaml", ".embed_pipeline"}
 

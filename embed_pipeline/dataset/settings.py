@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from embed_pipeline.dataset.nearest import nearest_text
-from embed_pipeline.records import Split
+from embed_pipeline.records import SPLITS, Split
 
 SETTINGS_FILE = "dataset.yaml"
 
@@ -102,6 +102,14 @@ class DatasetSettings(BaseModel):
         le=1,
         description="nDCG@10 that training may lose on a general suite; past it a check fails.",
     )
+
+    @property
+    def expected_splits(self) -> tuple[Split, ...]:
+        """The splits that must not be empty: all, or those that the files of pairs name."""
+        if self.evaluation_only:
+            return ("test",)
+        named = {entry.split for entry in self.pairs}
+        return SPLITS if self.workbooks or None in named else tuple(split for split in SPLITS if split in named)
 
     @property
     def baseline_variant(self) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from embed_pipeline.defs.graph import ALL
+from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.jobs import UnresolvedJob
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 from embed_pipeline.defs.graph import Graph
+from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.vector_cache import VectorCache
 from embed_pipeline.training.finetune import abandoned_work
@@ -35,10 +36,10 @@ def _encoder_fingerprints(graph: Graph) -> set[str]:
     for variant in graph.project.variants.values():
         if variant.recipe.encoder is None:
             continue
-        encoders = [graph.base_encoder(variant.recipe.encoder)]
+        encoders: list[Encoder] = [graph.base_encoder(variant.recipe.encoder)]
         checkpoint = graph.store.read("finetuned_checkpoint", variant.key)
         if checkpoint is not None:
             folder = graph.store.open(checkpoint)
-            encoders.append(load_local_encoder(variant.recipe.encoder, directory=folder))
+            encoders.append(load_local_encoder(variant.recipe.local_encoder, directory=folder))
         found |= {f for encoder in encoders for f in (encoder.query_fingerprint, encoder.passage_fingerprint)}
     return found

@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from embed_pipeline.defs.graph import JOBS
+from embed_pipeline.defs.catalogue import JOBS
 
 UnresolvedJob = Any
 """What define_asset_job returns; dagster does not export the type."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from embed_pipeline.dataset.settings import DatasetSettings, read_dataset_settings
+from embed_pipeline.evaluation.measures import Measure, parse_measure
 from embed_pipeline.training.recipes import Recipe, read_recipe
 
 
@@ -20,6 +21,8 @@ class Variant:
     dataset: str
     name: str
     recipe: Recipe
+    dense_part: "Variant | None" = None
+    """fused: the variant whose encoder and weights it uses."""
 
     @property
     def key(self) -> str:
@@ -28,6 +31,11 @@ class Variant:
     @property
     def trains(self) -> bool:
         return self.recipe.training is not None
+
+    @property
+    def encoding_variant(self) -> "Variant":
+        """The variant whose encoder this one searches with: itself, or its dense part."""
+        return self.dense_part or self
 
 
 @dataclass(frozen=True)
@@ -39,27 +47,76 @@ class Project:
 
     @cached_property
     def datasets(self) -> dict[str, DatasetSettings]:
-        """Settings of every data set, by name in sorted order: each folder of `data` with a dataset.yaml is one."""
+        """Settings of every data set, by name in sorted order: each folder of `data` with a dataset.yaml is one.
+
+        Raises:
+            ValueError: a dataset.yaml is malformed, or names a measure or general suite that does not exist.
+        """
         folders = sorted(path.parent for path in self.data.glob("*/dataset.yaml"))
-        return {folder.name: read_dataset_settings(folder) for folder in folders}
+        found = {folder.name: read_dataset_settings(folder) for folder in folders}
+        for name, settings in found.items():
+            place = f"{self.data / name / 'dataset.yaml'}"
+            try:
+                parse_measure(settings.headline)
+            except ValueError as error:
+                raise ValueError(f"{place}, headline: {error}. Correct it.") from error
+            unknown = [suite for suite in settings.general_suite if suite not in found or suite == name]
+            if unknown:
+                others = ", ".join(other for other in found if other != name) or "none"
+                raise ValueError(
+                    f"{place}, general_suite: expected names of other data sets ({others}), found {unknown[0]!r}. "
+                    "Correct the name or add the data set's folder."
+                )
+        return found
 
     @cached_property
     def variants(self) -> dict[str, Variant]:
-        """Every variant by partition key, data sets sorted, variants in the order of their dataset.yaml."""
-        found = [
-            Variant(dataset, name, read_recipe(self.data / "recipes" / f"{name}.yaml"))
-            for dataset, settings in self.datasets.items()
-            for name in settings.variants
-        ]
-        return {variant.key: variant for variant in found}
+        """Every variant by partition key, data sets sorted, variants in the order of their dataset.yaml.
+
+        Raises:
+            ValueError: a recipe is missing, malformed, or does not fit the data set.
+        """
+        found: dict[str, Variant] = {}
+        for dataset, settings in self.datasets.items():
+            own = {
+                name: Variant(dataset, name, read_recipe(self.data / "recipes" / f"{name}.yaml"))
+                for name in settings.variants
+            }
+            for name, variant in own.items():
+                self._check(variant, settings)
+                found[variant.key] = Variant(dataset, name, variant.recipe, self._dense_part(variant, own))
+        return found
 
     def variants_of(self, dataset: str) -> tuple[Variant, ...]:
         """The variants of one data set, in the order of its dataset.yaml."""
         return tuple(variant for variant in self.variants.values() if variant.dataset == dataset)
 
+    def headline(self, dataset: str) -> Measure:
+        """The measure that a data set's verdicts are read on."""
+        return parse_measure(self.datasets[dataset].headline)
+
     def folder(self, dataset: str) -> Path:
         """Where a data set's raw files lie."""
         return self.data / dataset
+
+    def _check(self, variant: Variant, settings: DatasetSettings) -> None:
+        if variant.trains and settings.evaluation_only:
+            raise ValueError(
+                f"{self.data / variant.dataset / 'dataset.yaml'}, variants: {variant.name} trains, but the data set is "
+                "for evaluation only. Remove the variant or evaluation_only."
+            )
+
+    def _dense_part(self, variant: Variant, others: dict[str, Variant]) -> Variant | None:
+        if variant.recipe.fusion is None:
+            return None
+        part = others.get(variant.recipe.fusion.dense)
+        if part is None or part.recipe.retriever != "dense":
+            dense = ", ".join(name for name, other in others.items() if other.recipe.retriever == "dense") or "none"
+            raise ValueError(
+                f"{self.data / 'recipes' / variant.name}.yaml, fusion.dense: expected a dense variant of "
+                f"{variant.dataset} ({dense}), found {variant.recipe.fusion.dense!r}. Add it or correct the name."
+            )
+        return part
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,14 @@ import dagster as dg
 from pydantic import Field
 
 from embed_pipeline.artifacts import ArtifactStore, Manifest
-from embed_pipeline.defs.graph import ALL, Graph, Node
+from embed_pipeline.defs.catalogue import ALL
+from embed_pipeline.defs.graph import Graph, Node
 from embed_pipeline.defs.project import Project, Runtime, Variant, environment_settings
+from embed_pipeline.defs.searching import Search
+from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
+from embed_pipeline.encoding.word_vectors import WordVectorEncoder, read_word_vectors
 from embed_pipeline.training.recipes import required
 
 
@@ -49,11 +53,31 @@ class Step:
             partition = next(node.partition for node in self.graph.upstream(self.node) if node.asset == asset)
         return self.graph.store.open(self.graph.input(Node(asset, partition)))
 
-    def encoder(self, directory: Path | None = None) -> CachedEncoder:
-        """The variant's encoder, from a checkpoint folder or from the recipe's base, behind the vector cache."""
-        settings = required(self.variant.recipe.encoder, "encoder")
-        runtime = self.pipeline.runtime()
-        encoder = load_local_encoder(settings, device=runtime.device, directory=directory)
+    def base_encoder(self) -> CachedEncoder:
+        """The encoder that the variant's recipe names, behind the vector cache."""
+        settings = required(self.variant.encoding_variant.recipe.encoder, "encoder")
+        return self._cached(self.graph.base_encoder(settings))
+
+    def checkpoint(self) -> Path | None:
+        """The folder of the fine-tuned weights that the variant searches with, if any."""
+        encoding = self.variant.encoding_variant
+        return self.folder("finetuned_checkpoint", encoding.key) if encoding.trains else None
+
+    def search(self, *, before_training: bool = False) -> Search:
+        """How the variant searches its own data set; `before_training`: with the base weights."""
+        recipe, language = self.variant.recipe, self.project.datasets[self.dataset].language
+        return Search(recipe, language, self._search_encoder(before_training), self.pipeline.runtime().device)
+
+    def _search_encoder(self, before_training: bool) -> Encoder | None:
+        if self.variant.recipe.retriever == "word2vec":
+            return WordVectorEncoder(read_word_vectors(self.folder("word_vectors", self.variant.key)))
+        encoding, checkpoint = self.variant.encoding_variant, None if before_training else self.checkpoint()
+        if checkpoint is None:
+            return self.base_encoder() if encoding.recipe.encoder else None
+        device = self.pipeline.runtime().device
+        return self._cached(load_local_encoder(encoding.recipe.local_encoder, device=device, directory=checkpoint))
+
+    def _cached(self, encoder: Encoder) -> CachedEncoder:
         return CachedEncoder(encoder, VectorCache(self.project.home / "vectors"), progress=self.log_progress())
 
     def log_progress(self) -> Callable[[int, int], None]:

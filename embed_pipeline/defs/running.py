@@ -10,7 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from embed_pipeline.defs.graph import ALL
+from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.resources import pipeline_from_environment
 from embed_pipeline.defs.work import Work
 

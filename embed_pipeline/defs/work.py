@@ -8,8 +8,9 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from embed_pipeline.defs.catalogue import CODE_VERSIONS, JOBS, Job
 from embed_pipeline.defs.freshness import Assessment, assess, every
-from embed_pipeline.defs.graph import CODE_VERSIONS, JOBS, Graph, Job, Node
+from embed_pipeline.defs.graph import Graph, Node
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ def _work(graph: Graph, job: Job, partition: str, unfinished: list[Assessment]) 
 
 
 def _key(graph: Graph, job: Job, nodes: list[Node]) -> str:
-    # What a run changes before its end is left out: one that failed half-way is not asked for again. The present version
-    # of the last asset is in: a file changed, changed back and changed again asks for a run each time.
+    # What a run changes before its end is left out: one that failed half-way is not asked for again. The present
+    # version of the last asset is in: a file changed, changed back and changed again asks for a run each time.
     outside = [n for node in nodes for n in graph.upstream(node) if n.asset not in job.assets]
     inputs = {str(node): graph.store.read(node.asset, node.partition) for node in outside}
     last = graph.store.read(nodes[-1].asset, nodes[-1].partition)

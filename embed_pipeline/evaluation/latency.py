@@ -27,6 +27,18 @@ class Latency:
     p95_ms: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What it takes to use a variant: see MetricRow for the meaning of each figure; None where it means nothing."""
+
+    cost_usd: float | None = None
+    latency_p50_ms: float | None = None
+    latency_p95_ms: float | None = None
+    passages_per_second: float | None = None
+    dimension: int | None = None
+    max_length: int | None = None
+
+
 def measure_latency(search: Callable[[Query], object], queries: Sequence[Query]) -> Latency | None:
     """The latency over evenly spread queries, one after the other, after a few to warm up; None without a query."""
     chosen = spread(queries, SAMPLED_QUERIES)

@@ -103,20 +103,18 @@ def measure_queries(
     )
 
 
-def ceilings(
+def measure_ideal(
     judgments: Iterable[Judgment],
     query_ids: Sequence[str],
     *,
     measures: Sequence[Measure] = MEASURES,
     canonical: Mapping[str, str] | None = None,
-) -> dict[Measure, float]:
-    """The best mean that any ranking could reach: the measure of the ideal order, which lists high grades first.
+) -> tuple[QueryMeasure, ...]:
+    """What the best possible ranking scores, query by query: the ideal order lists high grades first.
 
     Raises:
-        ValueError: as measure_queries; also for no queries at all.
+        ValueError: as measure_queries.
     """
-    if not query_ids:
-        raise ValueError("a ceiling needs at least one judged query, found none")
     judgments = tuple(judgments)
     judged = collect_judged(judgments, query_ids, canonical or {})
     ideal = (
@@ -124,8 +122,25 @@ def ceilings(
         for query_id in judged.query_ids
         for rank, passage_id in enumerate(judged.ideal(query_id), start=1)
     )
+    return measure_queries(ideal, judgments, query_ids, measures=measures, canonical=canonical)
+
+
+def ceilings(
+    judgments: Iterable[Judgment],
+    query_ids: Sequence[str],
+    *,
+    measures: Sequence[Measure] = MEASURES,
+    canonical: Mapping[str, str] | None = None,
+) -> dict[Measure, float]:
+    """The best mean that any ranking could reach, measure by measure.
+
+    Raises:
+        ValueError: as measure_queries; also for no queries at all.
+    """
+    if not query_ids:
+        raise ValueError("a ceiling needs at least one judged query, found none")
     values: dict[Measure, list[float]] = {measure: [] for measure in measures}
-    for result in measure_queries(ideal, judgments, query_ids, measures=measures, canonical=canonical):
+    for result in measure_ideal(judgments, query_ids, measures=measures, canonical=canonical):
         values[result.measure].append(result.value)
     return {measure: sum(found) / len(found) for measure, found in values.items()}
 

@@ -2,8 +2,8 @@
 
 Belongs here: the schema, appending a batch, reading rows. Does not belong here: computing or showing them.
 
-Grain of `metrics`: one row per (batch, data set, variant, split, measure, cutoff); a batch is what one evaluation
-appended. The view `metrics_newest` has, per key without the batch, the row that was appended last.
+Grain of `metrics`: one row per (batch, data set, variant, split, measured_on, slice, measure, cutoff); a batch is what
+one evaluation appended. The view `metrics_newest` has, per key without the batch, the row that was appended last.
 """
 
 import json
@@ -22,18 +22,24 @@ if TYPE_CHECKING:
 
 LOCK_TIMEOUT_SECONDS = 60.0
 
-_KEY = "dataset, variant, split, measure, cutoff"
+BATCH_SUFFIX = ".batch"
+"""Of the file beside the database that holds the number of the newest batch, to be read without opening it."""
+
+_KEY = "dataset, variant, split, measured_on, slice, measure, cutoff"
 
 _SCHEMA = f"""
 CREATE SEQUENCE IF NOT EXISTS metrics_batch;
 CREATE TABLE IF NOT EXISTS metrics (
     batch BIGINT NOT NULL,
     dataset VARCHAR NOT NULL, variant VARCHAR NOT NULL, split VARCHAR NOT NULL,
+    measured_on VARCHAR NOT NULL, slice VARCHAR NOT NULL,
     measure VARCHAR NOT NULL, cutoff INTEGER NOT NULL,
     value DOUBLE NOT NULL, low DOUBLE NOT NULL, high DOUBLE NOT NULL,
     queries INTEGER NOT NULL, ceiling DOUBLE NOT NULL,
     baseline VARCHAR, difference DOUBLE, difference_low DOUBLE, difference_high DOUBLE,
-    p_value DOUBLE, verdict VARCHAR,
+    p_value DOUBLE, p_adjusted DOUBLE, detectable DOUBLE, verdict VARCHAR,
+    cost_usd DOUBLE, latency_p50_ms DOUBLE, latency_p95_ms DOUBLE, passages_per_second DOUBLE,
+    dimension INTEGER, max_length INTEGER,
     raw_digest VARCHAR NOT NULL, cleaned_digest VARCHAR NOT NULL, negatives_digest VARCHAR,
     checkpoint_digest VARCHAR, index_digest VARCHAR, query_metrics_digest VARCHAR NOT NULL,
     recipe JSON NOT NULL, seed BIGINT, git_commit VARCHAR, run_id VARCHAR,
@@ -59,7 +65,7 @@ def append_metrics(path: Path, rows: Sequence[MetricRow], *, timeout_seconds: fl
     """
     if not rows:
         return 0
-    keys = {(row.dataset, row.variant, row.split, row.at) for row in rows}
+    keys = {(row.dataset, row.variant, row.split, row.measured_on, row.slice, row.at) for row in rows}
     if len(keys) < len(rows):
         raise ValueError(f"a batch holds one row per ({_KEY}); found {len(rows) - len(keys)} repeated. Give each once.")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +80,14 @@ def append_metrics(path: Path, rows: Sequence[MetricRow], *, timeout_seconds: fl
             [[batch, *_to_stored(row)] for row in rows],
         )
         connection.execute("COMMIT")
+        path.with_name(path.name + BATCH_SUFFIX).write_text(f"{batch}\n", encoding="utf-8")
     return batch
+
+
+def newest_batch(path: Path) -> int:
+    """The number of the batch that was appended last, 0 before the first; opens no database."""
+    marker = path.with_name(path.name + BATCH_SUFFIX)
+    return int(marker.read_text(encoding="utf-8")) if path.exists() and marker.exists() else 0
 
 
 def read_newest(

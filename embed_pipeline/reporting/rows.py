@@ -6,18 +6,22 @@ computing figures, storing the table.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from embed_pipeline.evaluation.comparison import compare_queries, summarise
+from embed_pipeline.evaluation.comparison import Comparison, compare_queries, compare_variants, summarise
+from embed_pipeline.evaluation.latency import Profile
 from embed_pipeline.evaluation.measures import Measure, QueryMeasure
 from embed_pipeline.evaluation.significance import SignificanceSettings
 from embed_pipeline.records import Split
-from embed_pipeline.reporting.metric_row import MetricRow
+from embed_pipeline.reporting.metric_row import ALL_QUERIES, BASE_MODEL, MetricRow
 
+PART_MEASURES = (Measure("hit_rate", 1), Measure("recall", 5), Measure("mrr", 10), Measure("ndcg", 10))
+"""What slices and general suites are measured by, beside the headline."""
 _UNSET = datetime(1970, 1, 1, tzinfo=UTC)
+_STAMPED = ("run_id", "git_commit", "evaluated_at", *Profile.__dataclass_fields__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,41 +39,78 @@ class Lineage:
 
 
 @dataclass(frozen=True)
+class MeasuredPart:
+    """Some queries apart: a slice of the variant's own, a pair of languages, or a general suite.
+
+    `ideal` is what the best possible ranking scores on them; `base` what the variant's model scored before training.
+    """
+
+    measured_on: str
+    slice: str
+    query_measures: Sequence[QueryMeasure]
+    ideal: Sequence[QueryMeasure]
+    base: Sequence[QueryMeasure] | None = None
+
+
+@dataclass(frozen=True)
 class MeasuredVariant:
-    """What one variant scored on each test query of a data set, and the best that any ranking could."""
+    """What one variant scored on each test query of a data set, the best that any ranking could, and parts of it."""
 
     dataset: str
     variant: str
     split: Split
     query_measures: Sequence[QueryMeasure]
-    ceilings: Mapping[Measure, float]
+    ideal: Sequence[QueryMeasure]
     lineage: Lineage
+    parts: Sequence[MeasuredPart] = field(default=())
 
 
 def make_rows(
-    variants: Sequence[MeasuredVariant], baselines: Mapping[str, str], settings: SignificanceSettings
+    variants: Sequence[MeasuredVariant], baselines: Mapping[str, str | None], settings: SignificanceSettings
 ) -> tuple[MetricRow, ...]:
-    """One row per variant and measure, in the order given; `evaluated_at`, run and commit are left for the evaluation.
+    """The rows of every variant, in the order given: a row per measure, then those of its parts.
 
-    A variant is compared with its data set's baseline if both were measured on the same cleaned data; otherwise its
-    comparison stays empty, because a difference between two test sets says nothing.
+    Variants are compared with their data set's baseline if both were measured on the same cleaned data; otherwise the
+    comparison stays empty, because a difference between two test sets says nothing. Slices are not compared: they show
+    where a variant is good, the verdict is on all queries.
     """
-    baseline = {v.dataset: v for v in variants if v.variant == baselines.get(v.dataset)}
-    return tuple(row for variant in variants for row in _rows_of(variant, baseline.get(variant.dataset), settings))
+    found: list[MetricRow] = []
+    for dataset in dict.fromkeys(variant.dataset for variant in variants):
+        own = [variant for variant in variants if variant.dataset == dataset]
+        baseline = next((variant for variant in own if variant.variant == baselines.get(dataset)), None)
+        compared = _compare(own, baseline, settings)
+        for variant in own:
+            whole = MeasuredPart(dataset, ALL_QUERIES, variant.query_measures, variant.ideal)
+            name = baseline.variant if baseline else ""
+            found += _part_rows(variant, whole, name, compared.get(variant.variant, ()), settings)
+            for part in variant.parts:
+                lost = compare_queries(part.base, part.query_measures, settings) if part.base else ()
+                found += _part_rows(variant, part, BASE_MODEL, lost, settings)
+    return tuple(found)
 
 
 def stamp_rows(
-    rows: Iterable[MetricRow], *, run_id: str | None, git_commit: str | None, evaluated_at: datetime
+    rows: Iterable[MetricRow],
+    *,
+    run_id: str | None,
+    git_commit: str | None,
+    evaluated_at: datetime,
+    profiles: Mapping[tuple[str, str], Profile] | None = None,
 ) -> tuple[MetricRow, ...]:
-    """The rows as one evaluation found them."""
-    return tuple(replace(row, run_id=run_id, git_commit=git_commit, evaluated_at=evaluated_at) for row in rows)
+    """The rows as one evaluation found them; `profiles` by data set and variant, for the rows on its own data set."""
+    stamped = []
+    for row in rows:
+        profile = (profiles or {}).get((row.dataset, row.variant)) if row.covers_own_queries else None
+        costs = asdict(profile) if profile else {}
+        stamped.append(replace(row, run_id=run_id, git_commit=git_commit, evaluated_at=evaluated_at, **costs))
+    return tuple(stamped)
 
 
 def write_rows(rows: Iterable[MetricRow], path: Path) -> None:
     """Write one JSON object a line, without what differs from evaluation to evaluation: equal figures, equal bytes."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for row in rows:
-            fields = asdict(row) | {"run_id": None, "git_commit": None, "evaluated_at": None}
+            fields = asdict(row) | dict.fromkeys(_STAMPED)
             file.write(json.dumps(fields, ensure_ascii=False, sort_keys=True) + "\n")
 
 
@@ -79,43 +120,65 @@ def read_rows(path: Path) -> tuple[MetricRow, ...]:
         return tuple(MetricRow(**{**json.loads(line), "evaluated_at": _UNSET}) for line in file)
 
 
-def _rows_of(
-    variant: MeasuredVariant, baseline: MeasuredVariant | None, settings: SignificanceSettings
+def _compare(
+    variants: Sequence[MeasuredVariant], baseline: MeasuredVariant | None, settings: SignificanceSettings
+) -> dict[str, tuple[Comparison, ...]]:
+    if baseline is None:
+        return {}
+    comparable = {
+        variant.variant: variant.query_measures
+        for variant in variants
+        if variant is not baseline and variant.lineage.cleaned_digest == baseline.lineage.cleaned_digest
+    }
+    return compare_variants(baseline.query_measures, comparable, settings)
+
+
+def _part_rows(
+    variant: MeasuredVariant,
+    part: MeasuredPart,
+    baseline: str,
+    comparisons: Sequence[Comparison],
+    settings: SignificanceSettings,
 ) -> list[MetricRow]:
-    comparable = (
-        baseline is not None
-        and baseline is not variant
-        and baseline.lineage.cleaned_digest == variant.lineage.cleaned_digest
-    )
-    compared = {}
-    if comparable and baseline is not None:
-        found = compare_queries(baseline.query_measures, variant.query_measures, settings)
-        compared = {
-            comparison.measure: {
-                "baseline": baseline.variant,
-                "difference": comparison.difference,
-                "difference_low": comparison.low,
-                "difference_high": comparison.high,
-                "p_value": comparison.p_value,
-                "verdict": comparison.verdict,
-            }
-            for comparison in found
-        }
+    ceilings = _means(part.ideal)
+    compared = {comparison.measure: _comparison_fields(baseline, comparison) for comparison in comparisons}
     return [
         MetricRow(
             dataset=variant.dataset,
             variant=variant.variant,
             split=variant.split,
+            measured_on=part.measured_on,
+            slice=part.slice,
             measure=mean.measure.name,
             cutoff=mean.measure.cutoff,
             value=mean.value,
             low=mean.low,
             high=mean.high,
             queries=mean.queries,
-            ceiling=variant.ceilings[mean.measure],
+            ceiling=ceilings[mean.measure],
             evaluated_at=_UNSET,
             **asdict(variant.lineage),
             **compared.get(mean.measure, {}),
         )
-        for mean in summarise(variant.query_measures, settings)
+        for mean in summarise(part.query_measures, settings)
     ]
+
+
+def _comparison_fields(baseline: str, comparison: Comparison) -> dict[str, Any]:
+    return {
+        "baseline": baseline,
+        "difference": comparison.difference,
+        "difference_low": comparison.low,
+        "difference_high": comparison.high,
+        "p_value": comparison.p_value,
+        "p_adjusted": comparison.p_adjusted,
+        "detectable": comparison.detectable,
+        "verdict": comparison.verdict,
+    }
+
+
+def _means(query_measures: Sequence[QueryMeasure]) -> dict[Measure, float]:
+    values: dict[Measure, list[float]] = {}
+    for result in query_measures:
+        values.setdefault(result.measure, []).append(result.value)
+    return {measure: sum(found) / len(found) for measure, found in values.items()}

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING
 
 from embed_pipeline.evaluation.measures import Measure
+from embed_pipeline.reporting.evidence import format_evidence_tables, format_p
 from embed_pipeline.reporting.metric_row import MetricRow
 
 if TYPE_CHECKING:
@@ -26,8 +27,13 @@ SHOWN: tuple[Measure, ...] = (
 WIDTH_WITHOUT_TERMINAL = 120
 
 
-def print_metrics(rows: Sequence[MetricRow], *, file: IO[str] | None = None) -> None:
-    """Prints a table per data set and split; into a pipe 120 columns wide and without colour codes."""
+def print_metrics(
+    rows: Sequence[MetricRow], *, headlines: Mapping[str, Measure] | None = None, file: IO[str] | None = None
+) -> None:
+    """Prints the tables of every data set and split; into a pipe 120 columns wide and without colour codes.
+
+    `headlines` by data set; HEADLINE for those it lacks.
+    """
     from rich.console import Console
 
     console = Console(file=file)
@@ -35,8 +41,11 @@ def print_metrics(rows: Sequence[MetricRow], *, file: IO[str] | None = None) -> 
         console = Console(file=file, width=WIDTH_WITHOUT_TERMINAL, color_system=None)
     if not rows:
         console.print("No metrics yet.")
-    for table in format_metrics(rows):
-        console.print(table)
+    for dataset, split in sorted({(row.dataset, row.split) for row in rows}):
+        own = [row for row in rows if (row.dataset, row.split) == (dataset, split)]
+        headline = (headlines or {}).get(dataset, HEADLINE)
+        for table in (*format_metrics(own, headline=headline), *format_evidence_tables(own, headline=headline)):
+            console.print(table)
 
 
 def format_metrics(
@@ -45,11 +54,13 @@ def format_metrics(
     """A table per (data set, split), ordered by name; rows are variants, the best on the headline measure last.
 
     Figures are percent; the best of a column is bold, the last line is the ceiling. The last column is the difference
-    to the baseline on the headline measure with verdict, interval and p. `rows`: one per variant and measure.
+    to the baseline on the headline measure with verdict, interval and p. `rows`: one per variant and measure; those of
+    slices and general suites are left out.
     """
     tables: dict[tuple[str, str], dict[str, dict[Measure, MetricRow]]] = {}
     for row in rows:
-        tables.setdefault((row.dataset, row.split), {}).setdefault(row.variant, {})[row.at] = row
+        if row.covers_own_queries:
+            tables.setdefault((row.dataset, row.split), {}).setdefault(row.variant, {})[row.at] = row
     return tuple(
         _format_table(f"{dataset} · {split}", variants, measures, headline)
         for (dataset, split), variants in sorted(tables.items())
@@ -67,17 +78,10 @@ def format_difference(row: MetricRow) -> str:
 
 
 def format_evidence(row: MetricRow) -> str:
-    """`[+9.1, +15.4] p<.001`, in points; empty for the baseline."""
-    if row.difference_low is None or row.difference_high is None or row.p_value is None:
+    """`[+9.1, +15.4] p<.001`, in points, p corrected for the number of variants; empty for the baseline."""
+    if row.difference_low is None or row.difference_high is None or row.p_adjusted is None:
         return ""
-    return f"[{_points(row.difference_low)}, {_points(row.difference_high)}] {format_p(row.p_value)}"
-
-
-def format_p(p_value: float) -> str:
-    """`p=.042`, `p<.001`, `p=1`."""
-    if p_value < 0.001:
-        return "p<.001"
-    return "p=1" if p_value > 0.9995 else f"p={p_value:.3f}".replace("0.", ".")
+    return f"[{_points(row.difference_low)}, {_points(row.difference_high)}] {format_p(row.p_adjusted)}"
 
 
 def _points(difference: float) -> str:

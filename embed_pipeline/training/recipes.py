@@ -6,13 +6,16 @@ number of processes), which is a resource, because it must not change the number
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from embed_pipeline.encoding.encoder import EncoderSettings
+from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
+from embed_pipeline.encoding.word_vectors import WordVectorSettings
 from embed_pipeline.mining.negatives import MiningSettings
+from embed_pipeline.retrieval.fusion import RANK_CONSTANT
 
 
 class VocabularyExtension(BaseModel):
@@ -86,26 +89,70 @@ class TrainingSettings(BaseModel):
         return self
 
 
+class FusionSettings(BaseModel):
+    """Which rankings become one, by the reciprocal of their ranks: BM25 and a dense variant."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dense: str = Field(min_length=1, description="The dense part: a variant of the same data set, trained or not.")
+    rank_constant: int = Field(RANK_CONSTANT, ge=1, description="How little the first ranks are ahead of the next.")
+    depth: int = Field(100, ge=1, description="Hits that each part is asked for.")
+
+
+def _encoder_kind(found: object) -> str:
+    hosted = "service" in found if isinstance(found, Mapping) else isinstance(found, HostedEncoderSettings)
+    return "hosted" if hosted else "local"
+
+
+AnyEncoderSettings = Annotated[
+    Annotated[EncoderSettings, Tag("local")] | Annotated[HostedEncoderSettings, Tag("hosted")],
+    Discriminator(_encoder_kind),
+]
+
+
 class Recipe(BaseModel):
     """One variant: what retrieves, and how it was trained if it was."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     description: str = Field(min_length=1, description="One line for the reader of the metrics table.")
-    retriever: Literal["dense", "bm25"] = Field("dense", description="Vectors and Faiss, or BM25 over words.")
-    encoder: EncoderSettings | None = Field(None, description="dense: the encoder, and the base if it is trained.")
+    retriever: Literal["dense", "bm25", "tfidf", "word2vec", "fused"] = Field(
+        "dense",
+        description="Vectors and Faiss, BM25 over words, TF-IDF over character n-grams, the mean of word vectors "
+        "trained on the data set's own texts, or BM25 and a dense variant fused.",
+    )
+    encoder: AnyEncoderSettings | None = Field(None, description="dense: the encoder, and the base if it is trained.")
     mining: MiningSettings | None = Field(None, description="How hard negatives are mined; goes with training.")
     training: TrainingSettings | None = Field(None, description="How the encoder is fine-tuned; left out: zero-shot.")
+    word_vectors: WordVectorSettings | None = Field(None, description="word2vec: how the words' vectors are trained.")
+    fusion: FusionSettings | None = Field(None, description="fused: the parts.")
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         if self.retriever == "dense" and self.encoder is None:
             raise ValueError("retriever: dense needs an encoder section")
-        if self.retriever == "bm25" and (self.encoder or self.mining or self.training):
-            raise ValueError("retriever: bm25 has no encoder, mining or training section; remove them")
+        if self.retriever != "dense" and (self.encoder or self.mining or self.training):
+            raise ValueError(f"retriever: {self.retriever} has no encoder, mining or training section; remove them")
         if (self.mining is None) != (self.training is None):
             raise ValueError("mining and training go together; add the missing section or remove the other")
+        if self.training and isinstance(self.encoder, HostedEncoderSettings):
+            raise ValueError("a hosted encoder cannot be trained; remove mining and training or name a local encoder")
+        if self.word_vectors and self.retriever != "word2vec":
+            raise ValueError("word_vectors belongs to retriever: word2vec; remove it")
+        if (self.fusion is not None) != (self.retriever == "fused"):
+            raise ValueError("retriever: fused and a fusion section go together; add one or remove the other")
         return self
+
+    @property
+    def local_encoder(self) -> EncoderSettings:
+        """The settings of an encoder whose weights are here.
+
+        Raises:
+            ValueError: the recipe has none, or a hosted one.
+        """
+        if not isinstance(self.encoder, EncoderSettings):
+            raise ValueError("the recipe has no local encoder section. Add it or leave this asset out.")
+        return self.encoder
 
 
 Part = TypeVar("Part")

@@ -12,7 +12,8 @@ from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from embed_pipeline.definitions import build_definitions
 from embed_pipeline.defs.automation import NIGHTLY_TAG
-from embed_pipeline.defs.graph import JOBS, Node
+from embed_pipeline.defs.catalogue import JOBS
+from embed_pipeline.defs.graph import Node
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline_tests.small_project import edit_yaml, make_rows, write_project, write_workbook
 
@@ -61,6 +62,8 @@ def test_a_fresh_project_asks_for_nothing_and_says_so(pipeline: PipelineResource
 
 
 def test_new_data_is_prepared_before_anything_else(pipeline: PipelineResource) -> None:
+    assert _named(_requests(pipeline)) == {("read_workbooks", "small")}
+    _stand_in(pipeline, "raw_xlsx")
     assert _named(_requests(pipeline)) == {("prepare_dataset", "small")}
 
 
@@ -105,20 +108,22 @@ def test_a_change_made_undone_and_made_again_asks_each_time(pipeline: PipelineRe
 
 
 def test_a_run_that_failed_half_way_is_not_asked_for_again(pipeline: PipelineResource) -> None:
-    (before,) = _requests(pipeline)
-    _stand_in(pipeline, "raw_xlsx")
-    (after,) = _requests(pipeline)
-    assert _named([before, after]) == {("prepare_dataset", "small")} and before.run_key == after.run_key
+    _stand_in(pipeline, "raw_xlsx", "cleaned_qa")
+    (before,) = [request for request in _requests(pipeline) if request.job_name == "finetune_variant"]
+    _stand_in(pipeline, "mined_negatives")
+    (after,) = [request for request in _requests(pipeline) if request.job_name == "finetune_variant"]
+    assert before.run_key == after.run_key
 
 
 def test_a_workbook_that_was_only_saved_again_is_cleaned_and_nothing_follows(pipeline: PipelineResource) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
-        job = build_definitions(pipeline).resolve_job_def("prepare_dataset")
-        assert job.execute_in_process(instance=instance, partition_key="small").success
+        jobs = [build_definitions(pipeline).resolve_job_def(name) for name in ("read_workbooks", "prepare_dataset")]
+        assert all(job.execute_in_process(instance=instance, partition_key="small").success for job in jobs)
         _stand_in(pipeline)
         write_workbook(Path(pipeline.data) / "small" / "first.xlsx", make_rows(), creator="somebody else")
-        assert _named(_requests(pipeline)) == {("prepare_dataset", "small")}
-        assert job.execute_in_process(instance=instance, partition_key="small").success
+        for job in jobs:
+            assert _named(_requests(pipeline)) == {(job.name, "small")}
+            assert job.execute_in_process(instance=instance, partition_key="small").success
         assert _requests(pipeline) == []
 
 
@@ -136,7 +141,7 @@ def test_a_data_set_that_the_loaded_definitions_do_not_know_waits_for_a_reload(p
     data = Path(pipeline.data)
     shutil.copytree(data / "small", data / "second")
     assert not _tick(pipeline, loaded=loaded).run_requests
-    assert _named(_requests(pipeline)) == {("prepare_dataset", "second")}
+    assert _named(_requests(pipeline)) == {("read_workbooks", "second")}
 
 
 def test_every_variant_is_evaluated_at_night(pipeline: PipelineResource) -> None:

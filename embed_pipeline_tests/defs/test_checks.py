@@ -7,13 +7,17 @@ from embed_pipeline.dataset.formats import build_dataset
 from embed_pipeline.dataset.settings import DatasetSettings
 from embed_pipeline.defs.checks.dataset import SPECS as DATASET_SPECS
 from embed_pipeline.defs.checks.dataset import check_cleaned
-from embed_pipeline.defs.checks.evaluation import check_no_tokenizer, check_tokens
+from embed_pipeline.defs.checks.evaluation import check_tokens
+from embed_pipeline.defs.checks.general import check_forgetting
 from embed_pipeline.defs.checks.mining import check_negatives
 from embed_pipeline.defs.checks.outcome import CheckOutcome, describe_outcomes
 from embed_pipeline.encoding.encoder import EncoderSettings
+from embed_pipeline.evaluation.comparison import Comparison
+from embed_pipeline.evaluation.measures import Measure
 from embed_pipeline.mining.groups import TrainingGroup
 from embed_pipeline.mining.report import MiningReport
 from embed_pipeline.records import Judgment, Passage, Query
+from embed_pipeline.training.recipes import Recipe
 
 SETTINGS = DatasetSettings.model_validate(
     {
@@ -98,13 +102,35 @@ def test_groups_without_their_negatives_warn() -> None:
 
 def test_unknown_characters_and_long_questions_warn() -> None:
     dataset = build_dataset(QUERIES, PASSAGES, [])
-    settings = EncoderSettings(model="bundled", pooling="mean", query_max_length=5, passage_max_length=5)
-    length, characters = check_tokens(settings, dataset, None)
+    encoder = EncoderSettings(model="bundled", pooling="mean", query_max_length=5, passage_max_length=5)
+    recipe = Recipe.model_validate({"description": "x", "encoder": encoder})
+    length, characters = check_tokens(recipe, dataset, None)
     assert not length.passed and length.figures["share_truncated"] == 1.0
     assert not characters.passed
     share = characters.figures["share_unknown"]
     assert isinstance(share, float) and share > 0.3
-    assert all(outcome.passed for outcome in check_no_tokenizer())
+    words = Recipe.model_validate({"description": "x", "retriever": "bm25"})
+    assert all(outcome.passed for outcome in check_tokens(words, dataset, None))
+
+
+def _comparison(difference: float) -> Comparison:
+    return Comparison(
+        measure=Measure("ndcg", 10),
+        difference=difference,
+        low=difference - 0.01,
+        high=difference + 0.01,
+        p_value=0.2,
+        p_adjusted=0.2,
+        detectable=0.01,
+        verdict="no evidence",
+    )
+
+
+def test_forgetting_more_than_the_limit_turns_the_check_red_and_names_the_loss() -> None:
+    (outcome,) = check_forgetting({"general": [_comparison(-0.021)], "other": [_comparison(0.1)]}, 0.02)
+    assert not outcome.passed and not outcome.blocking and outcome.figures["general"] == "-2.1 [-3.1, -1.1]"
+    assert check_forgetting({"general": [_comparison(-0.019)]}, 0.02)[0].passed
+    assert check_forgetting({}, 0.02)[0].passed
 
 
 def test_only_a_failed_blocking_check_is_named_for_the_graph() -> None:

@@ -9,8 +9,9 @@ import yaml
 
 from embed_pipeline.artifacts import Plan
 from embed_pipeline.definitions import build_definitions
+from embed_pipeline.defs.catalogue import ALL, CODE_VERSIONS, JOBS
 from embed_pipeline.defs.freshness import assess, explain
-from embed_pipeline.defs.graph import ALL, CODE_VERSIONS, JOBS, MissingInputError, Node
+from embed_pipeline.defs.graph import MissingInputError, Node
 from embed_pipeline.defs.partitions import define_partitions
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.defs.work import all_work, ready_work
@@ -96,10 +97,10 @@ def test_the_same_weights_elsewhere_change_no_encoding_and_other_weights_do(pipe
     assert _plan(pipeline, "faiss_index", "small/base").fingerprint != before
 
 
-def test_the_description_of_a_data_set_changes_nothing(pipeline: PipelineResource) -> None:
+def test_the_description_of_a_data_set_concerns_its_report_alone(pipeline: PipelineResource) -> None:
     path = Path(pipeline.data) / "small" / "dataset.yaml"
     path.write_text(path.read_text(encoding="utf-8").replace("eight labels", "other words"), encoding="utf-8")
-    assert set(_states(pipeline).values()) == {"fresh"}
+    assert _unfinished(pipeline) == {f"report[{ALL}]": "stale"}
 
 
 def test_the_description_of_a_recipe_concerns_the_table_and_no_weights(pipeline: PipelineResource) -> None:
@@ -173,7 +174,10 @@ def test_nothing_is_planned_on_an_artifact_whose_blocking_check_failed(pipeline:
 
 def test_all_work_lists_every_run_upstream_first(pipeline: PipelineResource) -> None:
     listed = [(work.job.name, work.partition) for work in all_work(pipeline.graph())]
-    assert listed[0] == ("prepare_dataset", "small") and listed[-1] == ("publish_metrics", ALL)
+    assert listed[:2] == [("read_workbooks", "small"), ("prepare_dataset", "small")] and listed[-1] == (
+        "publish_metrics",
+        ALL,
+    )
     assert ("finetune_variant", TUNED) in listed and ("finetune_variant", "small/base") not in listed
 
 
@@ -195,7 +199,7 @@ def test_a_damaged_workbook_keeps_its_message_and_the_other_data_sets_go_on(pipe
         path.unlink()
     states = {str(a.node): a for a in assess(pipeline.graph())}
     assert states["raw_xlsx[small]"].state == "failed" and "first.xlsx" in states["raw_xlsx[small]"].reasons[0]
-    assert [(work.job.name, work.partition) for work in ready_work(pipeline.graph())] == [("prepare_dataset", "second")]
+    assert [(work.job.name, work.partition) for work in ready_work(pipeline.graph())] == [("read_workbooks", "second")]
 
 
 def test_what_waits_names_whom_it_waits_for_and_why_follows_it_to_the_cause(pipeline: PipelineResource) -> None:
@@ -235,7 +239,11 @@ def test_every_job_has_the_partitions_of_its_assets_and_the_definitions_are_soun
     definitions, partitions = build_definitions(pipeline), define_partitions(pipeline.project())
     dg.Definitions.validate_loadable(definitions)
     expected = {
+        "read_workbooks": partitions.workbooks,
+        "read_pairs": partitions.pairs,
         "prepare_dataset": partitions.datasets,
+        "train_word_vectors": partitions.words,
+        "measure_general_suite": partitions.general,
         "finetune_variant": partitions.trained,
         "evaluate_variant": partitions.variants,
         "publish_metrics": None,

@@ -1,4 +1,4 @@
-"""Assets of the stage `dataset`: the raw files, and the clean data set made from them."""
+"""Assets of the stage `dataset`: the raw files of either kind, and the clean data set made from them."""
 
 import shutil
 from collections.abc import Callable
@@ -7,14 +7,15 @@ from pathlib import Path
 
 import dagster as dg
 
-from embed_pipeline.dataset.cleaning import clean_workbooks, write_cleaned
+from embed_pipeline.dataset.cleaning import CleanedData, clean_workbooks, write_cleaned
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.dataset.ledger import LEDGER_FILE, read_ledger, summarise_ledger
-from embed_pipeline.dataset.settings import workbook_paths
+from embed_pipeline.dataset.pairs import clean_pairs
+from embed_pipeline.dataset.settings import DatasetSettings, raw_paths
 from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, materialized, table
+from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.checks import dataset as checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
-from embed_pipeline.defs.graph import CODE_VERSIONS
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.records import SPLITS
@@ -25,10 +26,10 @@ LOGGED_ROWS = 10_000
 
 
 def define_assets(partitions: Partitions) -> Assets:
-    """The assets `raw_xlsx` and `cleaned_qa`."""
+    """The assets `raw_xlsx`, `raw_pairs` and `cleaned_qa`."""
 
     @dg.asset(
-        partitions_def=partitions.datasets,
+        partitions_def=partitions.workbooks,
         group_name="dataset",
         kinds={"excel"},
         code_version=CODE_VERSIONS["raw_xlsx"],
@@ -44,8 +45,24 @@ def define_assets(partitions: Partitions) -> Assets:
         return materialized(manifest)
 
     @dg.asset(
+        partitions_def=partitions.pairs,
+        group_name="dataset",
+        kinds={"json"},
+        code_version=CODE_VERSIONS["raw_pairs"],
+        **ASSET_OPTIONS,
+    )
+    def raw_pairs(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+        """The files of question-passage pairs of a data set, byte for byte as they lie in its folder."""
+        step = pipeline.step(context)
+        manifest = step.build(lambda out: _copy_raw_files(step, out))
+        return materialized(manifest)
+
+    @dg.asset(
         partitions_def=partitions.datasets,
-        deps=["raw_xlsx"],
+        deps=[
+            dg.AssetDep("raw_xlsx", partition_mapping=partitions.workbooks_to_datasets),
+            dg.AssetDep("raw_pairs", partition_mapping=partitions.pairs_to_datasets),
+        ],
         check_specs=checks.SPECS,
         group_name="dataset",
         kinds={"python"},
@@ -64,7 +81,7 @@ def define_assets(partitions: Partitions) -> Assets:
         dataset = read_dataset(folder)
         texts, relevant = {p.id: p.text for p in dataset.passages}, dataset.relevant()
         samples = [
-            {"query": q.text, "split": q.split, "labels": ", ".join(texts[passage] for passage in relevant[q.id])}
+            {"query": q.text, "split": q.split, "relevant": ", ".join(texts[passage] for passage in relevant[q.id])}
             for q in dataset.queries[:SAMPLE_ROWS]
         ]
         entries = read_ledger(folder / LEDGER_FILE)
@@ -73,26 +90,31 @@ def define_assets(partitions: Partitions) -> Assets:
         metadata = {"samples": table(samples), "rejected_by_reason": table(reasons), "ledger": table(ledger)}
         return materialized(manifest, metadata=metadata, checks=results(outcomes_of(manifest)))
 
-    return [raw_xlsx, cleaned_qa]
+    return [raw_xlsx, raw_pairs, cleaned_qa]
 
 
 def _copy_raw_files(step: Step, out: Path) -> dict[str, object]:
-    settings, folder = step.project.datasets[step.dataset], step.project.folder(step.dataset)
-    workbooks = workbook_paths(folder, settings)
-    for path in (*workbooks, folder / settings.label_list):
+    paths = raw_paths(step.project.folder(step.dataset), step.project.datasets[step.dataset])
+    for path in paths:
         shutil.copyfile(path, out / path.name)
-    return {"workbooks": ", ".join(path.name for path in workbooks)}
+    return {"files": ", ".join(path.name for path in paths)}
 
 
 def _clean(step: Step, out: Path) -> dict[str, object]:
     settings = step.project.datasets[step.dataset]
-    cleaned = clean_workbooks(step.folder("raw_xlsx"), settings, progress=_log_rows(step))
+    cleaned = _clean_raw(step, settings)
     write_cleaned(cleaned, out)
     dataset = read_dataset(out)
     sizes = {f"{split}_queries": len(dataset.queries_of(split)) for split in SPLITS}
     outcomes = checks.check_cleaned(dataset, cleaned, settings)
     counts = {"queries": len(dataset.queries), "passages": len(dataset.passages), "rejects": len(cleaned.ledger)}
     return {**counts, **sizes, **describe_outcomes(outcomes)}
+
+
+def _clean_raw(step: Step, settings: DatasetSettings) -> CleanedData:
+    if settings.workbooks:
+        return clean_workbooks(step.folder("raw_xlsx"), settings, progress=_log_rows(step))
+    return clean_pairs(step.folder("raw_pairs"), settings)
 
 
 def _log_rows(step: Step) -> Callable[[int], None]:

@@ -1,35 +1,44 @@
-"""Assets of the stage `evaluation`: what every test query scored under a variant."""
+"""Assets of the stage `evaluation`: what every test query scored under a variant, and what training cost elsewhere."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import dagster as dg
 
+from embed_pipeline.artifacts import Manifest
 from embed_pipeline.dataset.formats import read_dataset
-from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, materialized, table
-from embed_pipeline.defs.assets.retrieval import checkpoint_folder
+from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, detail_table, materialized, picture, table
+from embed_pipeline.defs.catalogue import CODE_VERSIONS, EVALUATED_SPLIT
 from embed_pipeline.defs.checks import evaluation as checks
+from embed_pipeline.defs.checks import general as general_checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
-from embed_pipeline.defs.graph import CODE_VERSIONS, EVALUATED_SPLIT, HITS_PER_QUERY
+from embed_pipeline.defs.measuring import (
+    BASE_METRICS_FILE,
+    METRICS_FILE,
+    measure_elsewhere,
+    measure_own_queries,
+    profile_variant,
+    read_calibration,
+    read_language_pairs,
+    read_scores,
+)
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.evaluation.comparison import summarise
-from embed_pipeline.evaluation.duplicates import canonical_passages
-from embed_pipeline.evaluation.measures import measure_queries
-from embed_pipeline.evaluation.query_metrics import read_query_metrics, write_hits, write_query_metrics
-from embed_pipeline.retrieval.index import read_index
-from embed_pipeline.retrieval.lexical import read_lexical_index
-from embed_pipeline.retrieval.search import DenseRetriever, LexicalRetriever
-from embed_pipeline.training.recipes import required
+from embed_pipeline.defs.searching import encoding_counts
+from embed_pipeline.evaluation.comparison import Comparison, compare_queries, summarise
+from embed_pipeline.evaluation.query_metrics import read_query_metrics, write_query_metrics
+from embed_pipeline.reporting.plots import plot_score_distribution
 
 
 def define_assets(partitions: Partitions) -> Assets:
-    """The asset `query_metrics`."""
+    """The assets `query_metrics` and `general_metrics`."""
 
     @dg.asset(
         partitions_def=partitions.variants,
         deps=[
             dg.AssetDep("cleaned_qa", partition_mapping=partitions.dataset_to_variants),
             dg.AssetDep("finetuned_checkpoint", partition_mapping=partitions.trained_to_variants),
+            dg.AssetDep("word_vectors", partition_mapping=partitions.words_to_variants),
             "faiss_index",
         ],
         check_specs=checks.SPECS,
@@ -41,37 +50,87 @@ def define_assets(partitions: Partitions) -> Assets:
     def query_metrics(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One row per (test query, measure) of a variant, and beside it the hits themselves.
 
-        Every judged query of the split counts; a query without hits scores 0; ties break by passage id.
+        Every judged query of the split counts; a query without hits scores 0; ties break by passage id. Also here: the
+        scores of right and wrong hits, the calibrated threshold, MRR per pair of languages.
         """
         step = pipeline.step(context)
         manifest = step.build(lambda out: _measure(step, out))
-        means = [
-            {"measure": str(mean.measure), "value": mean.value, "low": mean.low, "high": mean.high}
-            for mean in summarise(read_query_metrics(step.open(manifest) / "query_metrics.jsonl"))
-        ]
-        return materialized(manifest, metadata={"measures": table(means)}, checks=results(outcomes_of(manifest)))
+        metadata = _describe_measured(step, manifest)
+        return materialized(manifest, metadata=metadata, checks=results(outcomes_of(manifest)))
 
-    return [query_metrics]
+    @dg.asset(
+        partitions_def=partitions.general,
+        deps=[
+            dg.AssetDep("cleaned_qa", partition_mapping=partitions.suite_to_general),
+            dg.AssetDep("finetuned_checkpoint", partition_mapping=partitions.trained_to_general),
+            dg.AssetDep("word_vectors", partition_mapping=partitions.words_to_general),
+        ],
+        check_specs=general_checks.SPECS,
+        group_name="evaluation",
+        kinds={"python"},
+        code_version=CODE_VERSIONS["general_metrics"],
+        **ASSET_OPTIONS,
+    )
+    def general_metrics(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+        """One row per (query, measure) of each data set of the general suite, after training and before it.
+
+        The difference is what the variant forgot.
+        """
+        step = pipeline.step(context)
+        manifest = step.build(lambda out: _measure_general_suite(step, out))
+        metadata = {"general_suite": detail_table(manifest, "general_suite")}
+        return materialized(manifest, metadata=metadata, checks=results(outcomes_of(manifest)))
+
+    return [query_metrics, general_metrics]
 
 
 def _measure(step: Step, out: Path) -> dict[str, object]:
-    dataset = read_dataset(step.folder("cleaned_qa"))
-    queries = dataset.queries_of(EVALUATED_SPLIT)
-    index, details = step.folder("faiss_index"), {}
-    if step.variant.recipe.retriever == "bm25":
-        hits = LexicalRetriever(read_lexical_index(index)).search(queries, HITS_PER_QUERY)
-        outcomes = checks.check_no_tokenizer()
-    else:
-        encoder = step.encoder(checkpoint_folder(step))
-        device = step.pipeline.runtime().device
-        hits = DenseRetriever(read_index(index), encoder, device).search(queries, HITS_PER_QUERY)
-        details = {"texts_encoded": encoder.encoded, "texts_from_cache": encoder.served}
-        outcomes = checks.check_tokens(
-            required(step.variant.recipe.encoder, "encoder"), dataset, checkpoint_folder(step)
-        )
-    canonical = canonical_passages(dataset.passages)
-    query_ids = [query.id for query in queries]
-    measured = measure_queries(hits, dataset.judgments, query_ids, canonical=canonical)
-    write_query_metrics(measured, out / "query_metrics.jsonl")
-    write_hits(hits, out / "hits.jsonl")
-    return {"queries": len(queries), "hits": len(hits), **details, **describe_outcomes(outcomes)}
+    dataset, search, index = read_dataset(step.folder("cleaned_qa")), step.search(), step.folder("faiss_index")
+    wanted = step.project.datasets[step.dataset].answer_precision
+    measure_own_queries(search, index, dataset, out, wanted_precision=wanted)
+    encoding = step.variant.encoding_variant.recipe
+    outcomes = checks.check_tokens(encoding, dataset, step.checkpoint())
+    counts = encoding_counts(search.encoder)
+    profile = profile_variant(search, index, dataset)
+    queries = len(dataset.queries_of(EVALUATED_SPLIT))
+    return {"queries": queries, **counts, "profile": asdict(profile), **describe_outcomes(outcomes)}
+
+
+def _describe_measured(step: Step, manifest: Manifest) -> dict[str, dg.MetadataValue]:
+    folder = step.open(manifest)
+    means = [
+        {"measure": str(mean.measure), "value": mean.value, "low": mean.low, "high": mean.high}
+        for mean in summarise(read_query_metrics(folder / METRICS_FILE))
+    ]
+    calibration, scores = read_calibration(folder), read_scores(folder)
+    found = {"measures": table(means), "profile": detail_table(manifest, "profile")}
+    if calibration:
+        found["calibration"] = table([asdict(calibration)])
+    if scores:
+        png = plot_score_distribution(scores, calibration.threshold if calibration else None)
+        found["scores"] = picture(png, "scores of relevant hits and of the best irrelevant one")
+    pairs = [
+        {"question": p.query_language, "passage": p.passage_language, "mrr@10": summarise(p.query_measures)[0].value}
+        for p in read_language_pairs(folder)
+    ]
+    return {**found, "language_pairs": table(pairs)} if pairs else found
+
+
+def _measure_general_suite(step: Step, out: Path) -> dict[str, object]:
+    settings, trained = step.project.datasets[step.dataset], step.variant.encoding_variant.trains
+    search = step.search()
+    base = step.search(before_training=True) if trained else None
+    losses: dict[str, tuple[Comparison, ...]] = {}
+    figures: dict[str, object] = {}
+    for suite in settings.general_suite:
+        dataset, language = read_dataset(step.folder("cleaned_qa", suite)), step.project.datasets[suite].language
+        (out / suite).mkdir()
+        after = measure_elsewhere(search.in_language(language), dataset)
+        write_query_metrics(after, out / suite / METRICS_FILE)
+        if base:
+            before = measure_elsewhere(base.in_language(language), dataset)
+            write_query_metrics(before, out / suite / BASE_METRICS_FILE)
+            losses[suite] = compare_queries(before, after)
+        figures |= {f"{suite} {mean.measure}": round(mean.value, 4) for mean in summarise(after)}
+    outcomes = general_checks.check_forgetting(losses, settings.general_loss_limit)
+    return {"general_suite": figures, **encoding_counts(search.encoder), **describe_outcomes(outcomes)}

@@ -7,9 +7,9 @@ import dagster as dg
 
 from embed_pipeline.dataset.formats import CORPUS_FILE, read_dataset
 from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, detail_table, materialized, table
+from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.checks import mining as checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
-from embed_pipeline.defs.graph import CODE_VERSIONS
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.mining.groups import read_groups, write_groups
@@ -52,7 +52,7 @@ def define_assets(partitions: Partitions) -> Assets:
 
 def _mine(step: Step, out: Path) -> dict[str, object]:
     cleaned, settings = step.folder("cleaned_qa"), required(step.variant.recipe.mining, "mining")
-    dataset, encoder = read_dataset(cleaned), step.encoder()
+    dataset, encoder = read_dataset(cleaned), step.base_encoder()
     queries, passages = dataset.queries_of("train"), dataset.passages
     query_vectors = encoder.encode_queries([query.text for query in queries])
     passage_vectors = encoder.encode_passages([passage.text for passage in passages])

@@ -63,6 +63,13 @@ def picture(png: bytes, caption: str) -> dg.MetadataValue:
     return dg.MetadataValue.md(f"![{caption}](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 
+def svg_picture(svg: str, caption: str) -> dg.MetadataValue:
+    """A drawing as Markdown that the UI draws, with the reader's own fonts."""
+    import base64
+
+    return dg.MetadataValue.md(f"![{caption}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})")
+
+
 def _cell(value: object) -> str | int | float | bool:
     if isinstance(value, float):
         return float(f"{value:.4g}")

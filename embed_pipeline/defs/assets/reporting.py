@@ -1,46 +1,43 @@
-"""Assets of the stage `reporting`: the metrics table and the report."""
+"""Assets of the stage `reporting`: the metrics table and the reports."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 
-from embed_pipeline.dataset.formats import RetrievalDataset, read_dataset
 from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, materialized, picture, table
-from embed_pipeline.defs.graph import ALL, CODE_VERSIONS, EVALUATED_SPLIT, Node
+from embed_pipeline.defs.catalogue import ALL, CODE_VERSIONS
+from embed_pipeline.defs.collecting import collect_report, measured_variants, profiles
+from embed_pipeline.defs.graph import Node
+from embed_pipeline.defs.node_settings import METRICS_FILE
 from embed_pipeline.defs.partitions import Partitions
-from embed_pipeline.defs.project import Variant
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.evaluation.duplicates import canonical_passages
-from embed_pipeline.evaluation.measures import ceilings
-from embed_pipeline.evaluation.query_metrics import read_hits, read_query_metrics
+from embed_pipeline.evaluation.measures import Measure
 from embed_pipeline.evaluation.significance import SignificanceSettings
-from embed_pipeline.reporting.database import append_metrics
+from embed_pipeline.reporting.database import append_metrics, read_history
 from embed_pipeline.reporting.metric_row import MetricRow
-from embed_pipeline.reporting.outcomes import Outcomes, VariantResult, collect_outcomes
 from embed_pipeline.reporting.page import render_page
-from embed_pipeline.reporting.plots import plot_measure
-from embed_pipeline.reporting.rows import Lineage, MeasuredVariant, make_rows, read_rows, stamp_rows, write_rows
-from embed_pipeline.reporting.terminal import HEADLINE
+from embed_pipeline.reporting.plots import plot_history, plot_latency_quality, plot_measure
+from embed_pipeline.reporting.report_data import HistoryPoint
+from embed_pipeline.reporting.rows import make_rows, read_rows, stamp_rows, write_rows
 
-METRICS_FILE = "metrics.duckdb"
 ROWS_FILE = "rows.jsonl"
-REPORT_FILE = "report.html"
+REPORTS_FOLDER = "reports"
 
 
 def define_assets(partitions: Partitions) -> Assets:
     """The assets `metrics_table` and `report`."""
 
     @dg.asset(
-        deps=["query_metrics"],
+        deps=["query_metrics", "general_metrics"],
         group_name="reporting",
         kinds={"duckdb"},
         code_version=CODE_VERSIONS["metrics_table"],
         **ASSET_OPTIONS,
     )
     def metrics_table(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
-        """One row per (evaluation, data set, variant, split, measure): value, interval, comparison, lineage.
+        """One row per (evaluation, data set, variant, split, measured_on, slice, measure): value, comparison, lineage.
 
         Every materialisation appends to the DuckDB table; the view metrics_newest shows the newest rows.
         """
@@ -51,118 +48,86 @@ def define_assets(partitions: Partitions) -> Assets:
             run_id=context.run_id,
             git_commit=manifest.git_commit,
             evaluated_at=datetime.now(UTC),
+            profiles=profiles(step.graph),
         )
         batch = append_metrics(step.project.home / METRICS_FILE, rows)
-        headline = [row for row in rows if row.at == HEADLINE]
-        shown = [
-            {"dataset": r.dataset, "variant": r.variant, str(HEADLINE): r.value, "verdict": r.verdict or "baseline"}
-            for r in headline
-        ]
-        plots = {
-            f"plot_{dataset}": picture(plot_measure([r for r in headline if r.dataset == dataset], HEADLINE), dataset)
-            for dataset in dict.fromkeys(row.dataset for row in headline)
-        }
-        return materialized(manifest, metadata={"headline": table(shown), "batch": batch, **plots})
+        return materialized(manifest, metadata={"batch": batch, **_describe_rows(step, rows)})
 
     @dg.asset(
-        deps=["metrics_table", "query_metrics", "cleaned_qa"],
+        deps=["metrics_table", "query_metrics", "general_metrics", "word_vectors", "cleaned_qa"],
         group_name="reporting",
         kinds={"html"},
         code_version=CODE_VERSIONS["report"],
         **ASSET_OPTIONS,
     )
     def report(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
-        """One self-contained HTML page: the table with verdicts and intervals, queries won and lost, lineage."""
+        """One self-contained HTML page per data set: verdicts, slices, history, queries won and lost, lineage."""
         step = pipeline.step(context)
-        manifest = step.build(lambda out: _write_report(step, out))
-        page = step.project.home / REPORT_FILE
-        page.write_bytes((step.open(manifest) / REPORT_FILE).read_bytes())
-        return materialized(manifest, metadata={"page": dg.MetadataValue.path(page)})
+        manifest = step.build(lambda out: _write_reports(step, out))
+        folder = step.project.home / REPORTS_FOLDER
+        folder.mkdir(exist_ok=True)
+        pages = {}
+        for page in sorted(step.open(manifest).glob("*.html")):
+            (folder / page.name).write_bytes(page.read_bytes())
+            pages[f"page_{page.stem}"] = dg.MetadataValue.path(folder / page.name)
+        return materialized(manifest, metadata=pages)
 
     return [metrics_table, report]
 
 
-def _measured(step: Step) -> list[Variant]:
-    """The variants that have been measured, in the project's order."""
-    store, variants = step.graph.store, step.project.variants.values()
-    return [variant for variant in variants if store.read("query_metrics", variant.key) is not None]
-
-
 def _write_rows(step: Step, out: Path) -> dict[str, object]:
-    rows = _rows(step)
+    baselines = {name: settings.baseline_variant for name, settings in step.project.datasets.items()}
+    rows = make_rows(list(measured_variants(step.graph)), baselines, SignificanceSettings())
     write_rows(rows, out / ROWS_FILE)
     return {"variants": len({(row.dataset, row.variant) for row in rows}), "rows": len(rows)}
 
 
-def _rows(step: Step) -> tuple[MetricRow, ...]:
-    measured = []
-    for variant in _measured(step):
-        lineage = _lineage(step, variant)
-        dataset = read_dataset(step.graph.store.open(lineage.cleaned_digest))
-        measures = read_query_metrics(step.folder("query_metrics", variant.key) / "query_metrics.jsonl")
-        limits = ceilings(
-            dataset.judgments,
-            [query.id for query in dataset.queries_of(EVALUATED_SPLIT)],
-            canonical=canonical_passages(dataset.passages),
-        )
-        measured.append(MeasuredVariant(variant.dataset, variant.name, EVALUATED_SPLIT, measures, limits, lineage))
-    baselines = {name: settings.variants[0] for name, settings in step.project.datasets.items()}
-    return make_rows(measured, baselines, SignificanceSettings())
+def _describe_rows(step: Step, rows: Sequence[MetricRow]) -> Mapping[str, dg.MetadataValue]:
+    history = read_history(step.project.home / METRICS_FILE)
+    shown: list[dict[str, object]] = []
+    plots = {}
+    for dataset in dict.fromkeys(row.dataset for row in rows):
+        headline = step.project.headline(dataset)
+        own = _headline_rows(rows, dataset, headline)
+        shown += [
+            {
+                "dataset": row.dataset,
+                "variant": row.variant,
+                "measure": str(headline),
+                "value": row.value,
+                "verdict": row.verdict or "baseline",
+                "p (Holm)": "" if row.p_adjusted is None else row.p_adjusted,
+                "query ms p50": "" if row.latency_p50_ms is None else row.latency_p50_ms,
+            }
+            for row in own
+        ]
+        past = [
+            HistoryPoint(r.variant, r.evaluated_at, r.value, r.low, r.high)
+            for r in _headline_rows(history, dataset, headline)
+        ]
+        plots[f"plot_{dataset}"] = picture(plot_measure(own, headline), dataset)
+        plots[f"history_{dataset}"] = picture(plot_history(past, headline), f"{dataset} over time")
+        plots[f"latency_{dataset}"] = picture(plot_latency_quality(own, headline), f"{dataset}: latency and quality")
+    return {"headline": table(shown), **plots}
 
 
-def _lineage(step: Step, variant: Variant) -> Lineage:
-    """The digests that the variant's measured artifact itself was built from, whatever stands there now."""
-    measured, key = step.graph.input(Node("query_metrics", variant.key)), variant.key
-    cleaned = measured.inputs[f"cleaned_qa[{variant.dataset}]"]
-    checkpoint = measured.inputs.get(f"finetuned_checkpoint[{key}]")
-    negatives = (
-        _inputs(step, "finetuned_checkpoint", key, checkpoint)[f"mined_negatives[{key}]"] if checkpoint else None
-    )
-    training = variant.recipe.training
-    return Lineage(
-        raw_digest=_inputs(step, "cleaned_qa", variant.dataset, cleaned)[f"raw_xlsx[{variant.dataset}]"],
-        cleaned_digest=cleaned,
-        negatives_digest=negatives,
-        checkpoint_digest=checkpoint,
-        index_digest=measured.inputs[f"faiss_index[{key}]"],
-        query_metrics_digest=measured.digest,
-        recipe=variant.recipe.model_dump(mode="json"),
-        seed=training.seed if training else None,
-    )
+def _headline_rows(rows: Sequence[MetricRow], dataset: str, headline: Measure) -> list[MetricRow]:
+    return [row for row in rows if row.dataset == dataset and row.covers_own_queries and row.at == headline]
 
 
-def _inputs(step: Step, asset: str, partition: str, digest: str) -> Mapping[str, str]:
-    """What the newest version with these bytes was built from."""
-    return next(m.inputs for m in step.graph.store.history(asset, partition) if m.digest == digest)
-
-
-def _write_report(step: Step, out: Path) -> dict[str, object]:
+def _write_reports(step: Step, out: Path) -> dict[str, object]:
     evaluation = step.graph.input(Node("metrics_table", ALL))
     rows = stamp_rows(
         read_rows(step.open(evaluation) / ROWS_FILE),
         run_id=evaluation.run_id,
         git_commit=evaluation.git_commit,
         evaluated_at=datetime.fromisoformat(evaluation.built_at),
+        profiles=profiles(step.graph),
     )
-    outcomes = [outcome for dataset in step.project.datasets for outcome in _outcomes(step, dataset)]
-    (out / REPORT_FILE).write_text(render_page(rows, outcomes), encoding="utf-8")
-    return {"rows": len(rows)}
-
-
-def _outcomes(step: Step, name: str) -> list[Outcomes]:
-    dataset: RetrievalDataset | None = None
-    results: dict[str, VariantResult] = {}
-    for variant in _measured(step):
-        if variant.dataset == name:
-            dataset = dataset or read_dataset(step.folder("cleaned_qa", name))
-            folder = step.folder("query_metrics", variant.key)
-            measures, hits = read_query_metrics(folder / "query_metrics.jsonl"), read_hits(folder / "hits.jsonl")
-            results[variant.name] = VariantResult(variant.name, measures, hits)
-    baseline = results.pop(step.project.datasets[name].variants[0], None)
-    if dataset is None or baseline is None:
-        return []
-    parts = {"queries": dataset.queries, "passages": dataset.passages, "judgments": dataset.judgments}
-    return [
-        collect_outcomes(baseline, result, dataset=name, split=EVALUATED_SPLIT, measure=HEADLINE, **parts)
-        for result in results.values()
-    ]
+    history = read_history(step.project.home / METRICS_FILE)
+    datasets = list(dict.fromkeys(row.dataset for row in rows))
+    for name in datasets:
+        found = collect_report(step.graph, name, rows, history)
+        page = render_page(found, headline=step.project.headline(name))
+        (out / f"{name}.html").write_text(page, encoding="utf-8")
+    return {"rows": len(rows), "pages": len(datasets)}

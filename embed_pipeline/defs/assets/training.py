@@ -1,4 +1,4 @@
-"""Assets of the stage `training`: the fine-tuned encoder."""
+"""Assets of the stage `training`: the fine-tuned encoder, and the word vectors of the baseline from before."""
 
 import json
 import os
@@ -7,13 +7,18 @@ from pathlib import Path
 
 import dagster as dg
 
-from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, materialized, picture, table
+from embed_pipeline.dataset.formats import read_dataset
+from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, materialized, picture, svg_picture, table
+from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.checks import training as checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
-from embed_pipeline.defs.graph import CODE_VERSIONS
+from embed_pipeline.defs.node_settings import word_vector_settings
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
+from embed_pipeline.encoding.local import load_local_encoder
+from embed_pipeline.encoding.word_vectors import read_word_vectors, train_word_vectors, write_word_vectors
 from embed_pipeline.reporting.plots import LossPoint, plot_loss_curve
+from embed_pipeline.reporting.word_map import draw_word_map
 from embed_pipeline.training.finetune import (
     LOG_FILE,
     SUMMARY_FILE,
@@ -29,7 +34,7 @@ GPU_POOL = "gpu"
 
 
 def define_assets(partitions: Partitions) -> Assets:
-    """The asset `finetuned_checkpoint`."""
+    """The assets `finetuned_checkpoint` and `word_vectors`."""
 
     @dg.asset(
         partitions_def=partitions.trained,
@@ -53,7 +58,23 @@ def define_assets(partitions: Partitions) -> Assets:
         metadata = {"loss_curve": picture(curve, "loss and learning rate"), "last_steps": table(log[-5:])}
         return materialized(manifest, metadata=metadata, checks=results(outcomes_of(manifest)))
 
-    return [finetuned_checkpoint]
+    @dg.asset(
+        partitions_def=partitions.words,
+        deps=[dg.AssetDep("cleaned_qa", partition_mapping=partitions.dataset_to_words)],
+        group_name="training",
+        kinds={"gensim"},
+        code_version=CODE_VERSIONS["word_vectors"],
+        **ASSET_OPTIONS,
+    )
+    def word_vectors(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+        """One vector per word of the corpus and the train queries of a word2vec variant, by skip-gram."""
+        step = pipeline.step(context)
+        manifest = step.build(lambda out: _train_words(step, out))
+        drawing = draw_word_map(read_word_vectors(step.open(manifest)))
+        metadata = {"word_map": svg_picture(drawing, "the most frequent words")} if drawing else {}
+        return materialized(manifest, metadata=metadata)
+
+    return [finetuned_checkpoint, word_vectors]
 
 
 def read_training_log(path: Path) -> list[dict[str, float]]:
@@ -61,10 +82,18 @@ def read_training_log(path: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def _train_words(step: Step, out: Path) -> dict[str, object]:
+    dataset, language = read_dataset(step.folder("cleaned_qa")), step.project.datasets[step.dataset].language
+    texts = [*(p.text for p in dataset.passages), *(query.text for query in dataset.queries_of("train"))]
+    trained = train_word_vectors(texts, word_vector_settings(step.variant.recipe), language)
+    write_word_vectors(trained, out)
+    return {"texts": len(texts), "words": len(trained.words)}
+
+
 def _finetune(step: Step, out: Path) -> dict[str, object]:
     mined, recipe, runtime = step.folder("mined_negatives"), step.variant.recipe, step.pipeline.runtime()
-    encoder, training = required(recipe.encoder, "encoder"), required(recipe.training, "training")
-    base = step.graph.base_encoder(encoder)
+    encoder, training = recipe.local_encoder, required(recipe.training, "training")
+    base = load_local_encoder(encoder, device=runtime.device)
     with tempfile.TemporaryDirectory(dir=step.project.home, prefix=work_prefix(os.getpid())) as work:
         job = FinetuneJob(
             groups=mined / "groups.jsonl",

@@ -5,10 +5,11 @@ from pathlib import Path
 import dagster as dg
 
 from embed_pipeline.dataset.formats import RetrievalDataset
+from embed_pipeline.defs.catalogue import EVALUATED_SPLIT
 from embed_pipeline.defs.checks.outcome import CheckOutcome
-from embed_pipeline.defs.graph import EVALUATED_SPLIT
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.tokens import count_truncated, count_unknown
+from embed_pipeline.training.recipes import Recipe
 
 TRUNCATED_LIMIT = 0.05
 UNKNOWN_LIMIT = 0.05
@@ -27,8 +28,17 @@ SPECS = [
 ]
 
 
-def check_tokens(settings: EncoderSettings, dataset: RetrievalDataset, directory: Path | None) -> list[CheckOutcome]:
-    """Share of test queries cut off, and share of their characters the tokenizer maps to unknown."""
+def check_tokens(recipe: Recipe, dataset: RetrievalDataset, directory: Path | None) -> list[CheckOutcome]:
+    """Share of test queries cut off, and share of their characters the tokenizer maps to unknown.
+
+    Where no tokenizer is at hand (words, n-grams, hosted encoders) both pass and say so.
+    """
+    settings = recipe.encoder
+    if not isinstance(settings, EncoderSettings):
+        note = "the tokenizer is the service's own" if settings else f"{recipe.retriever} has no tokenizer"
+        return [
+            CheckOutcome(name=spec.name, passed=True, figures={"note": note}, remedy="none needed") for spec in SPECS
+        ]
     texts = [query.text for query in dataset.queries_of(EVALUATED_SPLIT)]
     truncated = count_truncated(settings, "query", texts, directory=directory)
     unknown = count_unknown(settings, texts, directory=directory)
@@ -55,12 +65,4 @@ def check_tokens(settings: EncoderSettings, dataset: RetrievalDataset, directory
             },
             remedy="Set vocabulary_extension in the recipe, or name a base encoder made for this language.",
         ),
-    ]
-
-
-def check_no_tokenizer() -> list[CheckOutcome]:
-    """The same checks for a variant that cuts words instead of tokens: nothing is cut off, nothing is unknown."""
-    return [
-        CheckOutcome(name=spec.name, passed=True, figures={"note": "BM25 has no tokenizer"}, remedy="none needed")
-        for spec in SPECS
     ]

@@ -1,0 +1,53 @@
+"""What the graph consists of: the assets by name, the jobs that materialise them, the version of each one's code.
+
+No dagster here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+DATASET_ASSETS = ("raw_xlsx", "raw_pairs", "cleaned_qa")
+TRAINED_ASSETS = ("mined_negatives", "finetuned_checkpoint")
+VARIANT_ASSETS = ("faiss_index", "query_metrics")
+PUBLISHED_ASSETS = ("metrics_table", "report")
+
+ALL = "all"  # the partition name of what has none
+EVALUATED_SPLIT = "test"
+CALIBRATED_SPLIT = "validation"
+HITS_PER_QUERY = 20
+
+
+@dataclass(frozen=True)
+class Job:
+    """Assets that share their partitions and are materialised together, one partition at a time."""
+
+    name: str
+    assets: tuple[str, ...]
+    description: str
+
+
+JOBS = (
+    Job("read_workbooks", ("raw_xlsx",), "Copy the workbooks and the label list of one data set."),
+    Job("read_pairs", ("raw_pairs",), "Copy the files of question-passage pairs of one data set."),
+    Job("prepare_dataset", ("cleaned_qa",), "Clean and split one data set."),
+    Job("finetune_variant", TRAINED_ASSETS, "Mine hard negatives and fine-tune the encoder of one variant."),
+    Job("train_word_vectors", ("word_vectors",), "Train the word vectors of one word2vec variant."),
+    Job("evaluate_variant", VARIANT_ASSETS, "Index the corpus under one variant and measure its test queries."),
+    Job("measure_general_suite", ("general_metrics",), "Measure one variant on the general suite of its data set."),
+    Job("publish_metrics", PUBLISHED_ASSETS, "Append to the metrics table and write the reports."),
+)
+
+# Raise a version when the code makes other bytes, or runs other checks, on the same inputs.
+CODE_VERSIONS: Mapping[str, str] = {
+    "raw_xlsx": "1",
+    "raw_pairs": "1",
+    "cleaned_qa": "2",
+    "mined_negatives": "1",
+    "finetuned_checkpoint": "1",
+    "word_vectors": "1",
+    "faiss_index": "1",
+    "query_metrics": "2",
+    "general_metrics": "1",
+    "metrics_table": "2",
+    "report": "2",
+}

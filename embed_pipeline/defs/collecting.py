@@ -1,0 +1,199 @@
+"""What has been measured so far, gathered from the store: rows for the table, records for the reports.
+
+Belongs here: reading artifacts and following their lineage. Does not belong here: computing figures (reporting.rows),
+drawing them (reporting.page). No dagster here.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from embed_pipeline.artifacts import Manifest
+from embed_pipeline.dataset.formats import RetrievalDataset, read_dataset
+from embed_pipeline.defs.catalogue import EVALUATED_SPLIT
+from embed_pipeline.defs.graph import Graph, Node
+from embed_pipeline.defs.measuring import (
+    BASE_METRICS_FILE,
+    HITS_FILE,
+    METRICS_FILE,
+    PAIR_MEASURE,
+    read_calibration,
+    read_language_pairs,
+    read_scores,
+)
+from embed_pipeline.defs.project import Variant
+from embed_pipeline.encoding.word_vectors import read_word_vectors
+from embed_pipeline.evaluation.duplicates import canonical_passages
+from embed_pipeline.evaluation.latency import Profile
+from embed_pipeline.evaluation.measures import Measure, QueryMeasure, measure_ideal
+from embed_pipeline.evaluation.query_metrics import read_hits, read_query_metrics
+from embed_pipeline.evaluation.slices import slice_queries
+from embed_pipeline.reporting.metric_row import ALL_QUERIES, MetricRow
+from embed_pipeline.reporting.outcomes import Outcomes, VariantResult, collect_outcomes
+from embed_pipeline.reporting.report_data import DatasetReport, HistoryPoint, VariantScores
+from embed_pipeline.reporting.rows import PART_MEASURES, Lineage, MeasuredPart, MeasuredVariant
+from embed_pipeline.reporting.word_map import draw_word_map
+
+
+def measured_variants(graph: Graph) -> Iterator[MeasuredVariant]:
+    """Every variant that has been measured, with its parts, in the project's order."""
+    for variant in _measured(graph):
+        lineage = _lineage(graph, variant)
+        dataset = read_dataset(graph.store.open(lineage.cleaned_digest))
+        folder = graph.store.open(graph.input(Node("query_metrics", variant.key)))
+        measures, ideal = read_query_metrics(folder / METRICS_FILE), _ideal(dataset)
+        headline = graph.project.headline(variant.dataset)
+        parts = [
+            *_slices(variant.dataset, dataset, measures, ideal, headline),
+            *_language_pairs(variant.dataset, folder),
+            *_general_suite(graph, variant),
+        ]
+        yield MeasuredVariant(variant.dataset, variant.name, EVALUATED_SPLIT, measures, ideal, lineage, parts)
+
+
+def profiles(graph: Graph) -> dict[tuple[str, str], Profile]:
+    """What using each measured variant takes, by data set and variant."""
+    found = {}
+    for variant in _measured(graph):
+        profile = graph.input(Node("query_metrics", variant.key)).details.get("profile")
+        if isinstance(profile, dict):
+            found[variant.dataset, variant.name] = Profile(**profile)  # pyright: ignore[reportArgumentType]
+    return found
+
+
+def collect_report(
+    graph: Graph, name: str, rows: tuple[MetricRow, ...], history: tuple[MetricRow, ...]
+) -> DatasetReport:
+    """Everything that the report of one data set shows; `rows` and `history` may hold other data sets too."""
+    settings, headline = graph.project.datasets[name], graph.project.headline(name)
+    own = [variant for variant in _measured(graph) if variant.dataset == name]
+    folders = {variant.name: graph.store.open(graph.input(Node("query_metrics", variant.key))) for variant in own}
+    points = [row for row in history if row.dataset == name and row.covers_own_queries and row.at == headline]
+    return DatasetReport(
+        dataset=name,
+        description=settings.description,
+        rows=tuple(row for row in rows if row.dataset == name),
+        history=tuple(HistoryPoint(r.variant, r.evaluated_at, r.value, r.low, r.high) for r in points),
+        scores=tuple(VariantScores(key, read_scores(at), read_calibration(at)) for key, at in folders.items()),
+        outcomes=tuple(_outcomes(graph, name, own, folders, headline)),
+        word_map=_word_map(graph, own),
+    )
+
+
+def _measured(graph: Graph) -> list[Variant]:
+    return [v for v in graph.project.variants.values() if graph.store.read("query_metrics", v.key) is not None]
+
+
+def _ideal(dataset: RetrievalDataset) -> tuple[QueryMeasure, ...]:
+    query_ids = [query.id for query in dataset.queries_of(EVALUATED_SPLIT)]
+    return measure_ideal(dataset.judgments, query_ids, canonical=canonical_passages(dataset.passages))
+
+
+def _slices(
+    name: str,
+    dataset: RetrievalDataset,
+    measures: tuple[QueryMeasure, ...],
+    ideal: tuple[QueryMeasure, ...],
+    headline: Measure,
+) -> Iterator[MeasuredPart]:
+    wanted = {headline, *PART_MEASURES}
+    for found in slice_queries(dataset, EVALUATED_SPLIT):
+        ids = set(found.query_ids)
+        of_slice, best = (
+            [result for result in results if result.measure in wanted and result.query_id in ids]
+            for results in (measures, ideal)
+        )
+        yield MeasuredPart(name, str(found), of_slice, best)
+
+
+def _language_pairs(name: str, folder: Path) -> Iterator[MeasuredPart]:
+    for pair in read_language_pairs(folder):
+        # Every query of a pair has a relevant passage there, so the best ranking has it first.
+        best = [QueryMeasure(result.query_id, PAIR_MEASURE, 1.0) for result in pair.query_measures]
+        yield MeasuredPart(name, str(pair), pair.query_measures, best)
+
+
+def _general_suite(graph: Graph, variant: Variant) -> Iterator[MeasuredPart]:
+    manifest = graph.store.read("general_metrics", variant.key)
+    if manifest is None:
+        return
+    folder = graph.store.open(manifest)
+    for suite in graph.project.datasets[variant.dataset].general_suite:
+        cleaned = manifest.inputs.get(f"cleaned_qa[{suite}]")
+        if cleaned is None or not (folder / suite).is_dir():
+            continue
+        base = folder / suite / BASE_METRICS_FILE
+        dataset = read_dataset(graph.store.open(cleaned))
+        yield MeasuredPart(
+            measured_on=suite,
+            slice=ALL_QUERIES,
+            query_measures=_only(PART_MEASURES, read_query_metrics(folder / suite / METRICS_FILE)),
+            ideal=_only(PART_MEASURES, _ideal(dataset)),
+            base=_only(PART_MEASURES, read_query_metrics(base)) if base.is_file() else None,
+        )
+
+
+def _only(wanted: tuple[Measure, ...], results: tuple[QueryMeasure, ...]) -> list[QueryMeasure]:
+    return [result for result in results if result.measure in wanted]
+
+
+def _lineage(graph: Graph, variant: Variant) -> Lineage:
+    """The digests that the variant's measured artifact itself was built from, whatever stands there now."""
+    measured, key, encoding = graph.input(Node("query_metrics", variant.key)), variant.key, variant.encoding_variant
+    cleaned = measured.inputs[f"cleaned_qa[{variant.dataset}]"]
+    checkpoint = measured.inputs.get(f"finetuned_checkpoint[{encoding.key}]")
+    negatives = (
+        _inputs(graph, "finetuned_checkpoint", encoding.key, checkpoint)[f"mined_negatives[{encoding.key}]"]
+        if checkpoint
+        else None
+    )
+    training = encoding.recipe.training
+    (raw,) = _inputs(graph, "cleaned_qa", variant.dataset, cleaned).values()
+    return Lineage(
+        raw_digest=raw,
+        cleaned_digest=cleaned,
+        negatives_digest=negatives,
+        checkpoint_digest=checkpoint,
+        index_digest=measured.inputs[f"faiss_index[{key}]"],
+        query_metrics_digest=measured.digest,
+        recipe=variant.recipe.model_dump(mode="json"),
+        seed=training.seed if training else None,
+    )
+
+
+def _inputs(graph: Graph, asset: str, partition: str, digest: str) -> Mapping[str, str]:
+    """What the newest version with these bytes was built from."""
+    return next(m.inputs for m in graph.store.history(asset, partition) if m.digest == digest)
+
+
+def _outcomes(
+    graph: Graph, name: str, variants: list[Variant], folders: Mapping[str, Path], headline: Measure
+) -> Iterator[Outcomes]:
+    cleaned = {variant.name: _cleaned(graph, variant) for variant in variants}
+    baseline = graph.project.datasets[name].baseline_variant
+    if baseline is None or baseline not in folders:
+        return
+    dataset = read_dataset(graph.store.open(cleaned[baseline]))
+    parts = {"queries": dataset.queries, "passages": dataset.passages, "judgments": dataset.judgments}
+    base = _result(baseline, folders[baseline])
+    for variant in variants:
+        # Two test sets cannot be compared query by query.
+        if variant.name != baseline and cleaned[variant.name] == cleaned[baseline]:
+            result = _result(variant.name, folders[variant.name])
+            yield collect_outcomes(base, result, dataset=name, split=EVALUATED_SPLIT, measure=headline, **parts)
+
+
+def _result(name: str, folder: Path) -> VariantResult:
+    return VariantResult(name, read_query_metrics(folder / METRICS_FILE), read_hits(folder / HITS_FILE))
+
+
+def _cleaned(graph: Graph, variant: Variant) -> str:
+    measured: Manifest = graph.input(Node("query_metrics", variant.key))
+    return measured.inputs[f"cleaned_qa[{variant.dataset}]"]
+
+
+def _word_map(graph: Graph, variants: list[Variant]) -> str | None:
+    for variant in variants:
+        manifest = graph.store.read("word_vectors", variant.key)
+        if manifest is not None:
+            return draw_word_map(read_word_vectors(graph.store.open(manifest)))
+    return None

@@ -1,0 +1,126 @@
+"""The settings that change a node's bytes, taken from dataset.yaml, recipe and runtime.
+
+Belongs here: which setting concerns which asset. Does not belong here: what a node stands on (graph). No dagster here.
+"""
+
+import hashlib
+from collections.abc import Callable
+
+from embed_pipeline.dataset.settings import raw_paths
+from embed_pipeline.defs.catalogue import CALIBRATED_SPLIT, EVALUATED_SPLIT, HITS_PER_QUERY
+from embed_pipeline.defs.project import Project, Runtime, Variant
+from embed_pipeline.encoding.encoder import Encoder
+from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
+from embed_pipeline.encoding.word_vectors import WordVectorSettings
+from embed_pipeline.evaluation.measures import MEASURES
+from embed_pipeline.evaluation.significance import SignificanceSettings
+from embed_pipeline.reporting.database import newest_batch
+from embed_pipeline.retrieval.index import IndexSettings
+from embed_pipeline.retrieval.lexical import LexicalSettings
+from embed_pipeline.retrieval.tfidf import TfidfSettings
+from embed_pipeline.training.recipes import AnyEncoderSettings, Recipe
+
+METRICS_FILE = "metrics.duckdb"
+
+# What says how to compare and to present concerns the table, not the cleaned data.
+_NOT_CLEANING = {
+    *("description", "language", "variants", "baseline", "headline"),
+    *("answer_precision", "general_suite", "general_loss_limit"),
+}
+
+
+def dataset_settings(project: Project, asset: str, dataset: str) -> dict:
+    """The settings of a raw or cleaned data set.
+
+    Raises:
+        ValueError: a raw file is missing.
+    """
+    settings = project.datasets[dataset]
+    if asset == "cleaned_qa":
+        return settings.model_dump(mode="json", exclude=_NOT_CLEANING)
+    paths = raw_paths(project.folder(dataset), settings)
+    return {"files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}}
+
+
+def published_settings(project: Project, asset: str) -> dict:
+    """The settings of the metrics table or the reports."""
+    if asset == "metrics_table":
+        recipes = {key: variant.recipe.model_dump(mode="json") for key, variant in project.variants.items()}
+        baselines = {name: settings.baseline_variant for name, settings in project.datasets.items()}
+        significance = SignificanceSettings().model_dump(mode="json")
+        return {"significance": significance, "recipes": recipes, "baselines": baselines}
+    presented = {
+        name: {"description": settings.description, "headline": settings.headline}
+        for name, settings in project.datasets.items()
+    }
+    # A report draws the history: another evaluation is another point in it.
+    return {"presented": presented, "batch": newest_batch(project.home / METRICS_FILE)}
+
+
+def variant_settings(
+    project: Project,
+    runtime: Runtime,
+    asset: str,
+    variant: Variant,
+    base_encoder: Callable[[AnyEncoderSettings], Encoder],
+) -> dict:
+    """The settings of an asset of a variant; `base_encoder` gives the encoder that settings name.
+
+    Raises:
+        ValueError: the base model cannot be read.
+    """
+    recipe, settings = variant.recipe, project.datasets[variant.dataset]
+    found = _encoder_settings(asset, variant, base_encoder)
+    if asset == "mined_negatives" and recipe.mining:
+        found["mining"] = recipe.mining.model_dump(mode="json")
+    elif asset == "finetuned_checkpoint" and recipe.training:
+        found["training"] = recipe.training.model_dump(mode="json")
+        found |= {"device": runtime.device, "processes": runtime.processes}
+    elif asset == "word_vectors":
+        found |= {"word_vectors": word_vector_settings(recipe).model_dump(mode="json"), "language": settings.language}
+    elif asset == "faiss_index":
+        found |= {"retriever": recipe.retriever, "index": _index_settings(recipe, settings.language)}
+    elif asset == "query_metrics":
+        found |= {
+            "splits": [EVALUATED_SPLIT, CALIBRATED_SPLIT],
+            "hits_per_query": HITS_PER_QUERY,
+            "answer_precision": settings.answer_precision,
+            "measures": [str(measure) for measure in MEASURES],
+        }
+    elif asset == "general_metrics":
+        found |= {
+            "suites": list(settings.general_suite),
+            "languages": [project.datasets[suite].language for suite in settings.general_suite],
+            "loss_limit": settings.general_loss_limit,
+            "retriever": recipe.retriever,
+            "index": _index_settings(recipe, settings.language),
+            "measures": [str(measure) for measure in MEASURES],
+        }
+    return found
+
+
+def word_vector_settings(recipe: Recipe) -> WordVectorSettings:
+    """The settings of a word2vec recipe, which may leave them all out."""
+    return recipe.word_vectors or WordVectorSettings()
+
+
+def _encoder_settings(asset: str, variant: Variant, base_encoder: Callable[[AnyEncoderSettings], Encoder]) -> dict:
+    encoding = variant.encoding_variant
+    settings = encoding.recipe.encoder
+    if settings is None:
+        return {}
+    # Never a local model's name or path: the weights' content says what it is.
+    found = (
+        {}
+        if isinstance(settings, HostedEncoderSettings)
+        else {"encoder": settings.model_dump(mode="json", exclude={"model", "revision"})}
+    )
+    uses_base = asset not in ("faiss_index", "query_metrics") or not encoding.trains
+    return {**found, "base_encoder": base_encoder(settings).fingerprint} if uses_base else found
+
+
+def _index_settings(recipe: Recipe, language: str) -> dict:
+    lexical, dense = LexicalSettings(language=language).model_dump(mode="json"), IndexSettings().model_dump(mode="json")
+    if recipe.fusion:
+        return {"dense": dense, "bm25": lexical, "fusion": recipe.fusion.model_dump(mode="json", exclude={"dense"})}
+    return {"bm25": lexical, "tfidf": TfidfSettings().model_dump(mode="json")}.get(recipe.retriever, dense)

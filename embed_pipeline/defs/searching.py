@@ -1,0 +1,104 @@
+"""From a variant's recipe to its index on disk, and to the retriever over it.
+
+Belongs here: which index and which retriever a recipe means. Does not belong here: how they work (retrieval), what is
+searched for (measuring). No dagster here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from embed_pipeline.encoding.encoder import Encoder
+from embed_pipeline.encoding.vector_cache import CachedEncoder
+from embed_pipeline.records import Passage
+from embed_pipeline.retrieval.index import build_index, read_index, write_index
+from embed_pipeline.retrieval.lexical import (
+    LexicalSettings,
+    build_lexical_index,
+    read_lexical_index,
+    write_lexical_index,
+)
+from embed_pipeline.retrieval.search import (
+    DenseRetriever,
+    FusedRetriever,
+    LexicalRetriever,
+    Retriever,
+    TfidfRetriever,
+)
+from embed_pipeline.retrieval.tfidf import TfidfSettings, build_tfidf_index, read_tfidf_index, write_tfidf_index
+from embed_pipeline.training.recipes import Recipe, required
+
+DENSE_FOLDER = "dense"
+LEXICAL_FOLDER = "bm25"
+_BM25 = Recipe.model_validate({"description": "the lexical part", "retriever": "bm25"})
+
+
+@dataclass(frozen=True)
+class Search:
+    """How one variant searches texts of a language; `encoder` is None for a variant without vectors."""
+
+    recipe: Recipe
+    language: str
+    encoder: Encoder | None
+    device: Literal["cpu", "cuda"] = "cpu"
+
+    def uncached(self) -> "Search":
+        """The same with every text going through the model, to see how long that takes."""
+        return replace(self, encoder=self.encoder.encoder) if isinstance(self.encoder, CachedEncoder) else self
+
+    def in_language(self, language: str) -> "Search":
+        """The same for texts of another language."""
+        return replace(self, language=language)
+
+
+def write_search_index(search: Search, passages: Sequence[Passage], directory: Path) -> dict[str, object]:
+    """Write the index of the passages into the directory; returns what is in it and what it took."""
+    found: dict[str, object] = {"passages": len(passages), "kind": search.recipe.retriever}
+    if search.recipe.retriever == "fused":
+        write_search_index(_lexical_part(search), passages, directory / LEXICAL_FOLDER)
+        return {**write_search_index(_dense_part(search), passages, directory / DENSE_FOLDER), "kind": "fused"}
+    if search.recipe.retriever == "bm25":
+        write_lexical_index(build_lexical_index(passages, LexicalSettings(language=search.language)), directory)
+        return found
+    if search.recipe.retriever == "tfidf":
+        write_tfidf_index(build_tfidf_index(passages, TfidfSettings()), directory)
+        return found
+    encoder = required(search.encoder, "encoder")
+    vectors = encoder.encode_passages([passage.text for passage in passages])
+    index = build_index([passage.id for passage in passages], vectors, encoder_fingerprint=encoder.fingerprint)
+    write_index(index, directory)
+    return {**found, "kind": index.kind, "dimension": index.dimension, **encoding_counts(encoder)}
+
+
+def open_retriever(search: Search, directory: Path) -> Retriever:
+    """The retriever over an index that `write_search_index` wrote."""
+    recipe = search.recipe
+    if recipe.retriever == "fused":
+        fusion = required(recipe.fusion, "fusion")
+        parts = (
+            open_retriever(_lexical_part(search), directory / LEXICAL_FOLDER),
+            open_retriever(_dense_part(search), directory / DENSE_FOLDER),
+        )
+        return FusedRetriever(parts, depth=fusion.depth, rank_constant=fusion.rank_constant)
+    if recipe.retriever == "bm25":
+        return LexicalRetriever(read_lexical_index(directory))
+    if recipe.retriever == "tfidf":
+        return TfidfRetriever(read_tfidf_index(directory))
+    return DenseRetriever(read_index(directory), required(search.encoder, "encoder"), search.device)
+
+
+def encoding_counts(encoder: Encoder | None) -> dict[str, object]:
+    """How many texts went through the model and how many came from the cache, where there is one."""
+    if not isinstance(encoder, CachedEncoder):
+        return {}
+    return {"texts_encoded": encoder.encoded, "texts_from_cache": encoder.served}
+
+
+def _lexical_part(search: Search) -> Search:
+    return replace(search, recipe=_BM25, encoder=None)
+
+
+def _dense_part(search: Search) -> Search:
+    # The encoder is at hand already; only the kind of index counts here.
+    return replace(search, recipe=search.recipe.model_copy(update={"retriever": "dense", "fusion": None}))

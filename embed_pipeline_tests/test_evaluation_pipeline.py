@@ -1,0 +1,132 @@
+"""Every kind of variant on one graph: what the table and the reports then hold, and what each change runs again."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from embed_pipeline.defs.catalogue import ALL
+from embed_pipeline.defs.measuring import read_calibration, read_scores
+from embed_pipeline.reporting.database import read_history, read_newest
+from embed_pipeline.reporting.metric_row import ALL_QUERIES, BASE_MODEL, MetricRow
+from embed_pipeline_tests.pipeline_project import PipelineProject
+from embed_pipeline_tests.small_project import edit_yaml, write_full_project, write_yaml
+
+VARIANTS = ("bm25", "tfidf", "words", "base", "tuned", "fused")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> PipelineProject:
+    """A project in which everything has run once."""
+    project = PipelineProject(tmp_path_factory.mktemp("full"))
+    (project.root / "dagster").mkdir()
+    write_full_project(project.root)
+    project.run()
+    return project
+
+
+@pytest.fixture
+def project(finished: PipelineProject, tmp_path: Path) -> PipelineProject:
+    """A copy of the finished project that a test may change."""
+    root = tmp_path / "project"
+    shutil.copytree(finished.root, root)
+    return PipelineProject(root)
+
+
+def _rows(project: PipelineProject, dataset: str = "small") -> tuple[MetricRow, ...]:
+    return read_newest(project.root / "home" / "metrics.duckdb", dataset=dataset)
+
+
+def _headline(project: PipelineProject) -> dict[str, MetricRow]:
+    return {row.variant: row for row in _rows(project) if row.covers_own_queries and str(row.at) == "precise@5"}
+
+
+def test_every_kind_of_variant_has_a_row_with_comparison_cost_and_latency(finished: PipelineProject) -> None:
+    rows = _headline(finished)
+    assert set(rows) == set(VARIANTS)
+    for name, row in rows.items():
+        assert (row.verdict is None) == (name == "bm25")
+        assert row.p_adjusted is None or row.p_value is None or row.p_adjusted >= row.p_value
+        assert row.cost_usd == 0 and row.latency_p50_ms and row.latency_p95_ms
+        assert (row.dimension is None) == (name in ("bm25", "tfidf"))
+    assert rows["tuned"].checkpoint_digest == rows["fused"].checkpoint_digest is not None
+    assert rows["base"].max_length == 48 and rows["words"].dimension == 16
+
+
+def test_the_word_vectors_know_no_test_question(finished: PipelineProject) -> None:
+    details = finished.manifest("word_vectors", "small/words").details
+    queries = [query for query in finished.queries() if query.split == "train"]
+    assert details["texts"] == len(queries) + 8
+
+
+def test_slices_cover_the_queries_and_a_column_of_the_workbook_is_one(finished: PipelineProject) -> None:
+    rows = [row for row in _rows(finished) if row.variant == "bm25" and str(row.at) == "precise@5"]
+    whole = next(row for row in rows if row.slice == ALL_QUERIES)
+    names = {row.slice.partition(": ")[0] for row in rows} - {ALL_QUERIES}
+    assert {"labels", "length", "Channel", "train frequency"} >= names >= {"labels", "length", "Channel"}
+    for name in names:
+        parts = [row for row in rows if row.slice.startswith(f"{name}: ")]
+        assert sum(part.queries for part in parts) == whole.queries
+        mean = sum(part.value * part.queries for part in parts) / whole.queries
+        assert mean == pytest.approx(whole.value)
+
+
+def test_forgetting_is_the_difference_to_the_base_model_and_only_what_trained_can_forget(
+    finished: PipelineProject,
+) -> None:
+    rows = {row.variant: row for row in _rows(finished) if row.measured_on == "general" and str(row.at) == "ndcg@10"}
+    assert set(rows) == set(VARIANTS)
+    assert rows["tuned"].baseline == BASE_MODEL
+    assert rows["tuned"].difference == pytest.approx(rows["tuned"].value - rows["base"].value)
+    assert rows["fused"].baseline == BASE_MODEL
+    assert all(rows[name].difference is None for name in ("bm25", "tfidf", "words", "base"))
+
+
+def test_languages_are_measured_pair_by_pair(finished: PipelineProject) -> None:
+    rows = [row for row in _rows(finished, "bilingual") if row.slice.startswith("question ")]
+    pairs = {f"question {a} → passage {b}" for a in ("en", "zh") for b in ("en", "zh")}
+    assert {row.slice for row in rows} == pairs and {str(row.at) for row in rows} == {"mrr@10"}
+    assert {row.queries for row in rows} == {16} and {row.ceiling for row in rows} == {1.0}
+
+
+def test_scores_and_threshold_are_kept_beside_the_measures(finished: PipelineProject) -> None:
+    folder = finished.graph.store.open(finished.manifest("query_metrics", "small/tuned"))
+    calibration, scores = read_calibration(folder), read_scores(folder)
+    assert calibration is not None and calibration.wanted_precision == 0.6
+    assert calibration.test_queries == sum(query.split == "test" for query in finished.queries())
+    assert scores is not None and sum(scores.positives) > 0
+    only_test = finished.graph.store.open(finished.manifest("query_metrics", "general/bm25"))
+    assert read_calibration(only_test) is None
+
+
+def test_every_data_set_has_its_report(finished: PipelineProject) -> None:
+    pages = {path.stem: path.read_text(encoding="utf-8") for path in (finished.root / "home" / "reports").glob("*")}
+    assert set(pages) == {"small", "general", "bilingual"}
+    assert all(name in pages["small"] for name in VARIANTS)
+    assert "http://" not in pages["small"].replace("http://www.w3.org", "") and "https://" not in pages["small"]
+
+
+def test_another_loss_limit_measures_the_suite_again_and_encodes_nothing(project: PipelineProject) -> None:
+    path, vectors = project.root / "data" / "small" / "dataset.yaml", project.vectors()
+    write_yaml(path, yaml.safe_load(path.read_text(encoding="utf-8")) | {"general_loss_limit": 0.5})
+    assert project.run() == [f"measure_general_suite small/{name}" for name in VARIANTS]
+    assert project.vectors() == vectors
+
+
+def test_a_new_setting_of_the_fused_part_reaches_the_fused_variant(project: PipelineProject) -> None:
+    edit_yaml(project.root / "data" / "recipes" / "tuned.yaml", "training", learning_rate=1e-3)
+    ran = project.run()
+    assert ran[0] == "finetune_variant small/tuned" and ran[-1] == f"publish_metrics {ALL}"
+    assert {job for job in ran if job.startswith("evaluate")} == {
+        "evaluate_variant small/tuned",
+        "evaluate_variant small/fused",
+    }
+
+
+def test_the_history_grows_by_one_batch_per_evaluation(project: PipelineProject) -> None:
+    table = project.root / "home" / "metrics.duckdb"
+    before = len(read_history(table))
+    project.execute("publish_metrics", None)
+    assert len(read_history(table)) == 2 * before
+    assert project.run() == []
