@@ -1,0 +1,161 @@
+"""mteb tasks with their data in memory, so that no hub is asked; one of them is a data set of ours.
+
+Belongs here: what a task consists of, its content digest, and our data set as a retrieval task. Does not belong here:
+task folders on disk (mteb_folder), running (mteb_run).
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from embed_pipeline.dataset.formats import RetrievalDataset
+from embed_pipeline.evaluation.mteb_model import check_mteb_is_installed
+from embed_pipeline.evaluation.mteb_types import (
+    UNDETERMINED,
+    TaskType,
+    language_code,
+    main_score_of,
+    mteb_type,
+    task_class,
+)
+from embed_pipeline.records import LANGUAGE, Split
+
+if TYPE_CHECKING:
+    from mteb import AbsTask
+
+_DIGEST_VERSION = 1  # raise when build_task hands the same content to mteb in another way
+
+
+@dataclass(frozen=True, slots=True)
+class RankingContent:
+    """Queries and documents as (id, text), grades by query and document id; candidates only where they are reranked."""
+
+    queries: tuple[tuple[str, str], ...]
+    documents: tuple[tuple[str, str], ...]
+    grades: Mapping[str, Mapping[str, int]]
+    candidates: Mapping[str, Sequence[str]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowContent:
+    """The rows of each split, all with the same columns, in mteb's names."""
+
+    splits: Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def retrieval_task(
+    dataset: RetrievalDataset, name: str, *, split: Split = "test", languages: Sequence[str] = ()
+) -> "AbsTask":
+    """mteb's retrieval task over the whole corpus and the queries of a split that have a relevant passage.
+
+    Grades stay as they are. Passages of equal text stay several documents, of which only the judged ids are relevant:
+    mteb does not know about duplicates. It also orders equal scores by document id, descending. Both can make its
+    figures differ from this project's. Without languages, the task has those that its records name.
+
+    Raises:
+        ValueError: mteb is not installed, a language is unknown, or no query of the split has a relevant passage.
+    """
+    content = retrieval_content(dataset, split)
+    return build_task("retrieval", name, content, languages=languages or languages_of(dataset, split), split=split)
+
+
+def languages_of(dataset: RetrievalDataset, split: Split) -> tuple[str, ...]:
+    """The languages that passages and queries of the split name, sorted; empty where none does."""
+    records = (*dataset.queries_of(split), *dataset.passages)
+    return tuple(sorted({record.attributes[LANGUAGE] for record in records if LANGUAGE in record.attributes}))
+
+
+def retrieval_content(dataset: RetrievalDataset, split: Split) -> RankingContent:
+    """The corpus, and the queries of the split that have a relevant passage (grade 1 or more), with their grades.
+
+    Raises:
+        ValueError: the split has no such query.
+    """
+    grades = dataset.relevant()
+    queries = [query for query in dataset.queries_of(split) if any(grade > 0 for grade in grades[query.id].values())]
+    if not queries:
+        raise ValueError(f"data set: expected queries with a relevant passage in the split {split}, found none.")
+    return RankingContent(
+        queries=tuple((query.id, query.text) for query in queries),
+        documents=tuple((passage.id, passage.text) for passage in dataset.passages),
+        grades={query.id: grades[query.id] for query in queries},
+    )
+
+
+def build_task(
+    task_type: TaskType,
+    name: str,
+    content: RankingContent | RowContent,
+    *,
+    languages: Sequence[str],
+    split: str = "test",
+    main_score: str | None = None,
+) -> "AbsTask":
+    """An mteb task whose data is loaded, and whose dataset revision is the digest of all that decides its scores.
+
+    Clustering uses every row (mteb's default is 4 %).
+
+    Raises:
+        ValueError: mteb is not installed, the name is no file name, or the main score or a language is unknown.
+    """
+    check_mteb_is_installed()
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ValueError(f"name of a task must be of letters, digits, '.', '_' and '-', found {name!r}. Rename it.")
+    from mteb.abstasks.task_metadata import TaskMetadata
+
+    main_score = main_score_of(task_type, main_score)
+    base = task_class(task_type)
+    metadata = TaskMetadata(
+        name=name,
+        description=f"{name}: local data, not published.",
+        dataset={"path": f"local/{name}", "revision": _digest(task_type, main_score, split, content)},
+        type=mteb_type(task_type).mteb_name,
+        category=mteb_type(task_type).category,
+        eval_splits=[split],
+        eval_langs=[language_code(language) for language in languages] or [UNDETERMINED],
+        main_score=main_score,
+        is_public=False,
+    )
+    settings: dict[str, Any] = {"metadata": metadata}
+    if task_type == "clustering" and isinstance(content, RowContent):
+        rows = len(content.splits[split])
+        settings |= {"max_fraction_of_documents_to_embed": None, "max_documents_per_cluster": min(rows, 16_384)}
+    task = type(base.__name__, (base,), settings)()
+    task.dataset = _ranking_data(content, split) if isinstance(content, RankingContent) else _row_data(content)
+    task.data_loaded = True
+    return task
+
+
+def _ranking_data(content: RankingContent, split: str) -> Any:
+    from datasets import Dataset
+
+    def rows(items: Sequence[tuple[str, str]]) -> Dataset:
+        return Dataset.from_dict({"id": [item[0] for item in items], "text": [item[1] for item in items]})
+
+    candidates = content.candidates
+    data = {
+        "corpus": rows(content.documents),
+        "queries": rows(content.queries),
+        "relevant_docs": {query_id: dict(grades) for query_id, grades in content.grades.items()},
+        "top_ranked": None if candidates is None else {query_id: list(ids) for query_id, ids in candidates.items()},
+    }
+    return {"default": {split: data}}
+
+
+def _row_data(content: RowContent) -> Any:
+    from datasets import Dataset, DatasetDict
+
+    return DatasetDict({name: Dataset.from_list([dict(row) for row in rows]) for name, rows in content.splits.items()})
+
+
+def _digest(task_type: TaskType, main_score: str, split: str, content: RankingContent | RowContent) -> str:
+    if isinstance(content, RankingContent):
+        data: Any = [content.queries, content.documents, content.grades, content.candidates]
+    else:
+        data = content.splits
+    identity = [_DIGEST_VERSION, task_type, main_score, split, data]
+    text = json.dumps(identity, sort_keys=True, ensure_ascii=True, default=dict)
+    return hashlib.sha256(text.encode()).hexdigest()
