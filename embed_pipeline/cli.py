@@ -125,6 +125,28 @@ def metrics(dataset: str | None) -> None:
 
 
 @main.command()
+@click.argument("variant")
+@click.option(
+    "--tasks",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of local tasks, each a folder with task.yaml.",
+)
+def mteb(variant: str, tasks: Path | None) -> None:
+    """Run mteb on VARIANT's data set and on local TASKS, offline; scores are cached by the weights' content."""
+    from embed_pipeline.defs.mteb_scores import score_variant
+
+    graph = _graph()
+    if variant not in graph.project.variants:
+        raise click.ClickException(f"no variant {variant!r}. Variants: {', '.join(graph.project.variants)}.")
+    table = Table(box=None, pad_edge=False)
+    for header in ("task", "type", "split", "measure", "value"):
+        table.add_column(header, justify="right" if header == "value" else "left")
+    for score in score_variant(graph, graph.project.variants[variant], tasks):
+        table.add_row(score.task, score.type, score.split, score.main_score_name, f"{score.value:.4f}")
+    console.print(table)
+
+
+@main.command()
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 def gc(dry_run: bool) -> None:
     """Remove artifacts and vectors that nothing refers to any more."""

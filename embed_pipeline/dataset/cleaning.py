@@ -12,6 +12,7 @@ from embed_pipeline.dataset.formats import RetrievalDataset, build_dataset, writ
 from embed_pipeline.dataset.label_list import LabelList, read_label_list
 from embed_pipeline.dataset.ledger import CELL_REASONS, LEDGER_FILE, LedgerEntry, write_ledger
 from embed_pipeline.dataset.normalisation import normalise_text, passage_id, query_id
+from embed_pipeline.dataset.raw_files import workbook_paths
 from embed_pipeline.dataset.rejections import (
     format_place,
     reject,
@@ -20,7 +21,7 @@ from embed_pipeline.dataset.rejections import (
     reject_question_cell,
     reject_unknown_label,
 )
-from embed_pipeline.dataset.settings import DatasetSettings, required, workbook_paths
+from embed_pipeline.dataset.settings import DatasetSettings, required
 from embed_pipeline.dataset.splitting import SplitAssignment, split_texts
 from embed_pipeline.dataset.workbook import RawCell, RawRow, read_rows
 from embed_pipeline.records import Judgment, Passage, Query

@@ -16,7 +16,8 @@ from embed_pipeline.dataset.ledger import LedgerEntry, Reason, shorten_value
 from embed_pipeline.dataset.near_duplicates import NearDuplicateIndex, shingle_texts
 from embed_pipeline.dataset.normalisation import canonical_form, normalise_text
 from embed_pipeline.dataset.pairs_file import PairsContent, read_pairs_file
-from embed_pipeline.dataset.settings import DatasetSettings, PairsFile, raw_paths
+from embed_pipeline.dataset.raw_files import raw_paths
+from embed_pipeline.dataset.settings import DatasetSettings, PairsFile
 from embed_pipeline.dataset.splitting import split_texts
 from embed_pipeline.records import LANGUAGE, SPLITS, Judgment, Passage, Query, Split
 

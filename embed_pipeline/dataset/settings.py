@@ -1,9 +1,8 @@
 """dataset.yaml: which files make a data set, which columns count, how it is split, what is compared on it.
 
-Belongs here: the settings, the file they come from and the files they name. Does not belong here: reading a workbook.
+Belongs here: the settings and the file they come from. Does not belong here: the raw files that they name (raw_files).
 """
 
-import fnmatch
 import re
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
@@ -185,60 +184,6 @@ def required(setting: Setting | None, field: str) -> Setting:
     if setting is None:
         raise ValueError(f"{SETTINGS_FILE}: expected {field}, found none. Add it.")
     return setting
-
-
-def raw_paths(directory: Path, settings: DatasetSettings) -> tuple[Path, ...]:
-    """Every raw file of a data set, in reading order: workbooks and label list, or the files of pairs.
-
-    Raises:
-        ValueError: a named file is missing.
-    """
-    if settings.workbooks:
-        return (*workbook_paths(directory, settings), *_named(directory, "label_list", settings.label_list))
-    return _named(directory, "pairs", *(entry.file for entry in settings.pairs))
-
-
-def workbook_paths(directory: Path, settings: DatasetSettings) -> tuple[Path, ...]:
-    """The workbooks of a data set in reading order, each once, at its first match.
-
-    Subfolders, hidden files and Excel's lock files (~$...) are never matched. A pattern may match nothing as long as
-    another one does; a plain file name must exist.
-
-    Raises:
-        ValueError: a named workbook is missing, or there is none at all.
-    """
-    if not directory.is_dir():
-        raise ValueError(f"{directory}: no such folder. Create it and put {SETTINGS_FILE} and the workbooks there.")
-    names = sorted(p.name for p in directory.iterdir() if p.is_file() and not p.name.startswith((".", "~$")))
-    found: dict[str, None] = {}
-    for entry in settings.workbooks:
-        # A downloaded "export[1].xlsx" is a name, though it reads like a pattern.
-        matches = [entry] if entry in names else [name for name in names if fnmatch.fnmatchcase(name, entry)]
-        if not matches and not any(character in entry for character in "*?["):
-            nearest = nearest_text(entry, names)
-            hint = f" Nearest name there: {nearest.text!r}." if nearest else ""
-            raise ValueError(
-                f"{directory / SETTINGS_FILE}, workbooks: no file {entry!r} in the folder.{hint} "
-                "Put the file there or correct the name."
-            )
-        found.update(dict.fromkeys(matches))
-    if not found:
-        raise ValueError(
-            f"{directory / SETTINGS_FILE}, workbooks: nothing in the folder matches {list(settings.workbooks)}, found "
-            f"{names}. Put a workbook there or correct the pattern."
-        )
-    return tuple(directory / name for name in found)
-
-
-def _named(directory: Path, field: str, *names: str | None) -> tuple[Path, ...]:
-    paths = tuple(directory / name for name in names if name)
-    missing = [path.name for path in paths if not path.is_file()]
-    if missing:
-        raise ValueError(
-            f"{directory / SETTINGS_FILE}, {field}: no file {missing[0]!r} in the folder. Put it there or correct the "
-            "name."
-        )
-    return paths
 
 
 def _refuse_repeated(field: str, values: tuple[str, ...]) -> None:

@@ -6,7 +6,7 @@ Belongs here: which setting concerns which asset. Does not belong here: what a n
 import hashlib
 from collections.abc import Callable
 
-from embed_pipeline.dataset.settings import raw_paths
+from embed_pipeline.dataset.raw_files import raw_paths
 from embed_pipeline.defs.catalogue import CALIBRATED_SPLIT, EVALUATED_SPLIT, HITS_PER_QUERY
 from embed_pipeline.defs.project import Project, Runtime, Variant
 from embed_pipeline.encoding.encoder import Encoder

@@ -1,7 +1,7 @@
 """BM25: the row that every comparison has, because on short label corpora it beats many an embedding model.
 
-Belongs here: the lexical index, its files, its top-k. Does not belong here: cutting words (words.py), the order of
-equal scores (ranking.py).
+Belongs here: the lexical index, its files, its top-k. Does not belong here: cutting words (encoding/words.py), the
+order of equal scores (ranking.py).
 """
 
 import json
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from embed_pipeline.encoding.words import word_cutter
 from embed_pipeline.records import Passage, Query
 from embed_pipeline.retrieval.ranking import RankedQuery, Ranking, check_k, rank_passages
-from embed_pipeline.retrieval.words import word_cutter
 
 if TYPE_CHECKING:
     import bm25s

@@ -1,7 +1,7 @@
 """Finding passages for queries: the one top-k that mining and evaluation share.
 
-Belongs here: the search over a Faiss index, and the two retrievers behind one call. Does not belong here: the order of
-equal scores (ranking.py), the lexical scores (lexical.py).
+Belongs here: the search over a Faiss index, and every retriever behind one call. Does not belong here: the order of
+equal scores (ranking.py), the lexical scores (lexical.py, tfidf.py), how rankings are fused (fusion.py).
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,11 @@ import numpy as np
 
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.records import Hit, Query
+from embed_pipeline.retrieval.fusion import RANK_CONSTANT, ranking_of_hits, reciprocal_rank_fusion
 from embed_pipeline.retrieval.index import PassageIndex
 from embed_pipeline.retrieval.lexical import LexicalIndex, lexical_top_k
 from embed_pipeline.retrieval.ranking import RankedQuery, Ranking, check_k, rank_passages
+from embed_pipeline.retrieval.tfidf import TfidfIndex, tfidf_top_k
 
 if TYPE_CHECKING:
     import faiss
@@ -57,6 +59,34 @@ class LexicalRetriever:
     def search(self, queries: Sequence[Query], k: int) -> tuple[Hit, ...]:
         """See Retriever; queries may have fewer than k hits."""
         return lexical_top_k(self.index, queries, k).hits()
+
+
+@dataclass(frozen=True, slots=True)
+class TfidfRetriever:
+    """Finds passages by the cosine of character n-grams; a passage that shares none with the query is no hit."""
+
+    index: TfidfIndex
+
+    def search(self, queries: Sequence[Query], k: int) -> tuple[Hit, ...]:
+        """See Retriever; queries may have fewer than k hits."""
+        return tfidf_top_k(self.index, queries, k).hits()
+
+
+@dataclass(frozen=True, slots=True)
+class FusedRetriever:
+    """Finds passages by the reciprocal of their ranks in what several retrievers find."""
+
+    retrievers: tuple[Retriever, ...]
+    depth: int = 100
+    """Hits that each retriever is asked for, or k where that is more."""
+    rank_constant: int = RANK_CONSTANT
+
+    def search(self, queries: Sequence[Query], k: int) -> tuple[Hit, ...]:
+        """See Retriever; raises ValueError where a retriever gives a passage twice for one query."""
+        query_ids = [query.id for query in queries]
+        found = [retriever.search(queries, max(self.depth, k)) for retriever in self.retrievers]
+        rankings = [ranking_of_hits(query_ids, hits) for hits in found]
+        return reciprocal_rank_fusion(rankings, k, rank_constant=self.rank_constant).hits()
 
 
 def check_encoder(index: PassageIndex, encoder: Encoder) -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from embed_pipeline.dataset.settings import DatasetSettings, read_dataset_settings, workbook_paths
+from embed_pipeline.dataset.raw_files import workbook_paths
+from embed_pipeline.dataset.settings import DatasetSettings, read_dataset_settings
 
 VALID = {
     "description": "Questions of customers",

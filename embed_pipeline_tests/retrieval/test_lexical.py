@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from embed_pipeline.encoding.words import word_cutter
 from embed_pipeline.records import Passage, Query
 from embed_pipeline.retrieval.lexical import (
     LexicalSettings,
@@ -18,7 +19,6 @@ from embed_pipeline.retrieval.lexical import (
     write_lexical_index,
 )
 from embed_pipeline.retrieval.search import LexicalRetriever
-from embed_pipeline.retrieval.words import word_cutter
 
 ENGLISH, CHINESE = LexicalSettings(language="en"), LexicalSettings(language="zh")
 CORPUS = [

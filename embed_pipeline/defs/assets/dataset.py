@@ -11,7 +11,8 @@ from embed_pipeline.dataset.cleaning import CleanedData, clean_workbooks, write_
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.dataset.ledger import LEDGER_FILE, read_ledger, summarise_ledger
 from embed_pipeline.dataset.pairs import clean_pairs
-from embed_pipeline.dataset.settings import DatasetSettings, raw_paths
+from embed_pipeline.dataset.raw_files import raw_paths
+from embed_pipeline.dataset.settings import DatasetSettings
 from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, materialized, table
 from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.checks import dataset as checks

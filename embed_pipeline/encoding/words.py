@@ -1,6 +1,6 @@
-"""Text as the words that BM25 counts.
+"""Text as words: what BM25 counts and what word vectors belong to.
 
-Belongs here: cutting a text into words, per language. Does not belong here: scoring.
+Belongs here: folding a text, and cutting it into words, per language. Does not belong here: scoring.
 """
 
 import re
@@ -18,6 +18,11 @@ _WORD = re.compile(r"[぀-ヿ㐀-䶿一-鿿豈-﫿]|[^\W_぀-ヿ㐀-䶿一-鿿�
 """A run of letters and digits; where a script has no spaces between words, each character."""
 
 
+def fold(text: str) -> str:
+    """The text NFKC-normalised and lower-cased: one form for full and half width, upper and lower case."""
+    return unicodedata.normalize("NFKC", text).lower()
+
+
 def word_cutter(language: str) -> Cutter:
     """The function that gives the words of a text, in their order, NFKC and lower-cased; none for punctuation.
 
@@ -28,16 +33,12 @@ def word_cutter(language: str) -> Cutter:
 
 
 def _cut_words(text: str) -> list[str]:
-    return _WORD.findall(_folded(text))
+    return _WORD.findall(fold(text))
 
 
 def _cut_chinese(text: str) -> list[str]:
-    words = _jieba().cut_for_search(_folded(text))
+    words = _jieba().cut_for_search(fold(text))
     return [word for word in words if any(character.isalnum() for character in word)]
-
-
-def _folded(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).lower()
 
 
 @cache

@@ -1,0 +1,42 @@
+"""mteb on a variant of the project: its data set as a retrieval task, and tasks from local folders.
+
+No dagster here: the scores are for comparison with the outside world and do not go into the metrics table.
+"""
+
+from pathlib import Path
+
+from embed_pipeline.dataset.formats import read_dataset
+from embed_pipeline.defs.graph import Graph, Node
+from embed_pipeline.defs.project import Variant
+from embed_pipeline.encoding.encoder import Encoder
+from embed_pipeline.encoding.local import load_local_encoder
+from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
+from embed_pipeline.evaluation.mteb_run import TaskScore, measure_variant
+from embed_pipeline.records import LANGUAGE
+from embed_pipeline.training.recipes import required
+
+RESULTS_FOLDER = "mteb"
+
+
+def score_variant(graph: Graph, variant: Variant, tasks: Path | None) -> tuple[TaskScore, ...]:
+    """The scores on the test queries of the variant's data set, then on every task in the folder.
+
+    Raises:
+        ValueError: the variant has no encoder, an input is missing, a task is malformed or mteb is not installed.
+    """
+    settings = required(variant.recipe.encoder, "encoder")
+    dataset = read_dataset(graph.store.open(graph.input(Node("cleaned_qa", variant.dataset))))
+    encoder: Encoder = graph.base_encoder(settings)
+    if variant.trains:
+        folder = graph.store.open(graph.input(Node("finetuned_checkpoint", variant.key)))
+        encoder = load_local_encoder(variant.recipe.local_encoder, device=graph.runtime.device, directory=folder)
+    own_languages = any(LANGUAGE in query.attributes for query in dataset.queries)
+    return measure_variant(
+        CachedEncoder(encoder, VectorCache(graph.project.home / "vectors")),
+        dataset,
+        name=variant.dataset,
+        variant=variant.key,
+        cache_directory=graph.project.home / RESULTS_FOLDER,
+        languages=() if own_languages else [graph.project.datasets[variant.dataset].language],
+        task_folder=tasks,
+    )
