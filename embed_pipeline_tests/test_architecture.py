@@ -13,7 +13,10 @@ from embed_pipeline.definitions import STAGES, defs
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "embed_pipeline"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = {"torch", "transformers", "FlagEmbedding", "faiss", "openai", "sentence_transformers", "matplotlib", "datasets"}
+HEAVY = {
+    *("torch", "transformers", "FlagEmbedding", "faiss", "openai", "sentence_transformers", "matplotlib", "datasets"),
+    *("sklearn", "scipy", "gensim", "mteb", "pyarrow", "bm25s", "jieba", "duckdb", "ir_measures"),
+}
 # Only the worker process imports these: it cannot do anything without torch.
 WORKER_SIDE = {f"training/{name}.py" for name in ("worker", "whole_corpus", "trainer_arguments", "progress")}
 ORDER = (

@@ -47,8 +47,8 @@ def ran(folder: Path) -> subprocess.CompletedProcess:
 def test_run_prints_the_table_and_says_where_the_report_is(ran: subprocess.CompletedProcess, folder: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     assert "small · test" in ran.stdout and "baseline" in ran.stdout
-    assert "4 runs, 0 failed" in ran.stdout
-    assert (folder / ".embed_pipeline" / "report.html").is_file()
+    assert "5 runs, 0 failed" in ran.stdout
+    assert (folder / ".embed_pipeline" / "reports" / "small.html").is_file()
 
 
 def test_a_second_run_says_that_everything_is_fresh(ran: subprocess.CompletedProcess, folder: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_variant_runs_alone_and_the_table_has_it_alone(folder: Path, tmp_path:
     root = _copy_without_state(folder, tmp_path)
     found = _type(root, "run", "--variant", "base")
     assert found.returncode == 0, found.stderr
-    assert "3 runs, 0 failed" in found.stdout and "bm25" not in found.stdout
+    assert "4 runs, 0 failed" in found.stdout and "bm25" not in found.stdout
     assert "faiss_index    small/bm25  missing" in " ".join(_type(root, "status").stdout.split("\n"))
 
 

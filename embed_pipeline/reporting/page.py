@@ -1,35 +1,42 @@
-"""The report: one HTML page that needs nothing but itself.
+"""The report: one HTML page per data set that needs nothing but itself.
 
-Belongs here: arranging rows and outcomes for the template. Does not belong here: computing figures; markup is in
-page.html.j2.
+Belongs here: arranging a report for the template. Does not belong here: computing figures, choosing rows (sections),
+drawing (charts, planes), wording (words); markup is in page.html.j2, style in page.css.j2.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from embed_pipeline.evaluation.measures import Measure
+from embed_pipeline.reporting import charts, planes, words
 from embed_pipeline.reporting.metric_row import MetricRow
 from embed_pipeline.reporting.outcomes import Outcomes
-from embed_pipeline.reporting.terminal import (
-    HEADLINE,
-    SHOWN,
-    format_difference,
-    format_evidence,
-    format_percent,
+from embed_pipeline.reporting.palette import Look, choose_looks
+from embed_pipeline.reporting.report_data import DatasetReport, HistoryPoint
+from embed_pipeline.reporting.sections import (
+    PAIR_MEASURE,
+    Slicing,
+    Suite,
+    VariantRows,
+    find_baseline,
+    sort_pairs,
+    sort_slicings,
+    sort_suites,
+    sort_variants,
 )
+from embed_pipeline.reporting.svg import draw_key
+from embed_pipeline.reporting.terminal import HEADLINE, SHOWN
 
-_TEMPLATE = Path(__file__).with_name("page.html.j2")
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
 
-
-@dataclass(frozen=True, slots=True)
-class _VariantBlock:
-    variant: str
-    headline: MetricRow | None
-    cells: tuple["_Cell", ...]
-    lineage: tuple[tuple[str, str], ...]
-    recipe: str
+_FOLDER = Path(__file__).parent
+WIDE, NARROW = 640, 350
+_FEW_PAIRS = 36  # six languages fit into a narrow card
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,84 +46,184 @@ class _Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class _DatasetBlock:
-    name: str
-    split: str
-    queries: int
-    evaluated_at: str
-    ceilings: tuple[str, ...]
-    variants: tuple[_VariantBlock, ...]
-    outcomes: tuple[Outcomes, ...]
+class _Figure:
+    """A drawing for wide and one for narrow screens; the page shows one of them."""
+
+    wide: str
+    narrow: str
 
 
-def render_page(
-    rows: Sequence[MetricRow],
-    outcomes: Sequence[Outcomes] = (),
-    *,
-    measures: Sequence[Measure] = SHOWN,
-    headline: Measure = HEADLINE,
-) -> str:
-    """The page as HTML: a section per (data set, split) with table, intervals, verdicts, queries won and lost, lineage.
+@dataclass(frozen=True, slots=True)
+class _Variant:
+    rows: VariantRows
+    look: Look
+    sentence: str
+    interval: str
+    difference: str
+    cells: tuple[_Cell, ...]
+    lineage: Mapping[str, str]
+    recipe: str
 
-    `rows` holds one row per variant and measure, as read_newest gives it; no rows give a page that says so. Equal input
-    gives an equal page. All texts are escaped.
+
+@dataclass(frozen=True, slots=True)
+class _Score:
+    variant: str
+    look: Look
+    drawing: str | None
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _View:
+    report: DatasetReport
+    headline: Measure
+    measures: tuple[Measure, ...]
+    looks: Mapping[str, Look]
+    baseline: str | None = None
+    variants: tuple[_Variant, ...] = ()
+    ceilings: tuple[str, ...] = ()
+    difference_axis: str = ""
+    verdicts: Mapping[str, int] = field(default_factory=dict)
+    evaluated_at: str = ""
+    bars: _Figure | None = None
+    latency: _Figure | None = None
+    without_latency: tuple[str, ...] = ()
+    history: _Figure | None = None
+    points: tuple[HistoryPoint, ...] = ()
+    slicings: tuple[tuple[Slicing, str], ...] = ()
+    pairs: Mapping[str, str] = field(default_factory=dict)
+    many_languages: bool = False
+    suites: tuple[tuple[Suite, tuple[str, ...], str], ...] = ()
+    scores: tuple[_Score, ...] = ()
+    outcomes: tuple[tuple[Outcomes, str], ...] = ()
+
+
+def render_page(report: DatasetReport, *, measures: Sequence[Measure] = SHOWN, headline: Measure = HEADLINE) -> str:
+    """The page as HTML; without rows it says that nothing was evaluated.
+
+    Equal input gives equal bytes. All texts are escaped, only `report.word_map` goes in as it is. Nothing is loaded and
+    nothing runs: no script, no font, no image from elsewhere.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": format_percent, "difference": format_difference, "evidence": format_evidence}
-    keys = sorted({(row.dataset, row.split) for row in rows})
-    blocks = [
-        _arrange(
-            [row for row in rows if (row.dataset, row.split) == key],
-            [found for found in outcomes if (found.dataset, found.split) == key],
-            measures,
-            headline,
-        )
-        for key in keys
-    ]
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(datasets=blocks, measures=[str(measure) for measure in measures], headline=str(headline))
+    template = _environment().get_template("page.html.j2")
+    return template.render(view=_arrange(report, tuple(measures), headline))
 
 
-def _arrange(
-    rows: Sequence[MetricRow], outcomes: Sequence[Outcomes], measures: Sequence[Measure], headline: Measure
-) -> _DatasetBlock:
-    by_variant: dict[str, dict[Measure, MetricRow]] = {}
-    for row in rows:
-        by_variant.setdefault(row.variant, {})[row.at] = row
-    columns = [[found[m] for found in by_variant.values() if m in found] for m in measures]
+def _environment() -> "Environment":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER, encoding="utf-8"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": words.percent,
+        "points": words.points,
+        "amount": words.amount,
+        "meaning": words.describe_measure,
+        "p": words.bare_p,
+        "moment": words.moment,
+        "key": draw_key,
+        "breakable": _breakable,
+    }
+    environment.globals |= {"SIGNS": words.SIGNS, "MISSING": words.MISSING, "PAIR_MEASURE": PAIR_MEASURE}
+    return environment
+
+
+def _breakable(name: str) -> "Markup":
+    """The name, escaped, with a place to break its line after each underscore."""
+    from markupsafe import Markup, escape
+
+    return Markup("_<wbr>").join(escape(part) for part in name.split("_"))
+
+
+def _arrange(report: DatasetReport, measures: tuple[Measure, ...], headline: Measure) -> _View:
+    sorted_variants = sort_variants(report.rows, headline)
+    baseline = find_baseline(report.rows)
+    order = {found.variant: i for i, found in enumerate(sorted_variants)}
+    named = [row.variant for row in report.rows] + [point.variant for point in report.history]
+    looks = choose_looks([*named, *(score.variant for score in report.scores)], baseline)
+    if not sorted_variants:
+        return _View(report=report, headline=headline, measures=measures, looks=looks)
+    rows = [found.headline for found in sorted_variants if found.headline is not None]
+    timed = [row for row in rows if row.latency_p50_ms]
+    scale = charts.difference_scale(rows)
+    columns = [[found.by_measure[m] for found in sorted_variants if m in found.by_measure] for m in measures]
     best = [max((row.value for row in column), default=None) for column in columns]
+    comparisons = sum(row.verdict is not None for row in rows)
 
-    def block(variant: str, found: dict[Measure, MetricRow]) -> _VariantBlock:
-        any_row = next(iter(found.values()))
-        return _VariantBlock(
-            variant=variant,
-            headline=found.get(headline),
-            cells=tuple(
-                _Cell(format_percent(found[m].value), found[m].value == top) if m in found else _Cell("–", False)
-                for m, top in zip(measures, best, strict=True)
-            ),
-            lineage=_lineage(any_row),
-            recipe=json.dumps(any_row.recipe, ensure_ascii=False, indent=2, sort_keys=True),
+    def variant(found: VariantRows) -> _Variant:
+        row, look = found.headline, looks[found.variant]
+        cells = [
+            _Cell(words.percent(found.by_measure[m].value), found.by_measure[m].value == top)
+            if m in found.by_measure
+            else _Cell(words.MISSING, best=False)
+            for m, top in zip(measures, best, strict=True)
+        ]
+        return _Variant(
+            rows=found,
+            look=look,
+            sentence=words.describe_verdict(row, comparisons) if row else "",
+            interval=charts.draw_interval(row, look) if row else "",
+            difference=charts.draw_difference(row, scale) if row else "",
+            cells=tuple(cells),
+            lineage=_lineage(found.any_row),
+            recipe=json.dumps(found.any_row.recipe, ensure_ascii=False, indent=2, sort_keys=True),
         )
 
-    def headline_value(variant: str) -> float:
-        return by_variant[variant][headline].value if headline in by_variant[variant] else -1.0
+    pairs = sort_pairs(report.rows, order)
 
-    ordered = sorted(by_variant, key=lambda variant: (-headline_value(variant), variant))
-    return _DatasetBlock(
-        name=rows[0].dataset,
-        split=rows[0].split,
-        queries=rows[0].queries,
-        evaluated_at=f"{max(row.evaluated_at for row in rows):%Y-%m-%d %H:%M} UTC",
-        ceilings=tuple(format_percent(column[0].ceiling) if column else "–" for column in columns),
-        variants=tuple(block(variant, by_variant[variant]) for variant in ordered),
-        outcomes=tuple(sorted(outcomes, key=lambda found: (-headline_value(found.variant), found.variant))),
+    def suite(found: Suite) -> tuple[Suite, tuple[str, ...], str]:
+        own = charts.difference_scale(found.rows)
+        return found, tuple(charts.draw_difference(row, own) for row in found.rows), charts.draw_difference_axis(own)
+
+    return _View(
+        report=report,
+        headline=headline,
+        measures=measures,
+        looks=looks,
+        baseline=baseline,
+        variants=tuple(variant(found) for found in sorted_variants),
+        ceilings=tuple(words.percent(column[0].ceiling) if column else words.MISSING for column in columns),
+        difference_axis=charts.draw_difference_axis(scale),
+        verdicts={v: count for v in words.SIGNS if (count := sum(row.verdict == v for row in rows))},
+        evaluated_at=words.moment(max(found.any_row.evaluated_at for found in sorted_variants)),
+        bars=_Figure(*(charts.draw_bars(rows, looks, width) for width in (WIDE, NARROW))) if rows else None,
+        latency=_Figure(*(planes.draw_latency_quality(timed, looks, w) for w in (WIDE, NARROW))) if timed else None,
+        without_latency=tuple(row.variant for row in rows if row not in timed),
+        history=_Figure(*(planes.draw_history(report.history, looks, width) for width in (WIDE, NARROW)))
+        if report.history
+        else None,
+        points=tuple(sorted(report.history, key=lambda point: (point.variant, point.evaluated_at))),
+        slicings=tuple(
+            (found, charts.draw_slices(found.groups, looks, found.name))
+            for found in sort_slicings(report.rows, headline, order)
+        ),
+        pairs={name: charts.draw_matrix(found, name) for name, found in pairs.items()},
+        many_languages=any(len(found) > _FEW_PAIRS for found in pairs.values()),
+        suites=tuple(suite(found) for found in sort_suites(report.rows, headline, order)),
+        scores=_scores(report, looks, order),
+        outcomes=tuple(
+            (found, charts.draw_outcomes(found))
+            for found in sorted(report.outcomes, key=lambda o: (order.get(o.variant, len(order)), o.variant))
+        ),
     )
 
 
-def _lineage(row: MetricRow) -> tuple[tuple[str, str], ...]:
+def _scores(report: DatasetReport, looks: Mapping[str, Look], order: Mapping[str, int]) -> tuple[_Score, ...]:
+    found = []
+    for scores in sorted(report.scores, key=lambda s: (order.get(s.variant, len(order)), s.variant)):
+        threshold = scores.calibration.threshold if scores.calibration else None
+        drawn = scores.distribution and planes.draw_distribution(scores.distribution, threshold, scores.variant)
+        sentence = words.describe_calibration(scores.calibration) if scores.calibration else ""
+        if drawn or sentence:
+            found.append(_Score(scores.variant, looks[scores.variant], drawn, sentence))
+    return tuple(found)
+
+
+def _lineage(row: MetricRow) -> Mapping[str, str]:
     named = {
         "raw file": row.raw_digest,
         "cleaned QA": row.cleaned_digest,
@@ -127,5 +234,6 @@ def _lineage(row: MetricRow) -> tuple[tuple[str, str], ...]:
         "git commit": row.git_commit,
         "run": row.run_id,
         "seed": row.seed,
+        "evaluated": words.moment(row.evaluated_at),
     }
-    return tuple((name, str(value)) for name, value in named.items() if value is not None)
+    return {name: str(value) for name, value in named.items() if value is not None}

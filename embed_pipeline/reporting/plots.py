@@ -6,17 +6,24 @@ ASCII: a font with Chinese characters is not everywhere.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 from embed_pipeline.evaluation.measures import Measure
+from embed_pipeline.evaluation.score_distribution import ScoreDistribution
 from embed_pipeline.reporting.metric_row import MetricRow
+from embed_pipeline.reporting.report_data import HistoryPoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _INK, _ACCENT = "#1f6f8b", "#c26a2e"
+
+# Okabe and Ito's colours, told apart by colour-blind people too; with the shape of the mark none is met twice.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
+_SHAPES = ("o", "s", "D", "^", "v", "P", "X", "<")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,85 @@ def plot_measure(rows: Sequence[MetricRow], measure: Measure) -> bytes:
     axes.axvline(100 * chosen[0].ceiling, color=_ACCENT, linestyle="--", linewidth=1.0)
     axes.set(xlim=(0, 105), xlabel=f"{measure}, % of {chosen[0].queries} queries; line: interval; dashed: ceiling")
     axes.set_title(_ascii(f"{chosen[0].dataset} / {chosen[0].split}"))
+    return _to_png(figure)
+
+
+def plot_history(points: Sequence[HistoryPoint], measure: Measure) -> bytes:
+    """A PNG with a line and an interval band per variant over the UTC time of its evaluations.
+
+    Raises:
+        ValueError: there is no point.
+    """
+    if not points:
+        raise ValueError(f"a history of {measure} needs at least one evaluation, found none; evaluate a variant first")
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+
+    figure, axes = _new_figure(width=7.0, height=4.0)
+    times = sorted({point.evaluated_at.astimezone(UTC) for point in points})
+    for i, variant in enumerate(sorted({point.variant for point in points})):
+        found = sorted((p for p in points if p.variant == variant), key=lambda point: point.evaluated_at)
+        x = [float(date2num(point.evaluated_at.astimezone(UTC))) for point in found]
+        bounds = [100 * point.low for point in found], [100 * point.high for point in found]
+        colour, shape, name = _COLOURS[i % len(_COLOURS)], _SHAPES[i % len(_SHAPES)], _ascii(variant)
+        values = [100 * point.value for point in found]
+        axes.plot(x, values, linewidth=1.6, markersize=5, color=colour, marker=shape, label=name)
+        axes.fill_between(x, *bounds, color=colour, alpha=0.12, linewidth=0)
+        axes.vlines(x, *bounds, color=colour, linewidth=1.0, alpha=0.5)
+    if len(times) == 1:
+        axes.set_xticks([float(date2num(times[0]))], labels=[f"{times[0]:%Y-%m-%d %H:%M}"])
+    else:
+        locator = AutoDateLocator(tz=UTC, minticks=3, maxticks=7)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))
+    axes.set(xlabel="evaluated (UTC)", ylabel=f"{measure}, %, with intervals")
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return _to_png(figure)
+
+
+def plot_score_distribution(distribution: ScoreDistribution, threshold: float | None) -> bytes:
+    """A PNG with the shares of relevant (up) and hardest irrelevant passages (down) per score, and the threshold."""
+    figure, axes = _new_figure(width=7.0, height=3.4)
+    left = distribution.edges[:-1]
+    widths = [high - low for low, high in zip(left, distribution.edges[1:], strict=True)]
+    sides = (distribution.positives, 1, _INK, "relevant"), (distribution.negatives, -1, _ACCENT, "hardest irrelevant")
+    for counts, sign, colour, name in sides:
+        total = sum(counts) or 1
+        heights = [sign * 100 * count / total for count in counts]
+        label = f"{name} ({sum(counts)})"
+        axes.bar(left, heights, widths, align="edge", color=colour, label=label, edgecolor="white", linewidth=0.4)
+    axes.axhline(0, color="#555555", linewidth=0.8)
+    if threshold is not None:
+        axes.axvline(threshold, color="#111111", linestyle="--", linewidth=1.2, label=f"answer from {threshold:.3g}")
+    axes.set(xlabel="score", ylabel="% of passages, up and down")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+    axes.legend(frameon=False, fontsize=8)
+    return _to_png(figure)
+
+
+def plot_latency_quality(rows: Sequence[MetricRow], measure: Measure) -> bytes:
+    """A PNG with a point per variant: quality with interval over the latency of a query, p50 with a line to p95.
+
+    Variants without a latency are left out; without any the plot says so. Other measures than `measure` are ignored.
+    """
+    figure, axes = _new_figure(width=7.0, height=4.0)
+    chosen = sorted((row for row in rows if row.at == measure), key=lambda row: row.variant)
+    looks = {row.variant: (_COLOURS[i % len(_COLOURS)], _SHAPES[i % len(_SHAPES)]) for i, row in enumerate(chosen)}
+    found = [(row, row.latency_p50_ms) for row in chosen if row.latency_p50_ms]
+    axes.set(ylabel=f"{measure}, %, with intervals")
+    if not found:
+        axes.text(0.5, 0.5, "no latency was measured", transform=axes.transAxes, ha="center", color="#555555")
+        axes.set(xticks=[], yticks=[])
+        return _to_png(figure)
+    for row, latency in found:
+        colour, shape = looks[row.variant]
+        if row.latency_p95_ms:
+            axes.hlines(100 * row.value, latency, row.latency_p95_ms, color=colour, linewidth=2, alpha=0.4)
+        axes.vlines(latency, 100 * row.low, 100 * row.high, color=colour, linewidth=1.4)
+        axes.plot(latency, 100 * row.value, shape, color=colour, markersize=7, label=_ascii(row.variant))
+    axes.set(xscale="log", xlabel="ms per query, p50 (line: to p95)")
+    axes.margins(x=0.12)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return _to_png(figure)
 
 

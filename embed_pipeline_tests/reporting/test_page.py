@@ -1,54 +1,77 @@
+"""Laws of the report: whole, honest, escaped, alone."""
+
 import re
 from dataclasses import replace
+from datetime import timedelta
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
 
-from embed_pipeline.evaluation.measures import Measure, measure_queries
-from embed_pipeline.records import Hit, Judgment, Passage, Query
-from embed_pipeline.reporting.outcomes import VariantResult, collect_outcomes
+from embed_pipeline.evaluation.calibration import Calibration
+from embed_pipeline.evaluation.measures import Measure
+from embed_pipeline.evaluation.score_distribution import ScoreDistribution
+from embed_pipeline.reporting.metric_row import BASE_MODEL, MetricRow
+from embed_pipeline.reporting.outcomes import Outcomes, QueryOutcome, Returned
 from embed_pipeline.reporting.page import render_page
+from embed_pipeline.reporting.report_data import DatasetReport, HistoryPoint, VariantScores
+from embed_pipeline.reporting.terminal import HEADLINE
 from embed_pipeline_tests.reporting.metric_rows import ROW, compared
+from embed_pipeline_tests.reporting.test_outcomes import collect
 
-PASSAGES = [Passage(f"p{i}", text) for i, text in enumerate(["高血压", "脂肪肝", "糖尿病"])]
-QUERIES = [Query(f"q{i}", text, "test") for i, text in enumerate(["有点脂肪肝", "血压 <b>150/95</b>", "血糖6.8", "肝"])]
-JUDGMENTS = [Judgment("q0", "p1"), Judgment("q1", "p0"), Judgment("q2", "p2"), Judgment("q3", "p1")]
+EVIL = "</script><b>x</b>\"'&"
+BM25 = replace(ROW, variant="bm25", value=0.5)
+TUNED = compared(
+    replace(ROW, variant="tuned", value=0.62, low=0.58, high=0.66, checkpoint_digest="c" * 64),
+    0.12,
+    0.001,
+    cost_usd=0.0184,
+    latency_p50_ms=12.5,
+    latency_p95_ms=48.2,
+    passages_per_second=1412.4,
+    dimension=384,
+    max_length=512,
+)
+MISS = compared(replace(ROW, variant="tfidf", value=0.51), 0.01, 0.4)
+OWN = (BM25, TUNED, MISS)
+REST = (
+    replace(TUNED, slice="language: en", value=0.411, queries=41),
+    replace(BM25, slice="language: zh", value=0.322, queries=559),
+    replace(TUNED, slice="labels: 2", value=0.233, queries=77),
+    replace(TUNED, slice="question en → passage zh", measure="mrr", cutoff=10, value=0.717),
+    replace(TUNED, measured_on="cmrc2018", value=0.544, baseline=BASE_MODEL),
+)
+CALIBRATION = Calibration(0.9, 0.62, 300, 0.46, 0.9, 600, 0.43, 0.88, 0.80, 0.94)
+REPORT = DatasetReport(
+    dataset="disease",
+    description="患者问题",
+    rows=(*OWN, *REST),
+    history=tuple(
+        HistoryPoint(name, ROW.evaluated_at - timedelta(days=days), 0.345 + days / 1000, 0.3, 0.4)
+        for name in ("bm25", "tuned")
+        for days in (9, 0)
+    ),
+    scores=(VariantScores("tuned", ScoreDistribution((0.0, 0.5, 1.0), (1, 8), (7, 2)), CALIBRATION),),
+    outcomes=(collect(),),
+    word_map='<svg viewBox="0 0 9 9"><text>头痛</text></svg>',
+)
 
 
-def make_result(variant: str, returned: dict[str, list[str]]) -> VariantResult:
-    hits = [Hit(q, p, rank, 1 / rank) for q, found in returned.items() for rank, p in enumerate(found, start=1)]
-    return VariantResult(variant, measure_queries(hits, JUDGMENTS, [query.id for query in QUERIES]), hits)
+class Page(HTMLParser):
+    """The tags of a page, what is open at its end, and the text that people see."""
 
+    VOID = frozenset({"meta", "link", "br", "wbr", "img"})
 
-BASELINE = make_result("bm25", {"q0": ["p1"], "q1": ["p2", "p0"], "q3": ["p1"]})
-VARIANT = make_result("tuned", {"q0": ["p0", "p1"], "q1": ["p0"], "q2": ["p2"], "q3": ["p1"]})
-
-
-def collect(baseline=BASELINE, variant=VARIANT, limit: int = 20):
-    return collect_outcomes(
-        baseline,
-        variant,
-        dataset="disease",
-        split="test",
-        queries=QUERIES,
-        passages=PASSAGES,
-        judgments=JUDGMENTS,
-        measure=Measure("precise", 1),
-        limit=limit,
-    )
-
-
-class Tags(HTMLParser):
-    VOID = frozenset({"meta", "link", "br", "rect", "path"})
-
-    def __init__(self):
+    def __init__(self, page: str):
         super().__init__()
         self.open: list[str] = []
         self.seen: list[tuple[str, dict]] = []
+        self.words: list[str] = []
+        self.feed(page)
 
     def handle_starttag(self, tag, attrs):
         self.seen.append((tag, dict(attrs)))
-        if tag not in self.VOID or tag == "rect":
+        if tag not in self.VOID:
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
@@ -57,63 +80,205 @@ class Tags(HTMLParser):
     def handle_endtag(self, tag):
         assert self.open and self.open.pop() == tag, f"</{tag}> closes something else"
 
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words.append(data)
 
-def test_won_lost_and_tied_are_every_query():
-    found = collect()
-    assert (found.won, found.lost, found.tied) == (2, 1, 1)
-    assert [outcome.query_id for outcome in found.won_examples] == ["q1", "q2"]
-    (lost,) = found.lost_examples
-    assert (lost.query, lost.relevant) == ("有点脂肪肝", ("脂肪肝",))
-    assert [(item.text, item.relevant) for item in lost.baseline_returned] == [("脂肪肝", True)]
-    assert [(item.text, item.relevant) for item in lost.variant_returned] == [("高血压", False)]
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.words))
 
 
-def test_the_limit_cuts_examples_and_no_counts():
-    found = collect(limit=1)
-    assert (found.won, len(found.won_examples)) == (2, 1)
+def render(**changes) -> str:
+    return render_page(replace(REPORT, **changes))
 
 
-def test_swapping_the_sides_swaps_won_and_lost():
-    there, back = collect(), collect(VARIANT, BASELINE)
-    assert (back.won, back.lost) == (there.lost, there.won)
-
-
-def test_other_queries_are_refused():
-    partial = VariantResult("tuned", [r for r in VARIANT.query_measures if r.query_id != "q0"], VARIANT.hits)
-    with pytest.raises(ValueError, match="share 3 of 4 queries"):
-        collect(variant=partial)
-
-
-def make_page() -> str:
-    rows = [ROW, compared(replace(ROW, variant="tuned", value=0.62), 0.12, 0.001, checkpoint_digest="c" * 64)]
-    return render_page(rows, [collect()])
-
-
-def test_the_page_is_well_formed_and_loads_nothing():
-    page, tags = make_page(), Tags()
-    tags.feed(page)
+def test_the_page_is_well_formed_loads_nothing_and_runs_nothing():
+    page = render()
+    tags = Page(page)
     assert tags.open == []
-    assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in tags.seen}
-    assert not any(name in {"src", "href"} for _, attributes in tags.seen for name in attributes)
+    assert not {"script", "link", "img", "iframe", "object", "base"} & {tag for tag, _ in tags.seen}
+    targets = [value for _, found in tags.seen for name, value in found.items() if name in {"src", "href"}]
+    assert targets and all(target.startswith("#") for target in targets)
+    assert not any(name.startswith("on") for _, found in tags.seen for name in found)
     assert not re.search(r"url\(|@import|https?://", page)
 
 
-def test_the_page_shows_verdict_interval_and_lineage():
-    page = make_page()
-    for text in ("+12.0 better", "[+8.0, +16.0] p=.001", "c" * 64, "a" * 64, "2 queries won, 1 lost, 1 tied", "零样本"):
-        assert text in page
-    assert "prefers-color-scheme: dark" in page
+def test_every_entry_of_the_contents_leads_to_a_section_and_every_id_is_single():
+    tags = Page(render())
+    ids = [found["id"] for _, found in tags.seen if "id" in found]
+    links = [found["href"].removeprefix("#") for tag, found in tags.seen if tag == "a"]
+    assert sorted(ids) == sorted(links) == sorted(set(ids))
 
 
-def test_texts_are_escaped():
-    page = make_page()
-    assert "<b>150" not in page
-    assert "&lt;b&gt;150/95&lt;/b&gt;" in page
+@pytest.mark.parametrize("row", [*OWN, *REST], ids=lambda row: f"{row.variant} {row.slice} {row.measured_on}")
+def test_every_row_is_shown_with_its_value(row: MetricRow):
+    with_it, without = Page(render()).text, Page(render(rows=tuple(r for r in REPORT.rows if r != row))).text
+    shown = f"{100 * row.value:.1f}"
+    assert with_it.count(shown) > without.count(shown)
 
 
-def test_equal_rows_give_an_equal_page():
-    assert make_page() == make_page()
+def test_differences_intervals_and_costs_are_shown():
+    text = Page(render()).text
+    for figure in ("+12.0", "[+8.0, +16.0]", "58.0 – 66.0", "0.018", "12.5", "48.2", "1,412", "384", "512", ".001"):
+        assert figure in text
+    assert "c" * 64 in text and "a" * 64 in text and "零样本" in text
 
 
-def test_an_empty_table_gives_a_page_that_says_so():
-    assert "nothing was evaluated" in render_page([])
+def test_a_verdict_is_told_in_plain_words():
+    text = Page(render()).text
+    assert (
+        "tuned is better than bm25: +12.0 points, 95 % interval +8.0 to +16.0, p=.002 after correction for 2 "
+        "comparisons; these queries could have shown 3.7 points." in text
+    )
+    assert "tfidf shows no evidence of a difference to bm25" in text
+    assert "would have shown a difference of 3.7 points or more" in text
+    assert "bm25 is the baseline: 50.0 %" in text
+
+
+@pytest.mark.parametrize("word", ["better", "worse", "no evidence"])
+def test_no_verdict_is_told_that_no_row_has(word):
+    kept = tuple(row for row in OWN if row.verdict != word)
+    assert word not in Page(render(rows=kept)).text
+    assert word in Page(render(rows=(*kept, replace(MISS, verdict=word)))).text
+
+
+def test_every_verdict_has_a_sign_besides_its_colour():
+    text = Page(render()).text
+    assert "▲ better" in text and "○ no evidence" in text
+
+
+def test_what_was_not_measured_is_a_dash_and_no_zero():
+    page = render(rows=(BM25,), history=(), scores=(), outcomes=())
+    (line,) = re.findall(r"<tr><th scope=\"row\">.*?</tr>", page.split("<tbody>")[1].split("</tbody>")[0], re.DOTALL)
+    cells = [re.sub(r"<[^>]*>", "", cell).strip() for cell in re.findall(r"<td.*?</td>", line, re.DOTALL)]
+    assert cells[3:] == ["–"] * 9
+    assert "Speed and quality" not in page
+
+
+def test_a_variant_without_a_measure_shows_a_dash():
+    both = (BM25, replace(BM25, measure="mrr", cutoff=10, value=0.4567), TUNED)
+    table = render(rows=both).split("<h3>Every measure</h3>")[1].split("</table>")[0]
+    tuned = next(line for line in table.split("<tr>") if "tuned" in line and "<td" in line)
+    assert re.findall(r"<td[^>]*>([^<]*)", tuned) == ["–", "–", "–", "62.0", "–", "–", "–", "–", "–"]
+
+
+def test_a_variant_that_was_not_compared_says_why():
+    alone = replace(ROW, variant="other data")
+    assert "the two were measured on different data" in Page(render(rows=(*OWN, alone))).text
+    assert "there is no baseline to compare with" in Page(render(rows=(BM25,))).text
+
+
+def test_forgetting_is_red_only_when_the_interval_is_below_zero():
+    suite = replace(TUNED, measured_on="cmrc2018", baseline=BASE_MODEL, difference=-0.06)
+    forgot = replace(suite, difference_low=-0.1, difference_high=-0.02)
+    unsure = replace(suite, difference_low=-0.1, difference_high=0.01)
+    assert "▼ forgot" in Page(render(rows=(*OWN, forgot))).text
+    assert "▼ forgot" not in Page(render(rows=(*OWN, unsure))).text
+    assert "68.0" in Page(render(rows=(*OWN, forgot))).text  # .62 now, .06 lost
+
+
+def test_parts_of_a_general_suite_are_not_mixed_with_the_whole():
+    whole = replace(TUNED, measured_on="xquad", baseline=BASE_MODEL, value=0.544)
+    text = Page(render(rows=(*OWN, whole, replace(whole, slice="language: en", value=0.633)))).text
+    assert "xquad precise@5" in text and "xquad, language: en precise@5" in text
+
+
+def test_slices_tell_how_many_queries_they_have():
+    text = Page(render()).text
+    assert "41 queries" in text and "559 queries" in text and "77 queries" in text
+    assert "1 query" in Page(render(rows=(*OWN, replace(TUNED, slice="labels: 3", queries=1)))).text
+
+
+def test_history_is_in_utc():
+    text = Page(render()).text
+    assert "2026-11-11 03:00 UTC" in text and "2026-11-20 03:00 UTC" in text
+
+
+def test_calibration_is_told_in_words():
+    text = Page(render()).text
+    assert "Answer only from score .62 on: right 90 % of the time on validation" in text
+    assert "on test it answers 43 % of 600 questions and is right 88 % [80–94]" in text
+    never = replace(CALIBRATION, threshold=None, validation_precision=None, test_precision=None)
+    assert "answer none" in Page(render(scores=(VariantScores("tuned", None, never),))).text
+
+
+def test_won_and_lost_queries_are_shown_with_what_each_variant_returned():
+    text = Page(render()).text
+    assert "2 queries won, 1 lost, 1 tied" in text
+    assert "有点脂肪肝" in text and "脂肪肝 ✓" in text
+
+
+def test_the_word_map_goes_in_as_it_is():
+    assert REPORT.word_map and REPORT.word_map in render()
+    assert "Word map" not in render(word_map=None)
+
+
+def test_every_text_from_outside_is_escaped():
+    outcome = QueryOutcome("q", EVIL, (EVIL,), 0.0, 1.0, (Returned(EVIL, False),), (Returned(EVIL, True),))
+    evil = compared(replace(ROW, variant=EVIL, recipe={"note": EVIL}, run_id=EVIL, latency_p50_ms=3.0), 0.1, 0.001)
+    page = render_page(
+        DatasetReport(
+            dataset="disease",
+            description=EVIL,
+            rows=(
+                *OWN,
+                evil,
+                replace(evil, slice=f"{EVIL}: {EVIL}"),
+                replace(evil, slice=f"question {EVIL} → passage {EVIL}", measure="mrr", cutoff=10),
+                replace(evil, measured_on=EVIL, baseline=BASE_MODEL),
+            ),
+            history=(HistoryPoint(EVIL, ROW.evaluated_at, 0.5, 0.4, 0.6),),
+            scores=(VariantScores(EVIL, ScoreDistribution((0.0, 1.0), (1,), (1,)), CALIBRATION),),
+            outcomes=(Outcomes("disease", "test", EVIL, EVIL, HEADLINE, 1, 0, 0, (outcome,), (outcome,)),),
+            word_map=None,
+        )
+    )
+    tags = Page(page)
+    assert tags.open == []
+    assert not {"script"} & {tag for tag, _ in tags.seen}
+    assert "<b>x" not in page and "</script" not in page
+    assert EVIL in unescape(tags.text)
+
+
+def test_equal_input_gives_equal_bytes_and_the_order_of_history_does_not_matter():
+    assert render() == render() == render(history=REPORT.history[::-1])
+
+
+def test_a_report_without_rows_says_so():
+    page = render(rows=(), history=(), scores=(), outcomes=())
+    assert "nothing was evaluated" in page
+    assert Page(page).open == []
+
+
+def test_a_report_with_slices_only_does_not_break():
+    assert "nothing was evaluated" in render(rows=REST)
+
+
+def test_another_headline_is_shown_everywhere():
+    other = tuple(replace(row, measure="mrr", cutoff=10) for row in OWN)
+    page = render_page(replace(REPORT, rows=other), headline=Measure("mrr", 10))
+    assert "tuned is better than bm25" in Page(page).text
+    assert "mrr@10 in percent" in Page(page).text
+
+
+def test_rows_of_another_data_set_are_refused():
+    with pytest.raises(ValueError, match="found finance"):
+        replace(REPORT, rows=(replace(ROW, dataset="finance"),))
+
+
+def test_a_history_point_without_a_time_zone_is_refused():
+    with pytest.raises(ValueError, match="time zone"):
+        HistoryPoint("m", ROW.evaluated_at.replace(tzinfo=None), 0.5, 0.4, 0.6)
+
+
+def test_light_dark_print_and_chinese_are_cared_for():
+    page = render()
+    for promise in (
+        "@media screen and (prefers-color-scheme: dark)",
+        "@media print",
+        "Noto Sans CJK SC",
+        "PingFang SC",
+        "max-width: 640px",
+    ):
+        assert promise in page

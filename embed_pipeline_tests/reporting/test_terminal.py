@@ -3,9 +3,10 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from embed_pipeline.evaluation.measures import MEASURES
-from embed_pipeline.reporting.metric_row import MetricRow
-from embed_pipeline.reporting.terminal import format_metrics, format_p, print_metrics
+from embed_pipeline.evaluation.measures import MEASURES, Measure
+from embed_pipeline.reporting.evidence import format_cost, format_milliseconds, format_p
+from embed_pipeline.reporting.metric_row import BASE_MODEL, MetricRow
+from embed_pipeline.reporting.terminal import format_metrics, print_metrics
 from embed_pipeline_tests.reporting.metric_rows import ROW, compared
 
 
@@ -17,9 +18,8 @@ def make_rows(dataset: str = "disease") -> list[MetricRow]:
         ("minilm_tuned", 0.829, 1e-4),
     ):
         for measure in MEASURES:
-            row = replace(
-                ROW, dataset=dataset, variant=variant, measure=measure.name, cutoff=measure.cutoff, value=value
-            )
+            row = replace(ROW, dataset=dataset, measured_on=dataset, variant=variant, value=value)
+            row = replace(row, measure=measure.name, cutoff=measure.cutoff)
             rows.append(row if p_value is None else compared(row, value - 0.62, p_value))
     return rows
 
@@ -45,7 +45,8 @@ def test_at_100_columns_every_figure_is_whole():
 
 
 def test_variants_are_ordered_by_the_headline_and_the_ceiling_comes_last():
-    lines = [line.strip() for line in printed(make_rows()).splitlines() if line.strip()]
+    text = printed(make_rows()).partition("evidence on")[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     starts = [
         line.split()[0] for line in lines if line.split()[0] in {"bm25", "minilm_zeroshot", "minilm_tuned", "ceiling"}
     ]
@@ -83,3 +84,34 @@ def test_a_variant_name_is_no_markup():
 
 def test_small_p_is_never_printed_as_zero():
     assert [format_p(p) for p in (0.00009, 0.001, 0.042, 0.2, 1.0)] == ["p<.001", "p=.001", "p=.042", "p=.200", "p=1"]
+
+
+def test_the_evidence_table_holds_p_before_and_after_correction_ceiling_share_cost_and_latency():
+    profile = {"cost_usd": 0.0123, "latency_p50_ms": 4.21, "latency_p95_ms": 61.0, "dimension": 384, "max_length": 192}
+    rows = [replace(row, **profile) if row.variant == "minilm_zeroshot" else row for row in make_rows()]
+    line = next(line for line in printed(rows).partition("evidence on")[2].splitlines() if "minilm_zeroshot" in line)
+    shown = ["40 %", "45.0–55.0", ".200", ".400", "3.7", "$0.0123", "4.2", "61", "384", "192"]
+    assert [cell for cell in shown if cell not in line] == []
+
+
+def test_the_headline_of_a_data_set_is_what_its_tables_are_about():
+    file = io.StringIO()
+    print_metrics(make_rows(), headlines={"disease": Measure("ndcg", 10)}, file=file)
+    assert "evidence on ndcg@10" in file.getvalue() and "ndcg@10" in file.getvalue().partition("evidence on")[0]
+
+
+def test_a_general_suite_is_a_table_of_its_own_and_never_mixes_with_the_data_sets_figures():
+    suite = replace(ROW, measured_on="general_en", measure="ndcg", cutoff=10, value=0.123)
+    lost = replace(compared(suite, -0.21, 0.001), baseline=BASE_MODEL)
+    text = printed([*make_rows(), lost])
+    before, _, after = text.partition("general suite, ndcg@10")
+    assert "12.3" not in before and "12.3" in after and "-21.0 worse" in after and "[-25.0, -17.0]" in after
+
+
+def test_slices_stay_out_of_the_tables():
+    assert printed([*make_rows(), replace(ROW, slice="labels: 2", value=0.987)]) == printed(make_rows())
+
+
+def test_what_is_free_or_unknown_is_said():
+    assert [format_cost(cost) for cost in (None, 0.0, 0.00001, 1.5)] == ["–", "free", "<$0.0001", "$1.5000"]
+    assert [format_milliseconds(value) for value in (None, 3.21, 45.4)] == ["–", "3.2", "45"]
