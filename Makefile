@@ -42,8 +42,9 @@ format: $(INSTALLED)  ## Format the code
 data: $(INSTALLED)  ## Write the shipped workbooks again (the same bytes)
 	$(BIN)/python data/disease/generator/generate.py
 
-bench: $(INSTALLED)  ## Benchmarks, run by hand
+bench: $(INSTALLED)  ## Benchmarks, run by hand; DATA=folder adds the public data sets
 	$(BIN)/python benchmarks/clean_large_workbook.py
+	$(if $(DATA),$(BIN)/python benchmarks/evaluate_public_sets.py $(DATA))
 
 clean:  ## Remove all state: artifacts, vectors, metrics, Dagster's storage
 	rm -rf .embed_pipeline

@@ -8,12 +8,14 @@ import pytest
 
 from embed_pipeline.cli import main
 from embed_pipeline.dataset.ledger import REASONS
-from embed_pipeline.dataset.settings import ColumnSettings, DatasetSettings, SplitSettings
+from embed_pipeline.dataset.settings import ColumnSettings, DatasetSettings, PairsFile, SplitSettings
 from embed_pipeline.definitions import defs
 from embed_pipeline.defs.project import ENVIRONMENT
 from embed_pipeline.encoding.encoder import EncoderSettings
+from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
+from embed_pipeline.encoding.word_vectors import WordVectorSettings
 from embed_pipeline.mining.settings import MiningSettings
-from embed_pipeline.training.recipes import Recipe, TrainingSettings, VocabularyExtension
+from embed_pipeline.training.recipes import FusionSettings, Recipe, TrainingSettings, VocabularyExtension
 
 ROOT = Path(__file__).parents[1]
 READMES = ("README.md", "README.zh-CN.md")
@@ -26,12 +28,16 @@ FILE_MAP = README[README.index("## The file map") :]
     [
         (Recipe, "recipes.md"),
         (EncoderSettings, "recipes.md"),
+        (HostedEncoderSettings, "recipes.md"),
+        (WordVectorSettings, "recipes.md"),
+        (FusionSettings, "recipes.md"),
         (MiningSettings, "recipes.md"),
         (TrainingSettings, "recipes.md"),
         (VocabularyExtension, "recipes.md"),
         (DatasetSettings, "datasets.md"),
         (ColumnSettings, "datasets.md"),
         (SplitSettings, "datasets.md"),
+        (PairsFile, "datasets.md"),
     ],
 )
 def test_every_field_is_in_its_guide_and_has_a_description(model, guide: str) -> None:
