@@ -15,11 +15,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
-from embed_pipeline.encoding.encoder import Encoder, Progress
+from embed_pipeline.encoding.encoder import Encoder, Progress, Role
 
 Result = TypeVar("Result")
 
@@ -135,6 +135,15 @@ def _text_digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
+@runtime_checkable
+class Portioned(Protocol):
+    """An encoder that works in portions of its own, such as the requests to a service."""
+
+    def portions(self, role: Role, texts: Sequence[str]) -> Sequence[int]:
+        """How many of the texts go into each portion, in order; a portion given alone stays one."""
+        ...
+
+
 class CachedEncoder:
     """Implements Encoder; what is stored is never encoded again, and every portion is stored as soon as it is done."""
 
@@ -169,28 +178,34 @@ class CachedEncoder:
 
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
         """float32 (len(texts), dimension), row i for text i."""
-        return self._encode(self.encoder.encode_queries, self.query_fingerprint, texts)
+        return self._encode("query", self.encoder.encode_queries, texts)
 
     def encode_passages(self, texts: Sequence[str]) -> np.ndarray:
         """float32 (len(texts), dimension), row i for text i."""
-        return self._encode(self.encoder.encode_passages, self.passage_fingerprint, texts)
+        return self._encode("passage", self.encoder.encode_passages, texts)
 
-    def _encode(
-        self, encode: Callable[[Sequence[str]], np.ndarray], fingerprint: str, texts: Sequence[str]
-    ) -> np.ndarray:
+    def _encode(self, role: Role, encode: Callable[[Sequence[str]], np.ndarray], texts: Sequence[str]) -> np.ndarray:
+        fingerprint = self.query_fingerprint if role == "query" else self.passage_fingerprint
         distinct = list(dict.fromkeys(texts))
         lookup = self.cache.lookup(fingerprint, distinct, self.dimension)
         vectors = lookup.vectors
         # Longest first, so that each portion is of alike length and running out of memory happens at once.
         missing = sorted(np.flatnonzero(~lookup.found).tolist(), key=lambda row: (-len(distinct[row]), row))
         self.served += len(distinct) - len(missing)
-        for start in range(0, len(missing), _TEXTS_PER_COMMIT):
-            rows = missing[start : start + _TEXTS_PER_COMMIT]
+        start = 0
+        for size in self._portions(role, [distinct[row] for row in missing]):
+            rows = missing[start : start + size]
             portion = [distinct[row] for row in rows]
             vectors[rows] = encode(portion)
             self.cache.store(fingerprint, portion, vectors[rows])
             self.encoded += len(rows)
+            start += len(rows)
             if self.progress:
-                self.progress(start + len(rows), len(missing))
+                self.progress(start, len(missing))
         row_of = {text: row for row, text in enumerate(distinct)}
         return vectors[[row_of[text] for text in texts]] if texts else vectors
+
+    def _portions(self, role: Role, texts: Sequence[str]) -> Sequence[int]:
+        if isinstance(self.encoder, Portioned):
+            return self.encoder.portions(role, texts)
+        return [min(_TEXTS_PER_COMMIT, len(texts) - start) for start in range(0, len(texts), _TEXTS_PER_COMMIT)]

@@ -5,12 +5,13 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from embed_pipeline.encoding.encoder import EncoderSettings
+from embed_pipeline.encoding.encoder import EncoderSettings, Role
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
 from embed_pipeline_tests.fakes import FakeEncoder
@@ -94,6 +95,36 @@ def test_a_retrain_in_place_meets_no_stale_vector_and_a_rename_every_vector(
     new = retrained.encode_queries(texts)
     assert (retrained.encoded, retrained.served) == (2, 0)
     assert (new * old).sum(axis=1).max() < 0.99
+
+
+class PortionedEncoder(FakeEncoder):
+    """Wants three texts at a time, and fails at the portion whose number is given."""
+
+    def __init__(self, fails_at: int | None) -> None:
+        super().__init__()
+        self.fails_at = fails_at
+        self.portions_seen: list[list[str]] = []
+
+    def portions(self, role: Role, texts: Sequence[str]) -> list[int]:
+        return [min(3, len(texts) - start) for start in range(0, len(texts), 3)]
+
+    def encode_passages(self, texts: Sequence[str]) -> np.ndarray:
+        if len(self.portions_seen) == self.fails_at:
+            raise ValueError("failed as told")
+        self.portions_seen.append(list(texts))
+        return super().encode_passages(texts)
+
+
+def test_an_encoder_with_portions_of_its_own_keeps_each_before_the_next(tmp_path: Path) -> None:
+    texts = [f"text {number:02d}" for number in range(11)]
+    first = PortionedEncoder(fails_at=2)
+    with pytest.raises(ValueError, match="failed as told"):
+        CachedEncoder(first, VectorCache(tmp_path)).encode_passages(texts)
+    assert first.portions_seen == [texts[0:3], texts[3:6]]
+    second = PortionedEncoder(fails_at=None)
+    vectors = CachedEncoder(second, VectorCache(tmp_path)).encode_passages(texts)
+    assert second.portions_seen == [texts[6:9], texts[9:]]
+    np.testing.assert_array_equal(vectors, FakeEncoder().encode_passages(texts))
 
 
 WRITER = """

@@ -1,0 +1,184 @@
+"""A hosted encoder through the whole graph: the local one's row, a cap that holds, a key that leaks nowhere."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pytest
+
+from embed_pipeline.definitions import build_definitions
+from embed_pipeline.defs.running import execute
+from embed_pipeline.defs.work import ready_work
+from embed_pipeline.encoding.encoder import EncoderSettings
+from embed_pipeline.encoding.local import load_local_encoder
+from embed_pipeline.encoding.usage import UsageLog
+from embed_pipeline.encoding.vector_cache import VectorCache
+from embed_pipeline.reporting.database import read_newest
+from embed_pipeline.training.recipes import read_recipe
+from embed_pipeline_tests.embedding_server import EmbeddingServer, one_in_three
+from embed_pipeline_tests.pipeline_project import PipelineProject
+from embed_pipeline_tests.small_project import write_full_project, write_yaml
+
+KEY = "sk-canary-7f3a9c51e8"
+VARIABLE = "EMBED_PIPELINE_TEST_KEY"
+SERVED = EncoderSettings(model="bundled", pooling="mean", query_max_length=64, passage_max_length=64)
+OPERATIONAL = {"recipe", "variant", "evaluated_at", "run_id", "git_commit", "index_digest", "query_metrics_digest"}
+PROFILE = {"cost_usd", "latency_p50_ms", "latency_p95_ms", "passages_per_second", "dimension", "max_length"}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddingServer]:
+    with EmbeddingServer(load_local_encoder(SERVED), fail=one_in_three(), key=KEY) as running:
+        yield running
+
+
+def _write(root: Path, server: EmbeddingServer, **hosted: object) -> PipelineProject:
+    """Two variants of the small data set: the bundled encoder itself, and the same behind the server."""
+    (root / "dagster").mkdir(parents=True)
+    data = write_full_project(root)
+    shutil.rmtree(data / "bilingual")
+    write_yaml(data / "recipes" / "local.yaml", {"description": "local", "encoder": SERVED.model_dump(mode="json")})
+    encoder = {
+        "service": "compatible",
+        "base_url": f"{server.url}/v1",
+        "model": "served",
+        "api_key_variable": VARIABLE,
+        "vector_dimension": 384,
+        "max_length": 64,
+        "price_per_million_tokens": 10.0,
+        "batch_texts": 16,
+        **hosted,
+    }
+    write_yaml(data / "recipes" / "hosted.yaml", {"description": "hosted", "encoder": encoder})
+    dataset = data / "small" / "dataset.yaml"
+    content = dataset.read_text(encoding="utf-8").splitlines()
+    start = content.index("variants:")
+    content[start : start + 7] = ["variants: [local, hosted]"]
+    dataset.write_text("\n".join(content) + "\n", encoding="utf-8")
+    return PipelineProject(root)
+
+
+def _errors(project: PipelineProject) -> list[str]:
+    """Run what is stale, once each; returns the errors."""
+    errors: list[str] = []
+    seen = set()
+    with dg.DagsterInstance.local_temp(str(project.root / "dagster")) as instance:
+        while todo := [work for work in ready_work(project.graph) if (work.job.name, work.partition) not in seen]:
+            seen.add((todo[0].job.name, todo[0].partition))
+            errors += execute(build_definitions(project.pipeline), todo[0], instance)
+    return errors
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, server: EmbeddingServer) -> PipelineProject:
+    project = _write(tmp_path_factory.mktemp("hosted") / "project", server)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, KEY)
+        project.run()
+    return project
+
+
+def test_a_server_that_fails_one_call_in_three_gives_the_vectors_of_the_local_encoder(
+    finished: PipelineProject, server: EmbeddingServer
+) -> None:
+    assert len(server.calls) > server.answered > 10
+    texts = [query.text for query in finished.queries() if query.split == "test"]
+    cache = VectorCache(finished.root / "home" / "vectors")
+    both = []
+    for name in ("local", "hosted"):
+        recipe = read_recipe(finished.root / "data" / "recipes" / f"{name}.yaml")
+        assert recipe.encoder is not None
+        lookup = cache.lookup(finished.graph.base_encoder(recipe.encoder).query_fingerprint, texts, 384)
+        assert lookup.found.all()
+        both.append(lookup.vectors)
+    np.testing.assert_allclose(both[0], both[1], atol=1e-6)
+
+
+def test_its_rows_of_the_table_are_those_of_the_local_encoder(finished: PipelineProject) -> None:
+    rows = read_newest(finished.root / "home" / "metrics.duckdb", dataset="small")
+    found: dict[str, list[dict]] = {"local": [], "hosted": []}
+    for row in rows:
+        fields = {name: value for name, value in asdict(row).items() if name not in OPERATIONAL | PROFILE}
+        compared = {name for name in fields if name in ("baseline", "verdict") or "differ" in name or "p_" in name}
+        found[row.variant].append({k: v for k, v in fields.items() if k not in compared and k != "detectable"})
+    assert found["hosted"] == found["local"] and len(found["local"]) > 50
+    verdicts = {row.verdict for row in rows if row.variant == "hosted" and row.covers_own_queries}
+    assert verdicts == {"no evidence"}
+
+
+def test_cost_latency_throughput_dimension_and_length_are_columns(finished: PipelineProject) -> None:
+    rows = read_newest(finished.root / "home" / "metrics.duckdb", dataset="small", variant="hosted")
+    row = next(row for row in rows if row.covers_own_queries)
+    assert row.cost_usd and 0 < row.cost_usd < 0.1
+    assert row.latency_p50_ms and row.latency_p95_ms and row.passages_per_second
+    assert (row.dimension, row.max_length) == (384, 64)
+
+
+def test_no_text_is_sent_twice_and_a_second_run_sends_nothing(
+    finished: PipelineProject, server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (log,) = (finished.root / "home" / "usage").glob("*.jsonl")
+    requests = UsageLog(log).requests
+    sent = sum(request.texts for request in requests)
+    texts = {query.text for query in finished.queries() if query.split != "train"}
+    assert sent == len(texts) + 8 + 24  # labels; passages and questions of the general suite
+    calls = len(server.calls)
+    monkeypatch.setenv(VARIABLE, KEY)
+    finished.execute("evaluate_variant", "small/hosted")
+    assert finished.run() == [] and len(server.calls) == calls
+
+
+def test_the_cap_stops_before_it_is_passed_and_the_next_run_goes_on_from_there(
+    finished: PipelineProject, tmp_path: Path, server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, KEY)
+    (whole,) = (finished.root / "home" / "usage").glob("*.jsonl")
+    limit = round(UsageLog(whole).spent_usd / 2, 6)
+    project = _write(tmp_path / "project", server, spend_limit_usd=limit)
+    errors = _errors(project)
+    assert any("spend_limit_usd" in error and "Raise spend_limit_usd" in error for error in errors)
+    (log,) = (project.root / "home" / "usage").glob("*.jsonl")
+    usage = UsageLog(log)
+    spent, sent = usage.spent_usd, sum(request.texts for request in usage.requests)
+    assert 0 < spent <= limit and usage.reserved_usd == 0
+    assert project.graph.store.read("query_metrics", "small/local") is not None
+    recipe = project.root / "data" / "recipes" / "hosted.yaml"
+    recipe.write_text(
+        recipe.read_text(encoding="utf-8").replace(f"spend_limit_usd: {limit}", "spend_limit_usd: 5.0"),
+        encoding="utf-8",
+    )
+    assert _errors(project) == []
+    texts = {query.text for query in project.queries() if query.split != "train"}
+    assert sum(request.texts for request in UsageLog(log).requests) == len(texts) + 8 + 24 > sent
+
+
+def test_the_key_is_in_nothing_that_was_written_logged_or_said(
+    finished: PipelineProject, tmp_path: Path, server: EmbeddingServer
+) -> None:
+    """Success and refusal; every byte of the project folder, Dagster's storage, and everything printed."""
+    refused = _write(tmp_path / "project", server)
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from embed_pipeline_tests.pipeline_project import PipelineProject\n"
+        "from embed_pipeline_tests.test_hosted_pipeline import _errors\n"
+        "print(*_errors(PipelineProject(Path(sys.argv[1]))), sep='\\n')\n"
+    )
+    wrong = KEY + "-wrong"
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(refused.root)],
+        env={"PATH": "/usr/bin:/bin", VARIABLE: wrong, "OPENAI_LOG": "debug", "HOME": str(tmp_path)},
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+    assert b"401" in found.stdout and VARIABLE.encode() in found.stdout
+    written = [path for root in (finished.root, refused.root) for path in root.rglob("*") if path.is_file()]
+    assert len(written) > 100
+    contents = [found.stdout, found.stderr, *(path.read_bytes() for path in written)]
+    assert not any(KEY.encode() in content for content in contents)
