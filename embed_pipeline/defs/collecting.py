@@ -5,6 +5,7 @@ drawing them (reporting.page). No dagster here.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 
 from embed_pipeline.artifacts import Manifest
@@ -36,16 +37,18 @@ from embed_pipeline.reporting.word_map import draw_word_map
 
 def measured_variants(graph: Graph) -> Iterator[MeasuredVariant]:
     """Every variant that has been measured, with its parts, in the project's order."""
+    known: dict[str, _TestSet] = {}
     for variant in _measured(graph):
         lineage = _lineage(graph, variant)
-        dataset = read_dataset(graph.store.open(lineage.cleaned_digest))
+        test_set = known.setdefault(lineage.cleaned_digest, _TestSet(graph.store.open(lineage.cleaned_digest)))
+        dataset, ideal = test_set.dataset, test_set.ideal
         folder = graph.store.open(graph.input(Node("query_metrics", variant.key)))
-        measures, ideal = read_query_metrics(folder / METRICS_FILE), _ideal(dataset)
+        measures = read_query_metrics(folder / METRICS_FILE)
         headline = graph.project.headline(variant.dataset)
         parts = [
             *_slices(variant.dataset, dataset, measures, ideal, headline),
             *_language_pairs(variant.dataset, folder),
-            *_general_suite(graph, variant),
+            *_general_suite(graph, variant, known),
         ]
         yield MeasuredVariant(variant.dataset, variant.name, EVALUATED_SPLIT, measures, ideal, lineage, parts)
 
@@ -83,9 +86,20 @@ def _measured(graph: Graph) -> list[Variant]:
     return [v for v in graph.project.variants.values() if graph.store.read("query_metrics", v.key) is not None]
 
 
-def _ideal(dataset: RetrievalDataset) -> tuple[QueryMeasure, ...]:
-    query_ids = [query.id for query in dataset.queries_of(EVALUATED_SPLIT)]
-    return measure_ideal(dataset.judgments, query_ids, canonical=canonical_passages(dataset.passages))
+class _TestSet:
+    """A cleaned data set and what the best ranking scores on it, each read or computed once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @cached_property
+    def dataset(self) -> RetrievalDataset:
+        return read_dataset(self._folder)
+
+    @cached_property
+    def ideal(self) -> tuple[QueryMeasure, ...]:
+        query_ids = [query.id for query in self.dataset.queries_of(EVALUATED_SPLIT)]
+        return measure_ideal(self.dataset.judgments, query_ids, canonical=canonical_passages(self.dataset.passages))
 
 
 def _slices(
@@ -112,7 +126,7 @@ def _language_pairs(name: str, folder: Path) -> Iterator[MeasuredPart]:
         yield MeasuredPart(name, str(pair), pair.query_measures, best)
 
 
-def _general_suite(graph: Graph, variant: Variant) -> Iterator[MeasuredPart]:
+def _general_suite(graph: Graph, variant: Variant, known: dict[str, _TestSet]) -> Iterator[MeasuredPart]:
     manifest = graph.store.read("general_metrics", variant.key)
     if manifest is None:
         return
@@ -122,12 +136,12 @@ def _general_suite(graph: Graph, variant: Variant) -> Iterator[MeasuredPart]:
         if cleaned is None or not (folder / suite).is_dir():
             continue
         base = folder / suite / BASE_METRICS_FILE
-        dataset = read_dataset(graph.store.open(cleaned))
+        test_set = known.setdefault(cleaned, _TestSet(graph.store.open(cleaned)))
         yield MeasuredPart(
             measured_on=suite,
             slice=ALL_QUERIES,
             query_measures=_only(PART_MEASURES, read_query_metrics(folder / suite / METRICS_FILE)),
-            ideal=_only(PART_MEASURES, _ideal(dataset)),
+            ideal=_only(PART_MEASURES, test_set.ideal),
             base=_only(PART_MEASURES, read_query_metrics(base)) if base.is_file() else None,
         )
 

@@ -165,8 +165,7 @@ class HostedClient:
         found = hide_key(found, self._read_key())
         if len(found) > _SHOWN_CHARACTERS:
             found = found[:_SHOWN_CHARACTERS] + "…"
-        message = f"{self._where}: expected an answer, found {found}{after}. {remedy}"
-        return ServiceError(hide_key(message, self._read_key()), charges=charges)
+        return ServiceError(f"{self._where}: expected an answer, found {found}{after}. {remedy}", charges=charges)
 
     @cached_property
     def _client(self) -> "OpenAI":

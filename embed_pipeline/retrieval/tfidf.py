@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -60,7 +60,7 @@ class TfidfSettings(BaseModel):
         return self
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TfidfIndex:
     """The n-gram weights of a corpus.
 
@@ -73,6 +73,11 @@ class TfidfIndex:
     postings: "csr_array"
     passage_ids: tuple[str, ...]
     settings: TfidfSettings
+
+    @cached_property
+    def vectorizer(self) -> "TfidfVectorizer":
+        """Texts to weights over the n-grams of the index; made once, since that takes longer than a search."""
+        return _vectorizer(self.settings, self)
 
 
 def cut_ngrams(text: str, settings: TfidfSettings) -> list[str]:
@@ -116,12 +121,11 @@ def tfidf_top_k(index: TfidfIndex, queries: Sequence[Query], k: int) -> Ranking:
     check_k(k)
     if not index.ngrams:
         return Ranking(tuple(RankedQuery(query.id, (), ()) for query in queries))
-    vectorizer = _vectorizer(index.settings, index)
     batch = max(1, min(_MAX_QUERIES_PER_BATCH, _MAX_SCORES_PER_BATCH // max(1, len(index.passage_ids))))
     ranked = []
     for start in range(0, len(queries), batch):
         part = queries[start : start + batch]
-        weights = vectorizer.transform([query.text for query in part])
+        weights = index.vectorizer.transform([query.text for query in part])
         scores = csr_array(csr_array(weights) @ index.postings)
         for row, query in enumerate(part):
             own = slice(scores.indptr[row], scores.indptr[row + 1])
