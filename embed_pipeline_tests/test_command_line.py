@@ -178,3 +178,18 @@ def _copy_without_state(folder: Path, tmp_path: Path) -> Path:
     root = tmp_path / "project"
     shutil.copytree(folder, root, ignore=shutil.ignore_patterns(".embed_pipeline"))
     return root
+
+
+def test_mteb_scores_a_variant_offline_and_the_second_time_from_its_cache(
+    ran: subprocess.CompletedProcess, folder: Path
+) -> None:
+    first, again = (_type(folder, "mteb", "small/base") for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    assert "small" in first.stdout and "retrieval" in first.stdout.lower() and "ndcg_at_10" in first.stdout
+    assert again.stdout == first.stdout
+
+
+def test_mteb_of_what_has_no_encoder_is_one_message(folder: Path) -> None:
+    found = _type(folder, "mteb", "small/bm25")
+    assert found.returncode == 1 and "no encoder section" in found.stderr and "Traceback" not in found.stderr
+    assert "Variants: small/bm25" in _type(folder, "mteb", "small/other").stderr

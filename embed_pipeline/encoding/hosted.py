@@ -20,6 +20,8 @@ _BYTES_PER_TOKEN = 3
 """An estimate, for portions and for a cost before the first request: about 4 in English, 3 in Chinese."""
 _SPECIAL_TOKENS = 4
 """Of a text, at most. Its other tokens are at most its UTF-8 bytes, for every byte-level vocabulary."""
+_QUERIES_TIMED = 30
+"""The first queries go alone, so that the log knows what one question takes and not only what a full request does."""
 
 
 def load_hosted_encoder(
@@ -76,15 +78,17 @@ class HostedEncoder:
     def portions(self, role: Role, texts: Sequence[str]) -> list[int]:
         """How many texts go into each request, in order: as many as batch_texts and batch_tokens allow, at least one.
 
-        A portion given alone is one request.
+        The first 30 queries over all runs go alone. A portion given alone is one request.
         """
+        alone = self._queries_to_time() if role == "query" else 0
         sizes: list[int] = []
-        tokens = 0
+        tokens = 0.0
         for text in texts:
             own = _count_bytes([self.settings.format_text(role, text)]) / _BYTES_PER_TOKEN
-            if not sizes or sizes[-1] == self.settings.batch_texts or tokens + own > self.settings.batch_tokens:
+            full = not sizes or sizes[-1] == self.settings.batch_texts or tokens + own > self.settings.batch_tokens
+            if full or len(sizes) <= alone:
                 sizes.append(0)
-                tokens = 0
+                tokens = 0.0
             sizes[-1] += 1
             tokens += own
         return sizes
@@ -108,6 +112,10 @@ class HostedEncoder:
         requests = self.usage.requests
         seconds = sum(request.seconds for request in requests)
         return sum(request.texts for request in requests) / seconds if seconds else None
+
+    def _queries_to_time(self) -> int:
+        timed = sum(request.role == "query" and request.texts == 1 for request in self.usage.requests)
+        return max(_QUERIES_TIMED - timed, 0)
 
     def _encode(self, role: Role, texts: Sequence[str]) -> np.ndarray:
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
+from filelock import FileLock
 
 from embed_pipeline.encoding.encoder import Encoder, Progress, Role
 
@@ -121,9 +122,11 @@ class VectorCache:
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / f"{fingerprint}.{generation}.sqlite"
         with closing(sqlite3.connect(path, timeout=_LOCK_TIMEOUT_SECONDS)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute(_SCHEMA)
+            # SQLite does not wait for another process that begins the same file; it fails with "database is locked".
+            with FileLock(self.directory / "opening.lock", timeout=_LOCK_TIMEOUT_SECONDS):
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=NORMAL")
+                connection.execute(_SCHEMA)
             yield connection
 
     def _generation(self, fingerprint: str) -> int:

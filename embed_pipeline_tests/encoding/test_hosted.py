@@ -214,12 +214,12 @@ def _first(answer: dict[str, Any], **changes: Any) -> dict[str, Any]:
 )
 def test_an_answer_that_does_not_fit_is_an_error(tmp_path: Path, alter: Any, found: str) -> None:
     with EmbeddingServer(FakeEncoder(), alter=alter) as server:
-        assert found in message_of(lambda: encoder_for(server, tmp_path).encode_queries(["a", "b", "c"]))
+        assert found in message_of(lambda: encoder_for(server, tmp_path).encode_passages(["a", "b", "c"]))
 
 
 def test_an_empty_text_is_refused_before_anything_is_sent(server: EmbeddingServer, tmp_path: Path) -> None:
-    assert "query 1 of the request is empty" in message_of(
-        lambda: encoder_for(server, tmp_path).encode_queries(["a", "", "b"])
+    assert "passage 1 of the request is empty" in message_of(
+        lambda: encoder_for(server, tmp_path).encode_passages(["a", "", "b"])
     )
     assert not server.calls
 
@@ -231,14 +231,25 @@ def test_portions_cover_the_texts_in_order_within_both_budgets(lengths: list[int
     decided = HostedEncoderSettings.model_validate({**found, "batch_texts": 5, "batch_tokens": 1000})
     encoder = load_hosted_encoder(decided, usage_directory=Path("unused"))
     texts = ["a" * length for length in lengths]
-    sizes = encoder.portions("query", texts)
+    sizes = encoder.portions("passage", texts)
     assert sum(sizes) == len(texts) and all(1 <= size <= 5 for size in sizes)
     start = 0
     for size in sizes:
         portion = texts[start : start + size]
         assert size == 1 or sum(map(len, portion)) / 3 <= 1000
-        assert encoder.portions("query", portion) == [size]
+        assert encoder.portions("passage", portion) == [size]
         start += size
+
+
+def test_the_first_thirty_queries_go_alone_once_over_all_runs(server: EmbeddingServer, tmp_path: Path) -> None:
+    texts = [f"question {number:02d}" for number in range(50)]
+    cache = VectorCache(tmp_path)
+    CachedEncoder(encoder_for(server, tmp_path), cache).encode_queries(texts[:20])
+    CachedEncoder(encoder_for(server, tmp_path), cache).encode_queries(texts)
+    assert [len(call.texts) for call in server.calls] == [1] * 30 + [4] * 5
+    assert len(encoder_for(server, tmp_path).request_milliseconds(1)) == 30
+    encoder_for(server, tmp_path / "other").encode_passages(texts)
+    assert [len(call.texts) for call in server.calls[35:]] == [4] * 12 + [2]
 
 
 def test_the_fingerprint_follows_what_changes_the_vectors_and_nothing_else(tmp_path: Path) -> None:

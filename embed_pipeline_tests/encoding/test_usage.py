@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -93,6 +95,26 @@ def test_a_line_of_another_version_is_an_error_and_not_zero(tmp_path: Path) -> N
     path.write_text(path.read_text().replace("cost_usd", "cost_eur"))
     with pytest.raises(ValueError, match=r"a\.jsonl: a line that this version does not know"):
         _ = UsageLog(path).spent_usd
+
+
+def test_a_reservation_waits_for_the_lock_and_counts_what_was_written_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    outcomes: list[object] = []
+
+    def reserve() -> None:
+        try:
+            outcomes.append(UsageLog(path).reserve(0.6, limit_usd=1.0))
+        except SpendLimitError as error:
+            outcomes.append(error)
+
+    with FileLock(tmp_path / "a.jsonl.lock"):
+        waiting = threading.Thread(target=reserve)
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive() and not outcomes
+        path.write_text(answered(cost_usd=0.6).model_dump_json() + "\n")
+    waiting.join(10)
+    assert isinstance(outcomes[0], SpendLimitError)
 
 
 SPENDER = """

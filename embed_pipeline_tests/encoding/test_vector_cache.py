@@ -181,6 +181,29 @@ def test_two_processes_write_one_cache_without_losing_a_vector(tmp_path: Path) -
     assert (reader.encoded, reader.served) == (0, 4500)
 
 
+BEGINNER = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from embed_pipeline.encoding.vector_cache import VectorCache
+
+for number in range(30):
+    folder = Path(sys.argv[1]) / str(number)
+    (folder / sys.argv[2]).mkdir(parents=True)
+    while len([*folder.glob("ready*")]) < 2:
+        time.sleep(0)
+    VectorCache(folder).store("a" * 64, [sys.argv[2]], np.zeros((1, 4), dtype=np.float32))
+"""
+
+
+def test_two_processes_may_begin_one_file_at_the_same_moment(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", BEGINNER, str(tmp_path)]
+    beginners = [subprocess.Popen([*command, f"ready{number}"], cwd=ROOT) for number in range(2)]
+    assert [beginner.wait(timeout=60) for beginner in beginners] == [0, 0]
+    for number in range(30):
+        assert VectorCache(tmp_path / str(number)).lookup("a" * 64, ["ready0", "ready1"], 4).found.all()
+
+
 def only_file(directory: Path) -> Path:
     (path,) = directory.glob("*.sqlite")
     return path
