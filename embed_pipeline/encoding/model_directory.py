@@ -1,17 +1,16 @@
 """A model directory as it lies on disk: its identity, its dimension, and what it says about its own use.
 
 Belongs here: everything that can be known from the files without torch or transformers. Does not belong here: finding
-the directory (local.py), loading the model (local.py).
+the directory (model_source.py), loading the model (local.py).
 """
 
 import hashlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from embed_pipeline.encoding.encoder import EncoderSettings, Role
+from embed_pipeline.encoding.layout import MODULES_FILE, read_json, read_layout
 
 IDENTITY_PATTERNS = (
     "*.safetensors",
@@ -28,16 +27,9 @@ IDENTITY_PATTERNS = (
 )
 """The files that decide a vector; a README or an optimizer state beside them changes nothing."""
 
-_POOLING_OF_SENTENCE_TRANSFORMERS = {"cls": "cls", "mean": "mean", "lasttoken": "last_token"}
-_LEGACY_POOLING_KEYS = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-    "pooling_mode_lasttoken": "lasttoken",
-}
 _POSITIONS_START_AT_TWO = frozenset({"camembert", "mpnet", "roberta", "xlm-roberta"})
+_PROMPTS_FILE = "config_sentence_transformers.json"
+_PLAIN_FORMAT = "{}{}"
 _PROMPT_NAMES: Mapping[Role, tuple[str, ...]] = {"query": ("query",), "passage": ("document", "passage", "corpus")}
 
 
@@ -69,13 +61,14 @@ def identity_files(directory: Path) -> tuple[Path, ...]:
             f"{directory}: expected full weights, found a LoRA adapter (adapter_config.json). "
             "Merge it into its base model (merge_and_unload) and name the merged directory."
         )
-    return tuple(files)
+    heads = read_layout(directory).heads
+    return (*files, *(path for head in heads for path in head.files), *([directory / MODULES_FILE] if heads else ()))
 
 
 def file_states(directory: Path) -> tuple[FileState, ...]:
     """Size and modification time of every identity file, sorted by name."""
     return tuple(
-        FileState(name=path.name, size=path.stat().st_size, modified_ns=path.stat().st_mtime_ns)
+        FileState(_name(directory, path), size=path.stat().st_size, modified_ns=path.stat().st_mtime_ns)
         for path in identity_files(directory)
     )
 
@@ -85,82 +78,121 @@ def model_digest(directory: Path) -> str:
     total = hashlib.sha256()
     for path in identity_files(directory):
         with path.open("rb") as file:
-            total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+            total.update(f"{_name(directory, path)} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()
 
 
-def model_dimension(directory: Path) -> int:
-    """The length of the model's vectors, from config.json."""
-    config = _read_json(directory / "config.json")
+def model_dimension(directory: Path, pooling: str | None = None) -> int:
+    """The length of the model's vectors: of its last Dense head, else config.json's for each pooling mode."""
+    layout = read_layout(directory)
+    projected = [head.outputs for head in layout.heads if head.outputs is not None]
+    if projected:
+        return projected[-1]
+    config = read_json(directory / "config.json")
     dimension = config.get("hidden_size", config.get("dim", config.get("d_model")))
     if not isinstance(dimension, int):
         raise ValueError(
             f"{directory / 'config.json'}: expected hidden_size, found {sorted(config)}. "
             "Name a text encoder; models of several towers are not supported."
         )
-    return dimension
+    return dimension * len((pooling or layout.pooling or "one").split("+"))
 
 
-def check_directory(directory: Path, settings: EncoderSettings) -> None:
-    """Guarantees that nothing the directory says about its use contradicts the settings; raises ValueError otherwise.
+def resolve_settings(settings: EncoderSettings, directory: Path) -> EncoderSettings:
+    """The settings with everything that was left out taken from the model's files: what every stage then uses.
 
-    Compared are the token limits, and sentence-transformers' module list, pooling and prompts where the files exist.
+    Raises:
+        ValueError: the files do not say it, or say something that contradicts the settings.
     """
-    config = _read_json(directory / "config.json")
-    limit = config.get("max_position_embeddings")
-    if isinstance(limit, int) and config.get("model_type") in _POSITIONS_START_AT_TWO:
-        limit -= 2
+    pooling = settings.pooling or read_layout(directory).pooling
+    if pooling is None:
+        raise ValueError(
+            f"{directory}: the settings leave pooling out and no {MODULES_FILE} states it. Set pooling to "
+            "what the model was trained with; a guess gives other vectors without a warning."
+        )
+    limit = _own_limit(directory)
+    resolved = settings.model_copy(
+        update={
+            "pooling": pooling,
+            "query_instruction": _resolve_instruction(settings, "query", directory),
+            "passage_instruction": _resolve_instruction(settings, "passage", directory),
+            "query_max_length": settings.query_max_length or limit,
+            "passage_max_length": settings.passage_max_length or limit,
+        }
+    )
+    _check_directory(directory, resolved)
+    return resolved
+
+
+def _check_directory(directory: Path, settings: EncoderSettings) -> None:
+    positions = _positions(directory)
     roles: tuple[Role, ...] = ("query", "passage")
     for role in roles:
-        if isinstance(limit, int) and settings.max_length(role) > limit:
+        if positions is not None and settings.max_length(role) > positions:
             raise ValueError(
-                f"{directory}: {role}_max_length is {settings.max_length(role)}, the model has {limit} positions. "
-                f"Set {role}_max_length to {limit} or less."
+                f"{directory}: {role}_max_length is {settings.max_length(role)}, the model has {positions} positions. "
+                f"Set {role}_max_length to {positions} or less."
             )
-    for module, kind in _modules(directory):
-        if kind == "Pooling":
-            _check_pooling(module / "config.json", settings)
-        elif kind not in ("Transformer", "Normalize"):
-            raise ValueError(
-                f"{directory / 'modules.json'}: expected the modules Transformer, Pooling and Normalize, found {kind}. "
-                "A head such as Dense is not supported yet: leaving it out would change every vector."
-            )
-    _check_prompts(directory / "config_sentence_transformers.json", settings)
-
-
-def _modules(directory: Path) -> Iterator[tuple[Path, str]]:
-    path = directory / "modules.json"
-    if path.is_file():
-        for module in json.loads(path.read_text(encoding="utf-8")):
-            yield directory / module["path"], module["type"].rsplit(".", 1)[-1]
-
-
-def _check_pooling(path: Path, settings: EncoderSettings) -> None:
-    config = _read_json(path)
-    stated = config.get("pooling_mode")
-    modes = [stated] if isinstance(stated, str) else list(stated or ())
-    modes = modes or [mode for key, mode in _LEGACY_POOLING_KEYS.items() if config.get(key)]
-    if [_POOLING_OF_SENTENCE_TRANSFORMERS.get(mode) for mode in modes] != [settings.pooling]:
+    stated = read_layout(directory).pooling
+    if stated is not None and stated != settings.pooling:
         raise ValueError(
-            f"{path}: the model was trained with pooling {' + '.join(modes) or 'unknown'}, the settings say "
-            f"{settings.pooling}. Set pooling to what the model was trained with."
+            f"{directory / MODULES_FILE}: the model was trained with pooling {stated}, the settings say "
+            f"{settings.pooling}. Set pooling to what the model was trained with, or leave it out."
         )
-
-
-def _check_prompts(path: Path, settings: EncoderSettings) -> None:
-    prompts = _read_json(path).get("prompts") or {} if path.is_file() else {}
-    for role, names in _PROMPT_NAMES.items():
-        stated = next((prompts[name] for name in names if prompts.get(name)), None)
-        ours = settings.format_text(role, "")
-        if stated is not None and stated != ours:
+    for role in roles:
+        prompt, ours = _stored_prompt(directory, role), settings.format_text(role, "")
+        if prompt is not None and prompt != ours:
             raise ValueError(
-                f"{path}: the model's prompt for a {role} is {stated!r}, the settings say {ours!r}. Set "
-                f"{role}_instruction to the model's, or change the file if the vectors should have another prompt."
+                f"{directory / _PROMPTS_FILE}: the model's prompt for a {role} is {prompt!r}, the settings say "
+                f"{ours!r}. Leave {role}_instruction out, or change the file if the vectors should have another prompt."
             )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: expected a JSON object, found {error}. Copy the model directory again.") from error
+def _resolve_instruction(settings: EncoderSettings, role: Role, directory: Path) -> str:
+    given = settings.query_instruction if role == "query" else settings.passage_instruction
+    if given is not None:
+        return given
+    prompt = _stored_prompt(directory, role)
+    if prompt and settings.instruction_format != _PLAIN_FORMAT:
+        raise ValueError(
+            f"{directory / _PROMPTS_FILE}: the model's prompt for a {role} is {prompt!r} and is put before the text as "
+            f"it is. Remove instruction_format {settings.instruction_format!r} or state {role}_instruction."
+        )
+    return prompt or ""
+
+
+def _stored_prompt(directory: Path, role: Role) -> str | None:
+    path = directory / _PROMPTS_FILE
+    config = read_json(path) if path.is_file() else {}
+    prompts = config.get("prompts") or {}
+    default = config.get("default_prompt_name")
+    names = (*_PROMPT_NAMES[role], *([default] if default else []))
+    return next((prompts[name] for name in names if prompts.get(name)), None)
+
+
+def _own_limit(directory: Path) -> int | None:
+    """The model's maximum length: sentence-transformers' own, else the tokenizer's, no more than its positions."""
+    limits = [
+        read_json(directory / name).get(key)
+        for name, key in (
+            ("sentence_bert_config.json", "max_seq_length"),
+            ("tokenizer_config.json", "model_max_length"),
+        )
+        if (directory / name).is_file()
+    ]
+    # Tokenizers without a limit state a number of thirty digits.
+    usable = [limit for limit in limits if isinstance(limit, int) and 0 < limit < 1_000_000]
+    positions = _positions(directory)
+    return min([*usable[:1], *([] if positions is None else [positions])], default=None)
+
+
+def _positions(directory: Path) -> int | None:
+    config = read_json(directory / "config.json")
+    limit = config.get("max_position_embeddings")
+    if not isinstance(limit, int):
+        return None
+    return limit - 2 if config.get("model_type") in _POSITIONS_START_AT_TWO else limit
+
+
+def _name(directory: Path, path: Path) -> str:
+    return path.relative_to(directory).as_posix()

@@ -11,7 +11,11 @@ from embed_pipeline.encoding.bundled import bundled_directory
 from embed_pipeline.encoding.encoder import BUNDLED, EncoderSettings
 from embed_pipeline.encoding.model_directory import IDENTITY_PATTERNS
 
-HUB_PATTERNS = (*IDENTITY_PATTERNS, "modules.json", "*_Pooling/config.json", "config_sentence_transformers.json")
+HUB_PATTERNS = (
+    *IDENTITY_PATTERNS,
+    *("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"),
+    *("[0-9]*_*/config.json", "[0-9]*_*/model.safetensors"),
+)
 """What is downloaded from the Hub: weights as safetensors, tokenizer and configuration; no pickles, no code."""
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")

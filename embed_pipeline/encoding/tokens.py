@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embed_pipeline.encoding.encoder import EncoderSettings, Role
+from embed_pipeline.encoding.model_directory import resolve_settings
 from embed_pipeline.encoding.model_source import resolve_model
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def count_truncated(
     settings: EncoderSettings, role: Role, texts: Sequence[str], *, directory: Path | None = None
 ) -> TokenCount:
     """The texts longer than the role's maximum length, instruction and special tokens included, of all texts."""
-    tokenizer = load_tokenizer(directory or resolve_model(settings))
+    source = directory or resolve_model(settings)
+    settings, tokenizer = resolve_settings(settings, source), load_tokenizer(source)
     formatted = [settings.format_text(role, text) for text in texts]
     limit = settings.max_length(role)
     count = sum(len(encoding.ids) > limit for _, encoding in _encodings(tokenizer, formatted))

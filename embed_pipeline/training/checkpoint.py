@@ -8,8 +8,27 @@ import json
 from pathlib import Path
 
 from embed_pipeline.encoding.encoder import EncoderSettings
+from embed_pipeline.encoding.layout import read_layout
 
 _POOLING_NAMES = {"cls": "cls_token", "mean": "mean_tokens", "last_token": "lasttoken"}
+
+
+TRAINABLE_POOLINGS = ("cls", "mean", "last_token")
+
+
+def check_trainable(directory: Path, settings: EncoderSettings) -> None:
+    """Guarantees that the trainer computes the vectors that evaluation will compute; raises ValueError otherwise."""
+    heads = [head.directory.name for head in read_layout(directory).heads]
+    if heads:
+        raise ValueError(
+            f"{directory}: the model ends in {', '.join(heads)}, and the trainer would train it without. Train another "
+            "base, or use the model zero-shot."
+        )
+    if settings.pooling not in TRAINABLE_POOLINGS:
+        raise ValueError(
+            f"{directory}: expected pooling of {', '.join(TRAINABLE_POOLINGS)} for training, found {settings.pooling}. "
+            "Train another base, or use the model zero-shot."
+        )
 
 
 def describe_encoder(directory: Path, settings: EncoderSettings) -> None:
@@ -30,7 +49,7 @@ def describe_encoder(directory: Path, settings: EncoderSettings) -> None:
     _write_json(directory / "1_Pooling" / "config.json", pooling)
     _write_json(
         directory / "sentence_bert_config.json",
-        {"max_seq_length": max(settings.query_max_length, settings.passage_max_length), "do_lower_case": False},
+        {"max_seq_length": max(settings.max_length("query"), settings.max_length("passage")), "do_lower_case": False},
     )
     prompts = {
         name: settings.instruction_format.format(instruction, "")

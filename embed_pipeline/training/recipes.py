@@ -104,6 +104,7 @@ def _encoder_kind(found: object) -> str:
     return "hosted" if hosted else "local"
 
 
+_KINDS = ("local", "hosted")  # pydantic names the kind it chose; the file does not have it
 AnyEncoderSettings = Annotated[
     Annotated[EncoderSettings, Tag("local")] | Annotated[HostedEncoderSettings, Tag("hosted")],
     Discriminator(_encoder_kind),
@@ -190,8 +191,10 @@ def read_recipe(path: Path) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
+        # The value of an unknown field is not repeated: it may be a key that someone wrote into the recipe.
         lines = [
-            f"{path}, {'.'.join(str(part) for part in item['loc']) or 'recipe'}: {item['msg']}, found {item['input']!r}"
+            f"{path}, {'.'.join(str(part) for part in item['loc'] if part not in _KINDS) or 'recipe'}: {item['msg']}"
+            + ("" if item["type"] == "extra_forbidden" else f", found {item['input']!r}")
             for item in error.errors()
         ]
         raise ValueError(

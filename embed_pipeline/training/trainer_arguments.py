@@ -52,7 +52,7 @@ def training_arguments(job: FinetuneJob, groups: int) -> AbsEmbedderTrainingArgu
         sub_batch_size=training.sub_batch_size,
         gradient_checkpointing=training.gradient_checkpointing,
         fix_position_embedding=training.freeze_position_embeddings,
-        sentence_pooling_method=job.encoder.pooling,
+        sentence_pooling_method=job.encoder.pooling or "",
         normalize_embeddings=job.encoder.normalize,
         kd_loss_type=training.knowledge_distillation or "kl_div",
         bf16=training.precision == "bfloat16",

@@ -24,9 +24,12 @@ def test_the_shipped_recipes_name_the_promised_models() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"description": "x", "retriever": "bm26"}, "retriever: Input should be 'dense' or 'bm25', found 'bm26'"),
+        (
+            {"description": "x", "retriever": "bm26"},
+            "retriever: Input should be 'dense', 'bm25', 'tfidf', 'word2vec' or 'fused', found 'bm26'",
+        ),
         ({"description": "x"}, "retriever: dense needs an encoder section"),
-        ({"description": "x", "retriever": "bm25", "colour": 1}, "colour: Extra inputs are not permitted, found 1"),
+        ({"description": "x", "retriever": "bm25", "colour": 1}, "colour: Extra inputs are not permitted"),
         ({"description": "x", "retriever": "bm25", "mining": {}}, "retriever: bm25 has no encoder, mining or training"),
         (
             {"description": "x", "encoder": encoder_settings(Path("m")), "training": training_settings()},

@@ -19,6 +19,7 @@ from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.word_vectors import read_word_vectors, train_word_vectors, write_word_vectors
 from embed_pipeline.reporting.plots import LossPoint, plot_loss_curve
 from embed_pipeline.reporting.word_map import draw_word_map
+from embed_pipeline.training.checkpoint import check_trainable
 from embed_pipeline.training.finetune import (
     LOG_FILE,
     SUMMARY_FILE,
@@ -92,8 +93,9 @@ def _train_words(step: Step, out: Path) -> dict[str, object]:
 
 def _finetune(step: Step, out: Path) -> dict[str, object]:
     mined, recipe, runtime = step.folder("mined_negatives"), step.variant.recipe, step.pipeline.runtime()
-    encoder, training = recipe.local_encoder, required(recipe.training, "training")
-    base = load_local_encoder(encoder, device=runtime.device)
+    training = required(recipe.training, "training")
+    base = load_local_encoder(recipe.local_encoder, device=runtime.device)
+    check_trainable(base.directory, base.settings)
     with tempfile.TemporaryDirectory(dir=step.project.home, prefix=work_prefix(os.getpid())) as work:
         job = FinetuneJob(
             groups=mined / "groups.jsonl",
@@ -101,7 +103,7 @@ def _finetune(step: Step, out: Path) -> dict[str, object]:
             base=base.directory,
             work=Path(work),
             output=out,
-            encoder=encoder,
+            encoder=base.settings,
             training=training,
             device=runtime.device,
         )
