@@ -184,9 +184,12 @@ def _filter(graph: Graph, dataset: str | None, variant: str | None) -> Callable[
     if dataset is not None and dataset not in graph.project.datasets:
         raise click.ClickException(f"no data set {dataset!r}. Data sets: {', '.join(graph.project.datasets)}.")
     chosen = [v for v in variants if dataset in (None, v.dataset) and variant in (None, v.key, v.name)]
-    if not chosen:
+    if not chosen and variant is not None:
         raise click.ClickException(f"no variant {variant!r}. Variants: {', '.join(graph.project.variants)}.")
-    partitions = {ALL, *(v.dataset for v in chosen), *(v.key for v in chosen)}
+    datasets = {v.dataset for v in chosen} | ({dataset} if dataset else set())
+    # What they stand on: the general suite is a data set of its own, and a fused variant uses another one's weights.
+    suites = {suite for name in datasets for suite in graph.project.datasets[name].general_suite}
+    partitions = {ALL, *datasets, *suites, *(v.key for v in chosen), *(v.encoding_variant.key for v in chosen)}
     return lambda node: node.partition in partitions
 
 

@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from embed_pipeline_tests.small_project import edit_yaml, write_project
+from embed_pipeline_tests.small_project import edit_yaml, write_full_project, write_project
 
 ROOT = Path(__file__).parents[1]
 
@@ -178,6 +178,17 @@ def _copy_without_state(folder: Path, tmp_path: Path) -> Path:
     root = tmp_path / "project"
     shutil.copytree(folder, root, ignore=shutil.ignore_patterns(".embed_pipeline"))
     return root
+
+
+def test_a_fused_variant_alone_brings_its_dense_part_and_the_general_suite_along(tmp_path: Path) -> None:
+    root = tmp_path / "project"
+    write_full_project(root)
+    shutil.copyfile(ROOT / "dagster.yaml", root / "dagster.yaml")
+    found = _type(root, "run", "--variant", "small/fused")
+    assert found.returncode == 0, found.stdout + found.stderr
+    ran = {line.split("  ")[0] for line in found.stdout.splitlines() if not line.startswith(" ") and "  " in line}
+    expected = {"prepare_dataset general", "finetune_variant small/tuned", "measure_general_suite small/fused"}
+    assert expected <= ran and not any("bm25" in line or "bilingual" in line for line in ran)
 
 
 def test_mteb_scores_a_variant_offline_and_the_second_time_from_its_cache(
