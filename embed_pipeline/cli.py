@@ -126,6 +126,17 @@ def metrics(dataset: str | None) -> None:
 
 @main.command()
 @click.argument("variant")
+@click.option("--measure", help="Which figure to name, as precise@5; left out: the data set's headline.")
+def lineage(variant: str, measure: str | None) -> None:
+    """Follow the newest figure of VARIANT back to the bytes of the raw files."""
+    from embed_pipeline.defs.lineage import describe_lineage
+
+    for line in describe_lineage(_graph(), variant, measure):
+        console.print(escape(line), soft_wrap=True)
+
+
+@main.command()
+@click.argument("variant")
 @click.option(
     "--tasks",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

@@ -1,5 +1,6 @@
 """The command line as a user types it, in a project folder of its own; runs show up on its Dagster instance."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -178,6 +179,20 @@ def _copy_without_state(folder: Path, tmp_path: Path) -> Path:
     root = tmp_path / "project"
     shutil.copytree(folder, root, ignore=shutil.ignore_patterns(".embed_pipeline"))
     return root
+
+
+def test_lineage_leads_from_a_figure_to_the_bytes_of_the_workbook(
+    ran: subprocess.CompletedProcess, folder: Path
+) -> None:
+    found = _type(folder, "lineage", "small/base", "--measure", "ndcg@10")
+    assert found.returncode == 0, found.stderr
+    lines = found.stdout.splitlines()
+    assert lines[0].startswith("small/base, ndcg@10 0.")
+    names = [line.split()[0] for line in lines[1:] if "[" in line]
+    assert names == ["query_metrics[small/base]", "cleaned_qa[small]", "raw_xlsx[small]", "faiss_index[small/base]"]
+    digest = hashlib.sha256((folder / "data" / "small" / "first.xlsx").read_bytes()).hexdigest()
+    assert any(line.split() == ["first.xlsx", "sha256", digest] for line in lines)
+    assert "no row of ndcg@7" in _type(folder, "lineage", "small/base", "--measure", "ndcg@7").stderr
 
 
 def test_a_fused_variant_alone_brings_its_dense_part_and_the_general_suite_along(tmp_path: Path) -> None:
