@@ -1,12 +1,15 @@
 """Every kind of variant on one graph: what the table and the reports then hold, and what each change runs again."""
 
+import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from embed_pipeline.defs.catalogue import ALL
+from embed_pipeline.defs.checks.outcome import outcomes_of
 from embed_pipeline.defs.measuring import read_calibration, read_scores
 from embed_pipeline.reporting.database import read_history, read_newest
 from embed_pipeline.reporting.metric_row import ALL_QUERIES, BASE_MODEL, MetricRow
@@ -130,3 +133,19 @@ def test_the_history_grows_by_one_batch_per_evaluation(project: PipelineProject)
     project.execute("publish_metrics", None)
     assert len(read_history(table)) == 2 * before
     assert project.run() == []
+
+
+def test_a_night_that_made_a_variant_worse_raises_one_alarm_and_the_next_night_none(
+    project: PipelineProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = project.root / "told.jsonl"
+    code = f"import sys; open({str(told)!r}, 'a').write(sys.stdin.read() + chr(10))"
+    monkeypatch.setenv("EMBED_PIPELINE_ALERT_COMMAND", f'{sys.executable} -c "{code}"')
+    edit_yaml(project.root / "data" / "recipes" / "tuned.yaml", "encoder", query_max_length=4)  # sees a word or two
+    project.run()
+    (alarm,) = [json.loads(line) for line in told.read_text(encoding="utf-8").splitlines()]
+    assert [drop["variant"] for drop in alarm["drops"]] == ["small/tuned"] or "small/tuned" in alarm["text"]
+    (check,) = outcomes_of(project.manifest("metrics_table", ALL))
+    assert not check.passed and check.figures["measured_again"] == 2
+    project.execute("publish_metrics", None)
+    assert len(told.read_text(encoding="utf-8").splitlines()) == 1

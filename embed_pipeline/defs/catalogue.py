@@ -48,6 +48,6 @@ CODE_VERSIONS: Mapping[str, str] = {
     "faiss_index": "1",
     "query_metrics": "2",
     "general_metrics": "1",
-    "metrics_table": "2",
+    "metrics_table": "3",
     "report": "2",
 }

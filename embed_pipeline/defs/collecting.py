@@ -10,7 +10,7 @@ from pathlib import Path
 
 from embed_pipeline.artifacts import Manifest
 from embed_pipeline.dataset.formats import RetrievalDataset, read_dataset
-from embed_pipeline.defs.catalogue import EVALUATED_SPLIT
+from embed_pipeline.defs.catalogue import ALL, EVALUATED_SPLIT
 from embed_pipeline.defs.graph import Graph, Node
 from embed_pipeline.defs.measuring import (
     BASE_METRICS_FILE,
@@ -23,6 +23,7 @@ from embed_pipeline.defs.measuring import (
 )
 from embed_pipeline.defs.project import Variant
 from embed_pipeline.encoding.word_vectors import read_word_vectors
+from embed_pipeline.evaluation.drops import Evaluated
 from embed_pipeline.evaluation.duplicates import canonical_passages
 from embed_pipeline.evaluation.latency import Profile
 from embed_pipeline.evaluation.measures import Measure, QueryMeasure, measure_ideal
@@ -42,7 +43,7 @@ def measured_variants(graph: Graph) -> Iterator[MeasuredVariant]:
         lineage = _lineage(graph, variant)
         test_set = known.setdefault(lineage.cleaned_digest, _TestSet(graph.store.open(lineage.cleaned_digest)))
         dataset, ideal = test_set.dataset, test_set.ideal
-        folder = graph.store.open(graph.input(Node("query_metrics", variant.key)))
+        folder = graph.store.open(graph.input(_metrics_node(variant)))
         measures = read_query_metrics(folder / METRICS_FILE)
         headline = graph.project.headline(variant.dataset)
         parts = [
@@ -53,11 +54,24 @@ def measured_variants(graph: Graph) -> Iterator[MeasuredVariant]:
         yield MeasuredVariant(variant.dataset, variant.name, EVALUATED_SPLIT, measures, ideal, lineage, parts)
 
 
+def measured_again(graph: Graph) -> tuple[Evaluated, ...]:
+    """The variants whose figures changed since the metrics table that stands now, with both evaluations."""
+    table, found = graph.store.read("metrics_table", ALL), []
+    if table is None:
+        return ()
+    for variant in _measured(graph):
+        before, after = table.inputs.get(f"query_metrics[{variant.key}]"), graph.input(_metrics_node(variant)).digest
+        if before not in (None, after):
+            sides = [read_query_metrics(graph.store.open(digest) / METRICS_FILE) for digest in (before, after)]
+            found.append(Evaluated(variant.key, graph.project.headline(variant.dataset), sides[0], sides[1]))
+    return tuple(found)
+
+
 def profiles(graph: Graph) -> dict[tuple[str, str], Profile]:
     """What using each measured variant takes, by data set and variant."""
     found = {}
     for variant in _measured(graph):
-        profile = graph.input(Node("query_metrics", variant.key)).details.get("profile")
+        profile = graph.input(_metrics_node(variant)).details.get("profile")
         if isinstance(profile, dict):
             found[variant.dataset, variant.name] = Profile(**profile)  # pyright: ignore[reportArgumentType]
     return found
@@ -69,7 +83,7 @@ def collect_report(
     """Everything that the report of one data set shows; `rows` and `history` may hold other data sets too."""
     settings, headline = graph.project.datasets[name], graph.project.headline(name)
     own = [variant for variant in _measured(graph) if variant.dataset == name]
-    folders = {variant.name: graph.store.open(graph.input(Node("query_metrics", variant.key))) for variant in own}
+    folders = {variant.name: graph.store.open(graph.input(_metrics_node(variant))) for variant in own}
     points = [row for row in history if row.dataset == name and row.covers_own_queries and row.at == headline]
     return DatasetReport(
         dataset=name,
@@ -80,6 +94,10 @@ def collect_report(
         outcomes=tuple(_outcomes(graph, name, own, folders, headline)),
         word_map=_word_map(graph, own),
     )
+
+
+def _metrics_node(variant: Variant) -> Node:
+    return Node("query_metrics", variant.key)
 
 
 def _measured(graph: Graph) -> list[Variant]:
@@ -152,7 +170,7 @@ def _only(wanted: tuple[Measure, ...], results: tuple[QueryMeasure, ...]) -> lis
 
 def _lineage(graph: Graph, variant: Variant) -> Lineage:
     """The digests that the variant's measured artifact itself was built from, whatever stands there now."""
-    measured, key, encoding = graph.input(Node("query_metrics", variant.key)), variant.key, variant.encoding_variant
+    measured, key, encoding = graph.input(_metrics_node(variant)), variant.key, variant.encoding_variant
     cleaned = measured.inputs[f"cleaned_qa[{variant.dataset}]"]
     checkpoint = measured.inputs.get(f"finetuned_checkpoint[{encoding.key}]")
     negatives = (
@@ -201,7 +219,7 @@ def _result(name: str, folder: Path) -> VariantResult:
 
 
 def _cleaned(graph: Graph, variant: Variant) -> str:
-    measured: Manifest = graph.input(Node("query_metrics", variant.key))
+    measured: Manifest = graph.input(_metrics_node(variant))
     return measured.inputs[f"cleaned_qa[{variant.dataset}]"]
 
 

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import dagster as dg
 
+from embed_pipeline.defs.alerts import alert_hook
 from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, materialized, picture, table
 from embed_pipeline.defs.catalogue import ALL, CODE_VERSIONS
-from embed_pipeline.defs.collecting import collect_report, measured_variants, profiles
+from embed_pipeline.defs.checks import reporting as checks
+from embed_pipeline.defs.checks.outcome import CheckOutcome, describe_outcomes, outcomes_of, results
+from embed_pipeline.defs.collecting import collect_report, measured_again, measured_variants, profiles
 from embed_pipeline.defs.graph import Node
 from embed_pipeline.defs.node_settings import METRICS_FILE
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
+from embed_pipeline.evaluation.drops import find_drops
 from embed_pipeline.evaluation.measures import Measure
 from embed_pipeline.evaluation.significance import SignificanceSettings
 from embed_pipeline.reporting.database import append_metrics, read_history
@@ -31,6 +35,7 @@ def define_assets(partitions: Partitions) -> Assets:
 
     @dg.asset(
         deps=["query_metrics", "general_metrics"],
+        check_specs=checks.SPECS,
         group_name="reporting",
         kinds={"duckdb"},
         code_version=CODE_VERSIONS["metrics_table"],
@@ -51,7 +56,9 @@ def define_assets(partitions: Partitions) -> Assets:
             profiles=profiles(step.graph),
         )
         batch = append_metrics(step.project.home / METRICS_FILE, rows)
-        return materialized(manifest, metadata={"batch": batch, **_describe_rows(step, rows)})
+        outcomes = outcomes_of(manifest) if not manifest.cached else checks.check_drops((), compared=0)
+        metadata = {"batch": batch, **_describe_rows(step, rows)}
+        return materialized(manifest, metadata=metadata, checks=results(outcomes))
 
     @dg.asset(
         deps=["metrics_table", "query_metrics", "general_metrics", "word_vectors", "cleaned_qa"],
@@ -79,7 +86,17 @@ def _write_rows(step: Step, out: Path) -> dict[str, object]:
     baselines = {name: settings.baseline_variant for name, settings in step.project.datasets.items()}
     rows = make_rows(list(measured_variants(step.graph)), baselines, SignificanceSettings())
     write_rows(rows, out / ROWS_FILE)
-    return {"variants": len({(row.dataset, row.variant) for row in rows}), "rows": len(rows)}
+    counts = {"variants": len({(row.dataset, row.variant) for row in rows}), "rows": len(rows)}
+    return {**counts, **describe_outcomes(_look_for_drops(step))}
+
+
+def _look_for_drops(step: Step) -> list[CheckOutcome]:
+    evaluated = measured_again(step.graph)
+    drops = find_drops(evaluated)
+    if drops:
+        for problem in alert_hook().call(drops, run_id=step.context.run_id):
+            step.context.log.error(problem)
+    return checks.check_drops(drops, compared=len(evaluated))
 
 
 def _describe_rows(step: Step, rows: Sequence[MetricRow]) -> Mapping[str, dg.MetadataValue]:
