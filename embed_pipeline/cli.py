@@ -137,6 +137,20 @@ def lineage(variant: str, measure: str | None) -> None:
 
 @main.command()
 @click.argument("variant")
+@click.option("--measure", help="Which figure, as precise@5; left out: the data set's headline.")
+def reproduce(variant: str, measure: str | None) -> None:
+    """Make the newest figure of VARIANT again from its recorded inputs, or name the first thing that differs."""
+    from embed_pipeline.defs.reproduction import reproduce as make_again
+    from embed_pipeline.defs.resources import pipeline_from_environment
+
+    found = make_again(pipeline_from_environment(), variant, measure)
+    for line in found.lines:
+        console.print(escape(line), soft_wrap=True)
+    sys.exit(0 if found.same else 1)
+
+
+@main.command()
+@click.argument("variant")
 @click.option(
     "--tasks",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

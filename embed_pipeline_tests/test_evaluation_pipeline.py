@@ -11,6 +11,7 @@ import yaml
 from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.checks.outcome import outcomes_of
 from embed_pipeline.defs.measuring import read_calibration, read_scores
+from embed_pipeline.defs.reproduction import reproduce
 from embed_pipeline.reporting.database import read_history, read_newest
 from embed_pipeline.reporting.metric_row import ALL_QUERIES, BASE_MODEL, MetricRow
 from embed_pipeline_tests.pipeline_project import PipelineProject
@@ -149,3 +150,20 @@ def test_a_night_that_made_a_variant_worse_raises_one_alarm_and_the_next_night_n
     assert not check.passed and check.figures["measured_again"] == 2
     project.execute("publish_metrics", None)
     assert len(told.read_text(encoding="utf-8").splitlines()) == 1
+
+
+def test_a_figure_of_trained_weights_is_made_again_to_the_byte(project: PipelineProject) -> None:
+    found = reproduce(project.pipeline, "small/fused", "ndcg@10")
+    assert found.same, found.lines
+    assert {line.partition(": ")[2] for line in found.lines[:-1]} == {"the same bytes"}
+    assert any(line.startswith("finetuned_checkpoint[small/tuned]") for line in found.lines)
+    assert not list((project.root / "home").glob("reproduction-*"))
+
+
+def test_the_first_thing_that_differs_is_named_upstream_first(project: PipelineProject) -> None:
+    edit_yaml(project.root / "data" / "recipes" / "tuned.yaml", "training", seed=7)
+    found = reproduce(project.pipeline, "small/tuned", None)
+    assert not found.same and "finetuned_checkpoint[small/tuned]: setting training.seed: 0 → 7" in found.lines[0]
+    (project.dataset / "labels.txt").open("a", encoding="utf-8").write("肺炎\n")
+    found = reproduce(project.pipeline, "small/tuned", None)
+    assert "raw_xlsx[small]: file labels.txt: " in found.lines[0]

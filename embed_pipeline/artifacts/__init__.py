@@ -16,6 +16,7 @@ from embed_pipeline.artifacts.differences import Difference, differences
 from embed_pipeline.artifacts.garbage import GarbageReport
 from embed_pipeline.artifacts.manifest import Manifest
 from embed_pipeline.artifacts.plan import Plan
+from embed_pipeline.artifacts.provenance import installed_packages
 from embed_pipeline.artifacts.store import ArtifactStore
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "Manifest",
     "Plan",
     "differences",
+    "installed_packages",
 ]

@@ -35,7 +35,7 @@ def describe_lineage(graph: Graph, variant: str, measure: str | None) -> Iterato
     Raises:
         ValueError: there is no such variant, measure or row.
     """
-    row = _find_row(graph, variant, measure)
+    row = find_row(graph, variant, measure)
     yield f"{variant}, {row.at} {row.value:.4f} on {row.queries} queries, {row.evaluated_at:%Y-%m-%d %H:%M} UTC"
     for link in trace_row(graph, row):
         found, indent = link.version, "  " * (link.depth + 1)
@@ -71,7 +71,12 @@ def _trace(graph: Graph, node: Node, digest: str, depth: int, seen: set[tuple[No
         yield from _trace(graph, Node(asset, partition), below, depth + 1, seen)
 
 
-def _find_row(graph: Graph, variant: str, measure: str | None) -> MetricRow:
+def find_row(graph: Graph, variant: str, measure: str | None) -> MetricRow:
+    """The newest row of a variant on all its own queries, on a measure or, left out, on the headline.
+
+    Raises:
+        ValueError: there is no such variant, measure or row.
+    """
     file = graph.project.home / METRICS_FILE
     if variant not in graph.project.variants:
         raise ValueError(f"no variant {variant!r}. Variants: {', '.join(graph.project.variants)}.")
