@@ -140,10 +140,11 @@ def lineage(variant: str, measure: str | None) -> None:
 @click.option("--measure", help="Which figure, as precise@5; left out: the data set's headline.")
 def reproduce(variant: str, measure: str | None) -> None:
     """Make the newest figure of VARIANT again from its recorded inputs, or name the first thing that differs."""
+    from embed_pipeline.definitions import build_definitions
     from embed_pipeline.defs.reproduction import reproduce as make_again
     from embed_pipeline.defs.resources import pipeline_from_environment
 
-    found = make_again(pipeline_from_environment(), variant, measure)
+    found = make_again(pipeline_from_environment(), variant, measure, build_definitions)
     for line in found.lines:
         console.print(escape(line), soft_wrap=True)
     sys.exit(0 if found.same else 1)

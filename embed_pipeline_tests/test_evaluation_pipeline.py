@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from embed_pipeline.definitions import build_definitions
 from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.checks.outcome import outcomes_of
 from embed_pipeline.defs.measuring import read_calibration, read_scores
@@ -153,7 +154,7 @@ def test_a_night_that_made_a_variant_worse_raises_one_alarm_and_the_next_night_n
 
 
 def test_a_figure_of_trained_weights_is_made_again_to_the_byte(project: PipelineProject) -> None:
-    found = reproduce(project.pipeline, "small/fused", "ndcg@10")
+    found = reproduce(project.pipeline, "small/fused", "ndcg@10", build_definitions)
     assert found.same, found.lines
     assert {line.partition(": ")[2] for line in found.lines[:-1]} == {"the same bytes"}
     assert any(line.startswith("finetuned_checkpoint[small/tuned]") for line in found.lines)
@@ -162,8 +163,8 @@ def test_a_figure_of_trained_weights_is_made_again_to_the_byte(project: Pipeline
 
 def test_the_first_thing_that_differs_is_named_upstream_first(project: PipelineProject) -> None:
     edit_yaml(project.root / "data" / "recipes" / "tuned.yaml", "training", seed=7)
-    found = reproduce(project.pipeline, "small/tuned", None)
+    found = reproduce(project.pipeline, "small/tuned", None, build_definitions)
     assert not found.same and "finetuned_checkpoint[small/tuned]: setting training.seed: 0 → 7" in found.lines[0]
     (project.dataset / "labels.txt").open("a", encoding="utf-8").write("肺炎\n")
-    found = reproduce(project.pipeline, "small/tuned", None)
+    found = reproduce(project.pipeline, "small/tuned", None, build_definitions)
     assert "raw_xlsx[small]: file labels.txt: " in found.lines[0]

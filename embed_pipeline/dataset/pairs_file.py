@@ -1,56 +1,114 @@
 """One file of question-passage pairs, as other tools write it: queries, corpus, relevant_docs in a JSON object.
 
-Belongs here: the file's layout. Does not belong here: what becomes of its content (pairs).
+Belongs here: what every such file holds, and the layout of the JSON object. Does not belong here: what becomes of its
+content (pairs), other layouts (exchange).
 """
 
 import gzip
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
+
+from embed_pipeline.records import SPLITS, Split
+
+REFERENCE_ANSWER = "reference_answer"
+"""The attribute that holds a query's reference answer: kept when files are converted, never sliced by."""
+
+SPLIT_NAMES: dict[str, Split] = {name: name for name in SPLITS} | {"val": "validation", "valid": "validation", "dev": "validation"}
+"""How other tools name the splits."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairsContent:
-    """A file's texts by id, passage id → grade per query id, and attributes per query id; in the file's order."""
+    """A file's texts by id, passage id → grade per query id, attributes and splits by id; in the file's order.
+
+    A query that `splits` leaves out has no split in the file. `notes` says what was read but has no place here.
+    """
 
     queries: Mapping[str, str]
     corpus: Mapping[str, str]
     relevant: Mapping[str, Mapping[str, int]]
     attributes: Mapping[str, Mapping[str, str]]
+    passage_attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    splits: Mapping[str, Split] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def read_pairs_file(path: Path) -> PairsContent:
     """The content of `{"queries": {id: text}, "corpus": {id: text}, "relevant_docs": {query id: [passage id]}}`.
 
-    A query's relevant_docs may also be {passage id: grade}. The key `query_attributes` is optional: {query id: {name:
-    value}}. Other keys are ignored. A name that ends in .gz is unpacked.
+    A query's relevant_docs may also be {passage id: grade}. Optional keys: `negative_docs` {query id: [passage id]}
+    (grade 0), `reference_answers` {query id: text}, `query_splits` {query id: split}, `query_attributes` and
+    `passage_attributes` {id: {name: value}}. Other keys are ignored. A name that ends in .gz is unpacked.
 
     Raises:
         ValueError: the file is no JSON object, a key is missing or of another shape; names file, key and id.
+    """
+    found = load_json_object(path)
+    missing = [key for key in ("queries", "corpus", "relevant_docs") if key not in found]
+    if missing:
+        raise ValueError(
+            f"{path}: expected queries, corpus and relevant_docs, found {sorted(found)}. Add {missing[0]}."
+        )
+    relevant = {
+        query: _grades(path, "relevant_docs", query, judged, 1)
+        for query, judged in _mapping(path, "relevant_docs", found["relevant_docs"]).items()
+    }
+    for query, judged in _mapping(path, "negative_docs", found.get("negative_docs", {})).items():
+        negative = _grades(path, "negative_docs", query, judged, 0)
+        contradicted = sorted(set(negative) & set(relevant.get(query, {})))
+        if contradicted or any(negative.values()):
+            what = contradicted[0] if contradicted else f"grades {negative}"
+            raise ValueError(
+                f"{path}, negative_docs, {query}: expected passages that relevant_docs does not name, of grade 0, found "
+                f"{what}. Correct one of them."
+            )
+        relevant[query] = {**relevant.get(query, {}), **negative}
+    attributes = _attributes(path, "query_attributes", found)
+    for query, answer in texts_by_id(path, "reference_answers", found.get("reference_answers", {})).items():
+        attributes[query] = {**attributes.get(query, {}), REFERENCE_ANSWER: answer}
+    splits = texts_by_id(path, "query_splits", found.get("query_splits", {}))
+    for query, split in splits.items():
+        if split not in SPLITS:
+            raise ValueError(
+                f"{path}, query_splits, {query}: expected {', '.join(SPLITS)}, found {split!r}. Correct the file."
+            )
+    queries = texts_by_id(path, "queries", found["queries"])
+    for key, named in (("relevant_docs or negative_docs", relevant), ("query_splits", splits)):
+        unknown = next((query for query in named if query not in queries), None)
+        if unknown is not None:
+            raise ValueError(f"{path}, {key}: no query has the id {unknown!r}. Add the query or correct the id.")
+    return PairsContent(
+        queries=queries,
+        corpus=texts_by_id(path, "corpus", found["corpus"]),
+        relevant=relevant,
+        attributes=attributes,
+        passage_attributes=_attributes(path, "passage_attributes", found),
+        splits=cast("dict[str, Split]", splits),
+    )
+
+
+def load_json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; a name that ends in .gz is unpacked.
+
+    Raises:
+        ValueError: the file cannot be read, or is no JSON object.
     """
     try:
         data = path.read_bytes()
         found = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
     except (OSError, EOFError, ValueError) as error:  # ValueError: JSON and UTF-8
         raise ValueError(f"{path}: expected a JSON object in UTF-8: {error}. Write the file again.") from error
-    missing = [key for key in ("queries", "corpus", "relevant_docs") if not isinstance(found, dict) or key not in found]
-    if missing:
-        keys = sorted(found) if isinstance(found, dict) else type(found).__name__
-        raise ValueError(f"{path}: expected queries, corpus and relevant_docs, found {keys}. Add {missing[0]}.")
-    return PairsContent(
-        queries=_texts(path, "queries", found["queries"]),
-        corpus=_texts(path, "corpus", found["corpus"]),
-        relevant={
-            query: _grades(path, query, judged)
-            for query, judged in _mapping(path, "relevant_docs", found["relevant_docs"]).items()
-        },
-        attributes={
-            query: _texts(path, f"query_attributes, {query}", values)
-            for query, values in _mapping(path, "query_attributes", found.get("query_attributes", {})).items()
-        },
-    )
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: expected a JSON object, found {type(found).__name__}. Write the file again.")
+    return found
+
+
+def _attributes(path: Path, key: str, found: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    values = _mapping(path, key, found.get(key, {}))
+    return {name: texts_by_id(path, f"{key}, {name}", value) for name, value in values.items()}
 
 
 def _mapping(path: Path, key: str, value: Any) -> dict[str, Any]:
@@ -59,20 +117,20 @@ def _mapping(path: Path, key: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def _texts(path: Path, key: str, value: Any) -> dict[str, str]:
+def texts_by_id(path: Path, key: str, value: Any) -> dict[str, str]:
+    """The value itself. Raises ValueError, naming file, key and id, where it is no object of texts."""
     for name, text in _mapping(path, key, value).items():
         if not isinstance(text, str):
             raise ValueError(f"{path}, {key}, {name}: expected text, found {text!r}. Correct the file.")
     return value
 
 
-def _grades(path: Path, query: str, judged: Any) -> dict[str, int]:
-    grades = (
-        dict.fromkeys(judged, 1) if isinstance(judged, list) and all(isinstance(p, str) for p in judged) else judged
-    )
-    if not isinstance(grades, dict) or not all(type(grade) is int and grade >= 0 for grade in grades.values()):
+def _grades(path: Path, key: str, query: str, judged: Any, grade: Literal[0, 1]) -> dict[str, int]:
+    is_list = isinstance(judged, list) and all(isinstance(p, str) for p in judged)
+    grades = dict.fromkeys(judged, grade) if is_list else judged
+    if not isinstance(grades, dict) or not all(type(value) is int and value >= 0 for value in grades.values()):
         raise ValueError(
-            f"{path}, relevant_docs, {query}: expected a list of passage ids or grades from 0 by passage id, found "
+            f"{path}, {key}, {query}: expected a list of passage ids or grades from 0 by passage id, found "
             f"{judged!r}. Correct the file."
         )
     return grades

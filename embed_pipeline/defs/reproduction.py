@@ -5,7 +5,7 @@ belong here: following the record (lineage).
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from embed_pipeline.evaluation.comparison import summarise
 from embed_pipeline.evaluation.query_metrics import read_query_metrics
 from embed_pipeline.reporting.metric_row import MetricRow
 
+Build = Callable[[PipelineResource], dg.Definitions]
+
 
 @dataclass(frozen=True)
 class Reproduction:
@@ -33,8 +35,10 @@ class Reproduction:
     lines: tuple[str, ...]
 
 
-def reproduce(pipeline: PipelineResource, variant: str, measure: str | None) -> Reproduction:
+def reproduce(pipeline: PipelineResource, variant: str, measure: str | None, build: Build) -> Reproduction:
     """The newest figure of a variant, built anew from the files without the store's artifacts and vectors.
+
+    `build` gives the definitions of a project in other folders.
 
     Where a file, a setting, the code or a package is another one than recorded, nothing is built: the first difference
     is named, upstream first.
@@ -54,7 +58,7 @@ def reproduce(pipeline: PipelineResource, variant: str, measure: str | None) -> 
     if difference is not None:
         return Reproduction(False, (f"not the same any more: {difference}",))
     with tempfile.TemporaryDirectory(dir=graph.project.home, prefix="reproduction-") as folder:
-        errors = _build(pipeline, links, Path(folder))
+        errors = _build(pipeline, links, Path(folder), build)
         if errors:
             return Reproduction(False, tuple(errors))
         return _compare(pipeline, links, row, Path(folder))
@@ -78,16 +82,14 @@ def _differences(graph: Graph, links: Sequence[Link]) -> Iterator[str]:
                 yield f"{link.node}: package {name} {version} → {installed.get(name, 'not installed')}"
 
 
-def _build(pipeline: PipelineResource, links: Sequence[Link], home: Path) -> tuple[str, ...]:
-    from embed_pipeline.definitions import build_definitions
-
+def _build(pipeline: PipelineResource, links: Sequence[Link], home: Path, build: Build) -> tuple[str, ...]:
     fresh, wanted, done = _elsewhere(pipeline, home), {link.node for link in links}, set()
     with dg.DagsterInstance.ephemeral() as instance:
         while work := ready_work(fresh.graph(), lambda node: node in wanted):
             if work[0].key in done:
                 return (f"{work[0].job.name} {work[0].partition} was run and is stale again",)
             done.add(work[0].key)
-            errors = execute(build_definitions(fresh), work[0], instance)
+            errors = execute(build(fresh), work[0], instance)
             if errors:
                 return errors
     return ()

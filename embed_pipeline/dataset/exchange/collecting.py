@@ -1,0 +1,174 @@
+"""Content gathered record by record, with the place of each, and lines of JSON with checked fields.
+
+Belongs here: what readers of several formats share. Does not belong here: any format's layout.
+"""
+
+import gzip
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from embed_pipeline.dataset.normalisation import passage_id, query_id
+from embed_pipeline.dataset.pairs_file import SPLIT_NAMES, PairsContent
+from embed_pipeline.records import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One JSON object of a file of lines; `place` is file and line for messages."""
+
+    place: str
+    found: Mapping[str, Any]
+
+    def text(self, name: str) -> str:
+        """The field's text. Raises ValueError where it is no text."""
+        value = self.found.get(name)
+        if not isinstance(value, str):
+            raise self.wrong(name, "text", value)
+        return value
+
+    def optional_text(self, name: str) -> str | None:
+        """The field's text, None where the field is missing or null. Raises ValueError as `text`."""
+        return None if self.found.get(name) is None else self.text(name)
+
+    def texts(self, name: str) -> list[str]:
+        """The field's list of texts, [] where it is missing or null. Raises ValueError, for a lone text too."""
+        value = self.found.get(name)
+        if value is None:
+            return []
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self.wrong(name, "a list of texts", value)
+        return value
+
+    def attributes(self, name: str) -> dict[str, str]:
+        """The field's object of texts, {} where it is missing or null; numbers and truth values as JSON writes them."""
+        value = self.found.get(name)
+        if value is None:
+            return {}
+        if not isinstance(value, dict) or any(isinstance(item, list | dict) for item in value.values()):
+            raise self.wrong(name, "an object of texts", value)
+        return {
+            key: item if isinstance(item, str) else json.dumps(item)
+            for key, item in value.items()
+            if item is not None
+        }
+
+    def wrong(self, name: str, expected: str, found: object) -> ValueError:
+        """The error that says what a field should be."""
+        return ValueError(f"{self.place}, {name}: expected {expected}, found {found!r:.80}. Correct the line.")
+
+
+class Collector:
+    """Queries, passages and judgments in the order they come in; the same id must mean the same text."""
+
+    def __init__(self) -> None:
+        self._content = _Parts()
+
+    def query(self, place: str, identifier: str | None, text: str, attributes: Mapping[str, str]) -> str:
+        """The query's id, from its text where None is given. Raises ValueError: empty text, or the id has another."""
+        content = self._content
+        key = _add(content.queries, place, "query", identifier, query_id(text) if text else "", text)
+        if attributes:
+            content.attributes.setdefault(key, {}).update(attributes)
+        return key
+
+    def passage(self, place: str, identifier: str | None, text: str, attributes: Mapping[str, str]) -> str:
+        """The passage's id, as `query`."""
+        content = self._content
+        key = _add(content.corpus, place, "passage", identifier, passage_id(text) if text else "", text)
+        if attributes:
+            content.passage_attributes.setdefault(key, {}).update(attributes)
+        return key
+
+    def judge(self, query: str, passage: str, grade: int) -> None:
+        """Keep the judgment; of several of the same pair the highest grade stays."""
+        judged = self._content.relevant.setdefault(query, {})
+        if passage in judged and judged[passage] != grade and 0 in (judged[passage], grade):
+            self._content.contradictions += 1
+        judged[passage] = max(grade, judged.get(passage, 0))
+
+    def split(self, place: str, query: str, name: str) -> None:
+        """Keep the query's split. Raises ValueError: no such split, or the query has another one."""
+        split = SPLIT_NAMES.get(name.strip().lower())
+        if split is None:
+            raise ValueError(f"{place}, split: expected train, validation or test, found {name!r}. Correct it.")
+        if self._content.splits.setdefault(query, split) != split:
+            raise ValueError(
+                f"{place}: query {query} is in {self._content.splits[query]} and in {split}; expected one split. "
+                "Remove it from one."
+            )
+
+    def content(self, *notes: str) -> PairsContent:
+        """Everything that was gathered."""
+        parts = self._content
+        if parts.contradictions:
+            notes = (*notes, f"{parts.contradictions} passages are relevant and irrelevant to one query; relevant stays")
+        return PairsContent(
+            queries=parts.queries,
+            corpus=parts.corpus,
+            relevant=parts.relevant,
+            attributes=parts.attributes,
+            passage_attributes=parts.passage_attributes,
+            splits=parts.splits,
+            notes=notes,
+        )
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """The objects of a file of JSON lines (.gz is unpacked), empty lines left out.
+
+    Raises:
+        ValueError: the file is missing or cannot be unpacked, or a line is no JSON object in UTF-8.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file. Put it there.")
+    number = 0
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            for number, raw in enumerate(file, start=1):
+                data = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
+                if not data.strip():
+                    continue
+                found = json.loads(data)
+                if not isinstance(found, dict):
+                    raise ValueError(f"expected an object, found {type(found).__name__}")
+                yield Line(f"{path}, line {number}", found)
+    except (OSError, EOFError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}, line {max(number, 1)}: expected a JSON object: {error}. Correct the line.") from error
+
+
+def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object a line, UTF-8; a name that ends in .gz is packed, without a time in it."""
+    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 with the newlines as they are; a name that ends in .gz is packed, without a time in it."""
+    data = text.encode()
+    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+
+
+@dataclass(slots=True)
+class _Parts:
+    queries: dict[str, str] = field(default_factory=dict)
+    corpus: dict[str, str] = field(default_factory=dict)
+    relevant: dict[str, dict[str, int]] = field(default_factory=dict)
+    attributes: dict[str, dict[str, str]] = field(default_factory=dict)
+    passage_attributes: dict[str, dict[str, str]] = field(default_factory=dict)
+    splits: dict[str, Split] = field(default_factory=dict)
+    contradictions: int = 0
+
+
+def _add(texts: dict[str, str], place: str, what: str, identifier: str | None, from_text: str, text: str) -> str:
+    if identifier is None:
+        if not text:
+            raise ValueError(f"{place}: expected the text of a {what}, found none. Fill it in or remove the record.")
+        texts.setdefault(from_text, text)
+        return from_text
+    if not identifier:
+        raise ValueError(f"{place}: expected the id of a {what}, found none. Fill it in.")
+    if texts.setdefault(identifier, text) != text:
+        raise ValueError(f"{place}: {what} {identifier!r} has another text earlier in the file. Give it another id.")
+    return identifier
