@@ -28,7 +28,7 @@ def build_definitions(pipeline: PipelineResource) -> dg.Definitions:
         assets=[asset for stage in STAGES for asset in stage.define_assets(partitions)],
         jobs=list(jobs.values()),
         sensors=define_sensors(partitions, jobs),
-        schedules=define_schedules(partitions, jobs),
+        schedules=define_schedules(partitions, jobs, cron=pipeline.nightly_cron, time_zone=pipeline.time_zone),
         resources={"pipeline": pipeline},
         loggers={"console": terse_console},
         # A process per step would pay two seconds of imports for steps that take less.

@@ -11,6 +11,7 @@ import dagster as dg
 from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.jobs import UnresolvedJob
 from embed_pipeline.defs.partitions import Partitions
+from embed_pipeline.defs.project import ENVIRONMENT
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.defs.work import ready_work
 
@@ -73,15 +74,15 @@ def _publish_after_nightly(status: dg.DagsterRunStatus, jobs: Mapping[str, Unres
     return publish_after_nightly
 
 
-def define_schedules(partitions: Partitions, jobs: Mapping[str, UnresolvedJob]) -> list[dg.ScheduleDefinition]:
-    """`nightly_reevaluation` (off until switched on): every variant on the newest data, at 02:00."""
+def define_schedules(
+    partitions: Partitions, jobs: Mapping[str, UnresolvedJob], *, cron: str, time_zone: str
+) -> list[dg.ScheduleDefinition]:
+    """`nightly_reevaluation` (off until switched on): every variant on the newest data, at the time of `cron`.
 
-    @dg.schedule(
-        job=jobs["evaluate_variant"],
-        cron_schedule="0 2 * * *",
-        execution_timezone="UTC",
-        description="Re-evaluates every variant. What did not change is served from the store: no model is loaded.",
-    )
+    Raises:
+        ValueError: the cron expression or the time zone is none.
+    """
+
     def nightly_reevaluation(context: dg.ScheduleEvaluationContext):
         night = f"{context.scheduled_execution_time:%Y-%m-%d}"
         return [
@@ -89,4 +90,16 @@ def define_schedules(partitions: Partitions, jobs: Mapping[str, UnresolvedJob]) 
             for key in partitions.variants.get_partition_keys()
         ]
 
-    return [nightly_reevaluation]
+    try:
+        schedule = dg.schedule(
+            job=jobs["evaluate_variant"],
+            cron_schedule=cron,
+            execution_timezone=time_zone,
+            description="Re-evaluates every variant. What did not change is served from the store: no model is loaded.",
+        )(nightly_reevaluation)
+    except dg.DagsterInvalidDefinitionError as error:
+        raise ValueError(
+            f"{ENVIRONMENT['nightly_cron']}={cron!r}, {ENVIRONMENT['time_zone']}={time_zone!r}: expected a time as "
+            f"cron writes it and the name of a time zone, as '0 2 * * *' and 'Europe/Berlin': {error}"
+        ) from error
+    return [schedule]

@@ -135,6 +135,8 @@ ENVIRONMENT = {
     "device": "EMBED_PIPELINE_DEVICE",
     "training_processes": "EMBED_PIPELINE_PROCESSES",
     "training_threads": "EMBED_PIPELINE_THREADS",
+    "nightly_cron": "EMBED_PIPELINE_NIGHTLY_CRON",
+    "time_zone": "EMBED_PIPELINE_TIME_ZONE",
 }
 """The settings of where things lie and run, and the environment variable of each."""
 

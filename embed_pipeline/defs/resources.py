@@ -114,6 +114,9 @@ class PipelineResource(dg.ConfigurableResource):
     training_processes: int = Field(1, ge=1, description="Processes that torchrun starts: 1 on CPU, one per GPU.")
     training_threads: int | None = Field(None, ge=1, description="CPU threads of a training process; default: all.")
 
+    nightly_cron: str = Field("0 2 * * *", description="When the nightly re-evaluation starts, as cron writes it.")
+    time_zone: str = Field("UTC", description="The time zone of nightly_cron, as Europe/Berlin.")
+
     def project(self) -> Project:
         """The project as its data folder stands now."""
         return Project(data=Path(self.data).absolute(), home=Path(self.home).absolute())

@@ -154,6 +154,23 @@ def test_every_variant_is_evaluated_at_night(pipeline: PipelineResource) -> None
     assert {request.run_key for request in requests} == {f"2026-01-02 {r.partition_key}" for r in requests}
 
 
+def test_the_night_begins_when_and_where_the_environment_says(pipeline: PipelineResource) -> None:
+    fields = {"data": pipeline.data, "home": pipeline.home, "nightly_cron": "30 4 * * 1", "time_zone": "Asia/Shanghai"}
+    schedule = build_definitions(PipelineResource(**fields)).resolve_schedule_def("nightly_reevaluation")
+    assert (schedule.cron_schedule, schedule.execution_timezone) == ("30 4 * * 1", "Asia/Shanghai")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"time_zone": "Mars/Base"}, "TIME_ZONE='Mars/Base'"), ({"nightly_cron": "at two"}, "NIGHTLY_CRON='at two'")],
+)
+def test_a_time_that_is_none_is_refused_with_its_variable(
+    pipeline: PipelineResource, wrong: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_definitions(PipelineResource(data=pipeline.data, home=pipeline.home, **wrong))
+
+
 @pytest.mark.parametrize("end", [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE])
 def test_the_last_evaluation_of_a_night_publishes_however_it_ended(
     pipeline: PipelineResource, end: dg.DagsterRunStatus
