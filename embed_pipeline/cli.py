@@ -1,7 +1,7 @@
 """The command line: the same graph without the UI, on the same Dagster instance.
 
-Belongs here: arguments and what is printed. Does not belong here: deciding what is stale (defs.freshness) or running it
-(defs.running).
+Belongs here: running, looking, cleaning up: arguments and what is printed. Does not belong here: deciding what is stale
+(defs.freshness), running it (defs.running), commands about a single figure (evidence_commands).
 """
 
 import os
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -20,31 +19,18 @@ from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.freshness import assess, explain
 from embed_pipeline.defs.graph import Graph, Node
 from embed_pipeline.defs.node_settings import METRICS_FILE
+from embed_pipeline.evidence_commands import lineage, mteb, reproduce
+from embed_pipeline.terminal import CommandGroup, console
 
 if TYPE_CHECKING:
     import dagster as dg
 
     from embed_pipeline.defs.work import Work
 
-WIDTH_WITHOUT_TERMINAL = 150
-
-console = Console(highlight=False)
-if not console.is_terminal:
-    console = Console(highlight=False, width=WIDTH_WITHOUT_TERMINAL)
 _COLOURS = {"fresh": "green", "stale": "yellow", "waiting": "yellow", "missing": "cyan", "failed": "red"}
 
 
-class _Group(click.Group):
-    """Bad input ends in one message, not in a traceback."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except ValueError as error:
-            raise click.ClickException(str(error)) from error
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="embed-pipeline")
 def main() -> None:
     """Materialise the embed-pipeline graph, ask what is stale and why, read the metrics."""
@@ -125,54 +111,6 @@ def metrics(dataset: str | None) -> None:
 
 
 @main.command()
-@click.argument("variant")
-@click.option("--measure", help="Which figure to name, as precise@5; left out: the data set's headline.")
-def lineage(variant: str, measure: str | None) -> None:
-    """Follow the newest figure of VARIANT back to the bytes of the raw files."""
-    from embed_pipeline.defs.lineage import describe_lineage
-
-    for line in describe_lineage(_graph(), variant, measure):
-        console.print(escape(line), soft_wrap=True)
-
-
-@main.command()
-@click.argument("variant")
-@click.option("--measure", help="Which figure, as precise@5; left out: the data set's headline.")
-def reproduce(variant: str, measure: str | None) -> None:
-    """Make the newest figure of VARIANT again from its recorded inputs, or name the first thing that differs."""
-    from embed_pipeline.definitions import build_definitions
-    from embed_pipeline.defs.reproduction import reproduce as make_again
-    from embed_pipeline.defs.resources import pipeline_from_environment
-
-    found = make_again(pipeline_from_environment(), variant, measure, build_definitions)
-    for line in found.lines:
-        console.print(escape(line), soft_wrap=True)
-    sys.exit(0 if found.same else 1)
-
-
-@main.command()
-@click.argument("variant")
-@click.option(
-    "--tasks",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of local tasks, each a folder with task.yaml.",
-)
-def mteb(variant: str, tasks: Path | None) -> None:
-    """Run mteb on VARIANT's data set and on local TASKS, offline; scores are cached by the weights' content."""
-    from embed_pipeline.defs.mteb_scores import score_variant
-
-    graph = _graph()
-    if variant not in graph.project.variants:
-        raise click.ClickException(f"no variant {variant!r}. Variants: {', '.join(graph.project.variants)}.")
-    table = Table(box=None, pad_edge=False)
-    for header in ("task", "type", "split", "measure", "value"):
-        table.add_column(header, justify="right" if header == "value" else "left")
-    for score in score_variant(graph, graph.project.variants[variant], tasks):
-        table.add_row(score.task, score.type, score.split, score.main_score_name, f"{score.value:.4f}")
-    console.print(table)
-
-
-@main.command()
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 def gc(dry_run: bool) -> None:
     """Remove artifacts and vectors that nothing refers to any more."""
@@ -248,3 +186,7 @@ def _print_metrics(dataset: str | None) -> None:
 
 def _known(what: str, nodes: list[Node]) -> str:
     return f"{what}: {', '.join(dict.fromkeys(n.asset for n in nodes))}"
+
+
+for command in (lineage, reproduce, mteb):
+    main.add_command(command)

@@ -31,6 +31,9 @@ ORDER = (
     "reporting",
     "defs",
     "definitions",
+    "terminal",
+    "data_commands",
+    "evidence_commands",
     "cli",
 )
 MAX_LINES = 250
