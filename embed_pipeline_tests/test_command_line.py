@@ -219,3 +219,31 @@ def test_mteb_of_what_has_no_encoder_is_one_message(folder: Path) -> None:
     found = _type(folder, "mteb", "small/bm25")
     assert found.returncode == 1 and "no encoder section" in found.stderr and "Traceback" not in found.stderr
     assert "Variants: small/bm25" in _type(folder, "mteb", "small/other").stderr
+
+
+def test_a_raw_table_becomes_a_data_set_that_runs_without_an_edit(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    shutil.copyfile(ROOT / "dagster.yaml", tmp_path / "dagster.yaml")
+    for name in ("bm25", "tfidf"):
+        (tmp_path / "data" / "recipes").mkdir(exist_ok=True)
+        shutil.copyfile(ROOT / "data" / "recipes" / f"{name}.yaml", tmp_path / "data" / "recipes" / f"{name}.yaml")
+    rows = [f"Where can I find thing number {n}?;Thing number {n} is on shelf {n * 7}, second room." for n in range(40)]
+    (tmp_path / "raw.csv").write_text("frage;antwort\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    made = _type(tmp_path, "init", "things", "--from", "raw.csv")
+    assert made.returncode == 0, made.stderr
+    assert "40 questions" in made.stdout and "embed-pipeline run --dataset things" in made.stdout
+    ran = _type(tmp_path, "run", "--dataset", "things")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "bm25" in ran.stdout and "tfidf" in ran.stdout
+    again = _type(tmp_path, "init", "things", "--from", "raw.csv")
+    assert again.returncode == 1 and "nothing is overwritten" in again.stderr
+
+
+def test_convert_says_what_the_target_cannot_hold_and_overwrites_nothing(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("id,question,context\n1,Why?,Because.\n2,When?,Now.\n", encoding="utf-8")
+    found = _type(tmp_path, "convert", "in.csv", "out.jsonl", "--to", "flagembedding")
+    assert found.returncode == 0, found.stderr
+    assert "table → flagembedding: 2 queries, 2 passages" in found.stdout
+    again = _type(tmp_path, "convert", "in.csv", "out.jsonl", "--to", "flagembedding")
+    assert again.returncode == 1 and "exists already" in again.stderr and "Traceback" not in again.stderr
+    assert "expected one of flagembedding" in _type(tmp_path, "convert", "in.csv", "x.json", "--to", "beer").stderr

@@ -40,12 +40,14 @@ class LabelFigures:
     """How the passages of the corpus occur as positives; tuples are sorted by text.
 
     `never_in_train` are all that no training query has, `only_held_out` those of them that a validation or test query
-    has, so that a trained encoder is asked for what it never saw.
+    has, so that a trained encoder is asked for what it never saw. `shared` is the share of the passages with a query
+    that have more than one: near 1 they are labels, near 0 texts of a corpus with a question each. 0 without judgments.
     """
 
     never_in_train: tuple[Passage, ...]
     only_held_out: tuple[Passage, ...]
     queries_by_label_count: Mapping[int, int]
+    shared: float
 
 
 def find_leaks(dataset: RetrievalDataset, threshold: float) -> tuple[Leak, ...]:
@@ -95,10 +97,12 @@ def describe_labels(dataset: RetrievalDataset) -> LabelFigures:
     in_train = {judgment.passage_id for judgment in positives if split_of[judgment.query_id] == "train"}
     held_out = {judgment.passage_id for judgment in positives} - in_train
     passages = sorted(dataset.passages, key=lambda passage: passage.text)
+    uses = Counter(judgment.passage_id for judgment in positives)
     label_counts = Counter(dict.fromkeys(split_of, 0))
     label_counts.update(judgment.query_id for judgment in positives)
     return LabelFigures(
         never_in_train=tuple(passage for passage in passages if passage.id not in in_train),
         only_held_out=tuple(passage for passage in passages if passage.id in held_out),
         queries_by_label_count=MappingProxyType(dict(sorted(Counter(label_counts.values()).items()))),
+        shared=sum(count > 1 for count in uses.values()) / len(uses) if uses else 0.0,
     )

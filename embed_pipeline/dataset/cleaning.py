@@ -3,7 +3,7 @@
 Belongs here: the rules. Does not belong here: how a cell is read (workbook) and which split a query gets (splitting).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -47,11 +47,16 @@ class CleaningCounts:
 
 @dataclass(frozen=True, slots=True)
 class CleanedData:
-    """The data set, and everything that did not get into it, in reading order."""
+    """The data set, and everything that did not get into it, in reading order.
+
+    `files` is the file that each query was first read from, by query id in reading order: the last file is the newest
+    batch.
+    """
 
     dataset: RetrievalDataset
     ledger: tuple[LedgerEntry, ...]
     counts: CleaningCounts
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -103,7 +108,10 @@ def clean_rows(rows: Iterable[RawRow], labels: LabelList, settings: DatasetSetti
             f"{[entry.reason for entry in ledger[:3]]}. Fill the workbook or correct columns or label_list in "
             "dataset.yaml."
         )
-    return CleanedData(dataset, tuple(ledger), _count(len(order), dataset, ledger))
+    kept = {query.id for query in dataset.queries}
+    files = {query_id(question.text): question.first.workbook for question in found}
+    known = {query: file for query, file in files.items() if query in kept}
+    return CleanedData(dataset, tuple(ledger), _count(len(order), dataset, ledger), known)
 
 
 def write_cleaned(cleaned: CleanedData, directory: Path) -> None:

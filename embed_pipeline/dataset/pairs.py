@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embed_pipeline.dataset.cleaning import CleanedData, CleaningCounts
+from embed_pipeline.dataset.exchange.registry import read_content
 from embed_pipeline.dataset.formats import build_dataset
 from embed_pipeline.dataset.ledger import LedgerEntry, Reason, shorten_value
 from embed_pipeline.dataset.near_duplicates import NearDuplicateIndex, shingle_texts
 from embed_pipeline.dataset.normalisation import canonical_form, normalise_text
-from embed_pipeline.dataset.pairs_file import PairsContent, read_pairs_file
+from embed_pipeline.dataset.pairs_file import REFERENCE_ANSWER, PairsContent
 from embed_pipeline.dataset.raw_files import raw_paths
 from embed_pipeline.dataset.settings import DatasetSettings, PairsFile
 from embed_pipeline.dataset.splitting import split_texts
@@ -46,7 +47,10 @@ def clean_pairs(directory: Path, settings: DatasetSettings) -> CleanedData:
     """
     ledger: list[LedgerEntry] = []
     paths = raw_paths(directory, settings)
-    contents = [(entry, read_pairs_file(path)) for entry, path in zip(settings.pairs, paths, strict=True)]
+    contents = [
+        (entry, read_content(path, entry.format, entry.columns))
+        for entry, path in zip(settings.pairs, paths, strict=True)
+    ]
     passages = _collect_passages(contents, ledger)
     candidates = list(_collect_queries(contents, passages, ledger, settings))
     _assign_splits(candidates, settings)
@@ -71,7 +75,10 @@ def clean_pairs(directory: Path, settings: DatasetSettings) -> CleanedData:
         passages=len(dataset.passages),
         judgments=len(dataset.judgments),
     )
-    return CleanedData(dataset, tuple(ledger), counts)
+    # In reading order again: splits were looked at one after the other.
+    kept_ids = {candidate.query_id for candidate, _ in kept}
+    files = {candidate.query_id: candidate.file for candidate in candidates if candidate.query_id in kept_ids}
+    return CleanedData(dataset, tuple(ledger), counts, files)
 
 
 def _collect_passages(
@@ -88,7 +95,7 @@ def _collect_passages(
                     f"{entry.file}, corpus, {name}: it has another text in an earlier file. Give it another id."
                 )
             else:
-                found[key] = Passage(key, text, _language(entry))
+                found[key] = Passage(key, text, {**_language(entry), **content.passage_attributes.get(name, {})})
     return found
 
 
@@ -120,8 +127,10 @@ def _collect_queries(
                 detail = "No passage is relevant to it, so it can be neither trained nor measured."
                 ledger.append(_reject(entry.file, "queries", position, "no_judgment", text, detail))
             else:
-                attributes = {**_language(entry), **content.attributes.get(name, {})}
-                yield _Candidate(entry.file, position, key, text, entry.split, attributes, grades)
+                known = content.attributes.get(name, {})
+                attributes = {**_language(entry), **{k: v for k, v in known.items() if k != REFERENCE_ANSWER}}
+                split = "test" if settings.evaluation_only else entry.split or content.splits.get(name)
+                yield _Candidate(entry.file, position, key, text, split, attributes, grades)
 
 
 def _assign_splits(candidates: Sequence[_Candidate], settings: DatasetSettings) -> None:

@@ -6,6 +6,7 @@ content (pairs), other layouts (exchange).
 
 import gzip
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,14 @@ from embed_pipeline.records import SPLITS, Split
 REFERENCE_ANSWER = "reference_answer"
 """The attribute that holds a query's reference answer: kept when files are converted, never sliced by."""
 
-SPLIT_NAMES: dict[str, Split] = {name: name for name in SPLITS} | {"val": "validation", "valid": "validation", "dev": "validation"}
+SPLIT_NAMES: dict[str, Split] = {
+    "train": "train",
+    "validation": "validation",
+    "val": "validation",
+    "valid": "validation",
+    "dev": "validation",
+    "test": "test",
+}
 """How other tools name the splits."""
 
 
@@ -62,8 +70,8 @@ def read_pairs_file(path: Path) -> PairsContent:
         if contradicted or any(negative.values()):
             what = contradicted[0] if contradicted else f"grades {negative}"
             raise ValueError(
-                f"{path}, negative_docs, {query}: expected passages that relevant_docs does not name, of grade 0, found "
-                f"{what}. Correct one of them."
+                f"{path}, negative_docs, {query}: expected passages that relevant_docs does not name, of grade 0, "
+                f"found {what}. Correct one of them."
             )
         relevant[query] = {**relevant.get(query, {}), **negative}
     attributes = _attributes(path, "query_attributes", found)
@@ -76,17 +84,15 @@ def read_pairs_file(path: Path) -> PairsContent:
                 f"{path}, query_splits, {query}: expected {', '.join(SPLITS)}, found {split!r}. Correct the file."
             )
     queries = texts_by_id(path, "queries", found["queries"])
-    for key, named in (("relevant_docs or negative_docs", relevant), ("query_splits", splits)):
-        unknown = next((query for query in named if query not in queries), None)
-        if unknown is not None:
-            raise ValueError(f"{path}, {key}: no query has the id {unknown!r}. Add the query or correct the id.")
+    unknown = sum(query not in queries for query in {*relevant, *splits, *attributes})
     return PairsContent(
         queries=queries,
         corpus=texts_by_id(path, "corpus", found["corpus"]),
-        relevant=relevant,
-        attributes=attributes,
+        relevant={query: judged for query, judged in relevant.items() if query in queries},
+        attributes={query: values for query, values in attributes.items() if query in queries},
         passage_attributes=_attributes(path, "passage_attributes", found),
-        splits=cast("dict[str, Split]", splits),
+        splits=cast("dict[str, Split]", {query: split for query, split in splits.items() if query in queries}),
+        notes=(f"{unknown} ids of queries are named that `queries` does not have",) if unknown else (),
     )
 
 
@@ -99,10 +105,12 @@ def load_json_object(path: Path) -> dict[str, Any]:
     try:
         data = path.read_bytes()
         found = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
-    except (OSError, EOFError, ValueError) as error:  # ValueError: JSON and UTF-8
+    except (OSError, EOFError, zlib.error, ValueError) as error:  # ValueError: JSON and UTF-8
         raise ValueError(f"{path}: expected a JSON object in UTF-8: {error}. Write the file again.") from error
     if not isinstance(found, dict):
-        raise ValueError(f"{path}: expected a JSON object, found {type(found).__name__}. Write the file again.")
+        raise ValueError(
+            f"{path}: expected queries, corpus and relevant_docs, found {type(found).__name__}. Correct it."
+        )
     return found
 
 

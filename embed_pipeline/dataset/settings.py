@@ -10,6 +10,7 @@ from typing import Annotated, Self, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from embed_pipeline.dataset.exchange.columns import TableColumns
 from embed_pipeline.dataset.nearest import nearest_text
 from embed_pipeline.records import SPLITS, Split
 
@@ -41,9 +42,11 @@ class PairsFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    file: FileName = Field(description="JSON with queries, corpus and relevant_docs; .json or .json.gz.")
+    file: FileName = Field(description="Its name; any of the formats in docs/datasets.md.")
     split: Split | None = Field(None, description="Where its queries go; left out: by the hash, as `split` says.")
     language: Language | None = Field(None, description="ISO 639 code of its queries and passages, if files differ.")
+    format: str | None = Field(None, description="What the file is written in; left out: what it looks like.")
+    columns: TableColumns | None = Field(None, description="Which columns of a table hold what.")
 
 
 class SplitSettings(BaseModel):

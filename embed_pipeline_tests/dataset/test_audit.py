@@ -74,3 +74,4 @@ def test_figures_of_splits_and_labels() -> None:
     assert [passage.text for passage in labels.never_in_train] == ["丁", "乙", "甲"]
     assert [passage.text for passage in labels.only_held_out] == ["甲"]
     assert dict(labels.queries_by_label_count) == {0: 1, 1: 1, 2: 1}
+    assert labels.shared == 0.5  # p1 has two queries, p3 one

@@ -121,8 +121,8 @@ def test_parallel_languages_answer_each_other_and_their_ids_name_the_language(tm
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([], "expected queries, corpus and relevant_docs, found list"),
-        ({"queries": {}, "corpus": {}}, "Add relevant_docs"),
+        ([], "test.json.gz, line 1: expected an object, found list"),
+        ({"queries": {}, "corpus": {}}, "test.json.gz: expected one of the formats .*found a JSON object of"),
         ({**TEST, "queries": ["q"]}, "test.json.gz, queries: expected an object by id, found list"),
         ({**TEST, "corpus": {"p1": 3}}, "test.json.gz, corpus, p1: expected text, found 3"),
         ({**TEST, "relevant_docs": {"c": "p1"}}, "relevant_docs, c: expected a list of passage ids or grades"),

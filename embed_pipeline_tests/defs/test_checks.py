@@ -1,9 +1,11 @@
 """Each check with its fault planted: it fails, says the figure, and blocks where it must."""
 
+import random
 from dataclasses import replace
 
 from embed_pipeline.dataset.cleaning import CleanedData, CleaningCounts
-from embed_pipeline.dataset.formats import build_dataset
+from embed_pipeline.dataset.formats import RetrievalDataset, build_dataset
+from embed_pipeline.dataset.ledger import LedgerEntry
 from embed_pipeline.dataset.settings import DatasetSettings
 from embed_pipeline.defs.checks.dataset import SPECS as DATASET_SPECS
 from embed_pipeline.defs.checks.dataset import check_cleaned
@@ -16,7 +18,7 @@ from embed_pipeline.evaluation.comparison import Comparison
 from embed_pipeline.evaluation.measures import Measure
 from embed_pipeline.mining.groups import TrainingGroup
 from embed_pipeline.mining.report import MiningReport
-from embed_pipeline.records import Judgment, Passage, Query
+from embed_pipeline.records import Judgment, Passage, Query, Split
 from embed_pipeline.training.recipes import Recipe
 
 SETTINGS = DatasetSettings.model_validate(
@@ -75,6 +77,84 @@ def test_a_label_that_train_never_had_warns() -> None:
     assert not outcome.passed and outcome.figures["examples"] == "痛风"
 
 
+def test_rejects_are_counted_by_reason() -> None:
+    entry = LedgerEntry("a.xlsx", "S", 2, None, "no_label", "x", None, None, "y")
+    dataset = build_dataset(QUERIES, PASSAGES, [Judgment(query.id, "p1") for query in QUERIES])
+    cleaned = CleanedData(dataset, (entry, entry, replace(entry, reason="unknown_label")), COUNTS)
+    figures = _outcomes(dataset, cleaned=cleaned)["few_rows_are_rejected"].figures
+    assert (figures["reason no_label"], figures["reason unknown_label"]) == (2, 1)
+
+
+def test_an_unseen_passage_is_no_fault_where_every_question_has_its_own() -> None:
+    passages = [Passage(f"p{i}", text) for i, text in enumerate(("甲乙丙丁", "戊己庚辛", "壬癸子丑", "寅卯辰巳"))]
+    judgments = [Judgment(query.id, passage.id) for query, passage in zip(QUERIES, passages, strict=True)]
+    outcome = _outcomes(build_dataset(QUERIES, passages, judgments))["held_out_labels_occur_in_train"]
+    assert outcome.passed and outcome.figures["labels_only_held_out"] == 2
+    assert outcome.figures["share_of_passages_with_more_queries"] == 0 and "note" in outcome.figures
+
+
+def _outcomes(
+    dataset: RetrievalDataset, *, cleaned: CleanedData | None = None, files: dict[str, str] | None = None
+) -> dict[str, CheckOutcome]:
+    outcomes = check_cleaned(dataset, cleaned or CleanedData(dataset, (), COUNTS), SETTINGS, files=files)
+    return {outcome.name: outcome for outcome in outcomes}
+
+
+def _many(train_suffix: str = "", test_suffix: str = "", test_label: str = "p1") -> RetrievalDataset:
+    chance = random.Random(3)
+    queries, judgments = [], []
+    for number in range(200):
+        split: Split = "train" if number % 2 else "test"
+        text = "".join(chr(chance.randrange(0x4E00, 0x9000)) for _ in range(chance.randint(8, 16)))
+        queries.append(Query(f"q{number:03}", text + (train_suffix if number % 2 else test_suffix), split))
+        judgments.append(Judgment(f"q{number:03}", "p1" if split == "train" or number % 4 else test_label))
+    return build_dataset(queries, PASSAGES, judgments)
+
+
+def test_test_queries_of_another_length_language_or_label_warn() -> None:
+    name = "test_queries_are_like_train"
+    assert _outcomes(_many())[name].figures["shifted"] == "nothing"
+    longer = "一二三四五六七八九十甲乙丙丁戊己"
+    english = " can I buy it with this illness please"
+    for dataset, shifted in (
+        (_many(test_suffix=longer), "length"),
+        (_many(train_suffix=longer * 2 + "甲乙丙丁戊己", test_suffix=english), "language"),
+        (_many(test_label="p2"), "labels"),
+    ):
+        outcome = _outcomes(dataset)[name]
+        assert not outcome.passed and not outcome.blocking and shifted in str(outcome.figures["shifted"])
+
+
+def test_a_newest_file_of_other_questions_warns() -> None:
+    name, dataset = "newest_queries_are_like_the_rest", _many(test_suffix="一二三四五六七八九十甲乙丙丁戊己")
+    by_split = sorted(dataset.queries, key=lambda query: query.split == "test")
+    outcome = _outcomes(dataset, files={q.id: "b" if q.split == "test" else "c" for q in by_split})[name]
+    assert not outcome.passed and outcome.figures["shifted"] == "length" and outcome.figures["queries_newest"] == 100
+    alike = {q.id: "a" if at % 4 < 2 else "b" for at, q in enumerate(dataset.queries)}
+    assert _outcomes(dataset, files=alike)[name].passed
+    assert "note" in _outcomes(dataset)[name].figures
+
+
+def test_like_queries_with_unlike_judgments_warn() -> None:
+    name = "like_queries_have_like_judgments"
+    again = replace(QUERIES[0], id="q9", text=QUERIES[0].text + "？")
+    judgments = [Judgment(query.id, "p1") for query in QUERIES]
+    sound = _outcomes(build_dataset([*QUERIES, again], PASSAGES, [*judgments, Judgment("q9", "p1")]))[name]
+    assert sound.passed
+    wrong = _outcomes(build_dataset([*QUERIES, again], PASSAGES, [*judgments, Judgment("q9", "p2")]))[name]
+    assert not wrong.passed and not wrong.blocking and wrong.figures["no_label_in_common"] == 1
+    assert str(wrong.figures["examples"]).startswith("q1 ~ q9")
+
+
+def test_passages_that_repeat_each_other_warn() -> None:
+    copy = Passage("p3", "高血压。")
+    judgments = [Judgment(query.id, "p1") for query in QUERIES]
+    assert _outcomes(build_dataset(QUERIES, PASSAGES, judgments))["passages_differ"].passed
+    outcome = _outcomes(build_dataset(QUERIES, [*PASSAGES, copy], judgments))["passages_differ"]
+    assert not outcome.passed and not outcome.blocking and outcome.figures["repeating"] == 1
+    assert str(outcome.figures["examples"]).startswith("p3 ~ p1")
+
+
 def _report(hardness: float | None) -> MiningReport:
     return MiningReport(1, 1, 1, ((1, 1),), 0, 0.9, 0.5, 0.1, hardness, 0.0)
 
@@ -102,9 +182,10 @@ def test_groups_without_their_negatives_warn() -> None:
 
 def test_unknown_characters_and_long_questions_warn() -> None:
     dataset = build_dataset(QUERIES, PASSAGES, [])
-    encoder = EncoderSettings(model="bundled", pooling="mean", query_max_length=5, passage_max_length=5)
+    encoder = EncoderSettings(model="bundled", pooling="mean", query_max_length=5, passage_max_length=4)
     recipe = Recipe.model_validate({"description": "x", "encoder": encoder})
-    length, characters = check_tokens(recipe, dataset, None)
+    length, passages, characters = check_tokens(recipe, dataset, None)
+    assert not passages.passed and passages.figures["passages"] == 2 and passages.figures["truncated"] == 1
     assert not length.passed and length.figures["share_truncated"] == 1.0
     assert not characters.passed
     share = characters.figures["share_unknown"]

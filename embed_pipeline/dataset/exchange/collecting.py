@@ -5,6 +5,7 @@ Belongs here: what readers of several formats share. Does not belong here: any f
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,9 +51,7 @@ class Line:
         if not isinstance(value, dict) or any(isinstance(item, list | dict) for item in value.values()):
             raise self.wrong(name, "an object of texts", value)
         return {
-            key: item if isinstance(item, str) else json.dumps(item)
-            for key, item in value.items()
-            if item is not None
+            key: item if isinstance(item, str) else json.dumps(item) for key, item in value.items() if item is not None
         }
 
     def wrong(self, name: str, expected: str, found: object) -> ValueError:
@@ -73,6 +72,10 @@ class Collector:
         if attributes:
             content.attributes.setdefault(key, {}).update(attributes)
         return key
+
+    def empty_query(self, identifier: str) -> None:
+        """Keep a query without a text, for cleaning to leave it out with its reason."""
+        self._content.queries[identifier] = ""
 
     def passage(self, place: str, identifier: str | None, text: str, attributes: Mapping[str, str]) -> str:
         """The passage's id, as `query`."""
@@ -104,7 +107,10 @@ class Collector:
         """Everything that was gathered."""
         parts = self._content
         if parts.contradictions:
-            notes = (*notes, f"{parts.contradictions} passages are relevant and irrelevant to one query; relevant stays")
+            notes = (
+                *notes,
+                f"{parts.contradictions} passages are relevant and irrelevant to one query; relevant stays",
+            )
         return PairsContent(
             queries=parts.queries,
             corpus=parts.corpus,
@@ -133,10 +139,14 @@ def read_lines(path: Path) -> Iterator[Line]:
                     continue
                 found = json.loads(data)
                 if not isinstance(found, dict):
-                    raise ValueError(f"expected an object, found {type(found).__name__}")
+                    raise ValueError(
+                        f"{path}, line {number}: expected an object, found {type(found).__name__}. Correct the line."
+                    )
                 yield Line(f"{path}, line {number}", found)
-    except (OSError, EOFError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}, line {max(number, 1)}: expected a JSON object: {error}. Correct the line.") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: expected a JSON object a line: {error}. Write the file again.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}, line {number}: expected a JSON object: {error}. Correct the line.") from error
 
 
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:

@@ -73,7 +73,11 @@ def to_dataset(content: PairsContent, default_split: Split = NO_SPLIT) -> Retrie
             for key, text in content.queries.items()
         ],
         [Passage(key, text, content.passage_attributes.get(key, {})) for key, text in content.corpus.items()],
-        [Judgment(query, passage, grade) for query, judged in content.relevant.items() for passage, grade in judged.items()],
+        [
+            Judgment(query, passage, grade)
+            for query, judged in content.relevant.items()
+            for passage, grade in judged.items()
+        ],
     )
 
 
@@ -87,7 +91,9 @@ def reduce_dataset(dataset: RetrievalDataset, holding: Holding) -> Reduced:
         least = 1 if holding.queries == "answered" else 0
         known = {j.query_id for j in judgments if j.grade >= least}
         queries = tuple(q for q in dataset.queries if q.id in known)
-        _count(lost, f"queries without a {'relevant' if least else 'judged'} passage", len(dataset.queries) - len(queries))
+        _count(
+            lost, f"queries without a {'relevant' if least else 'judged'} passage", len(dataset.queries) - len(queries)
+        )
         kept = {q.id for q in queries}
         judgments = [j for j in judgments if j.query_id in kept]
     if holding.negatives == "all_or_none":

@@ -107,7 +107,7 @@ def _clean(step: Step, out: Path) -> dict[str, object]:
     write_cleaned(cleaned, out)
     dataset = read_dataset(out)
     sizes = {f"{split}_queries": len(dataset.queries_of(split)) for split in SPLITS}
-    outcomes = checks.check_cleaned(dataset, cleaned, settings)
+    outcomes = checks.check_cleaned(dataset, cleaned, settings, files=cleaned.files)
     counts = {"queries": len(dataset.queries), "passages": len(dataset.passages), "rejects": len(cleaned.ledger)}
     return {**counts, **sizes, **describe_outcomes(outcomes)}
 

@@ -1,0 +1,117 @@
+"""A file of one format written as another: whole or not at all, and read back before it appears.
+
+Belongs here: the steps of a conversion and its report. Does not belong here: what a format holds (holding).
+"""
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from embed_pipeline.dataset.exchange.columns import TableColumns
+from embed_pipeline.dataset.exchange.holding import NotHeld, canonical_digest, reduce_dataset, to_dataset
+from embed_pipeline.dataset.exchange.registry import Format, detect_format, format_of
+from embed_pipeline.dataset.exchange.table_files import kind_of
+from embed_pipeline.dataset.formats import RetrievalDataset
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many records a data set has."""
+
+    queries: int
+    passages: int
+    judgments: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionReport:
+    """What was read and written, what the target's format has no place for, and what the reader noted."""
+
+    source_format: str
+    target_format: str
+    read: Size
+    written: Size
+    not_held: tuple[NotHeld, ...]
+    notes: tuple[str, ...]
+
+
+def convert(
+    source: Path,
+    target: Path,
+    to: str,
+    *,
+    source_format: str | None = None,
+    columns: TableColumns | None = None,
+    force: bool = False,
+) -> ConversionReport:
+    """The report of writing a file or folder as another format.
+
+    The target is written beside its place, read back, compared, and only then put there. `columns` names the source's.
+
+    Raises:
+        ValueError: the target exists (and not `force`) or has another ending than the format; the source is malformed;
+            what was written reads as something else.
+    """
+    reader = detect_format(source).format if source_format is None else format_of(source_format)
+    writer = format_of(to)
+    _check_target(target, writer, force)
+    content = reader.read(source, columns)
+    try:
+        dataset = to_dataset(content)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    reduced = reduce_dataset(dataset, writer.holding)
+    if not reduced.dataset.queries:
+        lost = ", ".join(f"{item.what}: {item.count}" for item in reduced.not_held) or "the source has no query"
+        raise ValueError(f"{target}: expected a query that {to} can hold, found none ({lost}). Take another format.")
+    _write_whole(reduced.dataset, target, writer)
+    notes = list(content.notes)
+    if writer.holding.splits and len(content.splits) < len(content.queries):
+        missing = len(content.queries) - len(content.splits)
+        notes.append(f"{missing} queries have no split in {source.name}; they are written as train")
+    return ConversionReport(
+        source_format=reader.name,
+        target_format=writer.name,
+        read=size_of(dataset),
+        written=size_of(reduced.dataset),
+        not_held=reduced.not_held,
+        notes=tuple(notes),
+    )
+
+
+def size_of(dataset: RetrievalDataset) -> Size:
+    """How many records the data set has."""
+    return Size(len(dataset.queries), len(dataset.passages), len(dataset.judgments))
+
+
+def _check_target(target: Path, writer: Format, force: bool) -> None:
+    if target.exists() and not force:
+        raise ValueError(f"{target}: it exists already, and nothing is overwritten. Remove it or force it.")
+    if not writer.folder and kind_of(target) not in writer.suffixes:
+        raise ValueError(
+            f"{target}: expected a name that ends in {' or '.join(writer.suffixes)} for {writer.name}, found "
+            f"{kind_of(target)!r}. Rename the target."
+        )
+    if target.exists() and target.is_dir() != writer.folder:
+        kinds = ("a folder", "a file") if writer.folder else ("a file", "a folder")
+        raise ValueError(f"{target}: expected {kinds[0]}, found {kinds[1]}. Remove it first.")
+
+
+def _write_whole(dataset: RetrievalDataset, target: Path, writer: Format) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target, so that putting it in place is one rename on one file system.
+    workplace = Path(tempfile.mkdtemp(dir=target.parent, prefix=".convert-"))
+    try:
+        made = workplace / target.name
+        writer.write(dataset, made, None)
+        if canonical_digest(to_dataset(writer.read(made, None))) != canonical_digest(dataset):
+            raise ValueError(
+                f"{target}: expected to read back what was written, found something else; {writer.name} as "
+                f"{kind_of(target) or 'a folder'} cannot hold these texts. Take another format or ending."
+            )
+        if target.is_dir():
+            target.rename(workplace / "replaced")
+        made.replace(target)
+    finally:
+        shutil.rmtree(workplace)

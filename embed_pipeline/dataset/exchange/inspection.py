@@ -1,0 +1,215 @@
+"""What a file or a folder of files seems to be: format, columns, splits, languages, and what to compare on it.
+
+Belongs here: looking and guessing. Does not belong here: writing dataset.yaml (starting).
+"""
+
+import re
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from embed_pipeline.dataset.exchange.column_guess import guess_columns
+from embed_pipeline.dataset.exchange.columns import TableColumns
+from embed_pipeline.dataset.exchange.languages import LanguageGuess, guess_language
+from embed_pipeline.dataset.exchange.registry import Format, detect_format
+from embed_pipeline.dataset.exchange.table_files import TABLE_SUFFIXES, kind_of, read_table
+from embed_pipeline.dataset.normalisation import canonical_form
+from embed_pipeline.dataset.pairs_file import SPLIT_NAMES, PairsContent
+from embed_pipeline.records import SPLITS, Split
+
+_READ_SUFFIXES = (".json", ".jsonl", *TABLE_SUFFIXES)
+_SAMPLES = 3
+_SAMPLED_TEXTS = 200
+_LABEL_LENGTH = 40
+_MOST_LABELS = 1000
+_FEW_QUERIES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class InspectedFile:
+    """One file and what was found in it. `columns` is None where the format names them."""
+
+    path: Path
+    format: Format
+    confidence: float
+    reasons: tuple[str, ...]
+    split: Split | None
+    language: str | None
+    columns: TableColumns | None
+    content: PairsContent
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A question and one of its passages."""
+
+    question: str
+    passage: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What was found, and what is proposed for it. Lengths are in characters."""
+
+    source: Path
+    files: tuple[InspectedFile, ...]
+    language: LanguageGuess
+    queries: int
+    passages: int
+    judgments: int
+    samples: tuple[Sample, ...]
+    duplicate_queries: int
+    median_query_length: float
+    median_passage_length: float
+    is_label_corpus: bool
+    parallel_languages: bool
+    evaluation_only: bool
+    headline: str
+    variants: tuple[str, ...]
+
+    @property
+    def format(self) -> str:
+        """The format's name; several, if the files differ, are joined by a comma."""
+        return ", ".join(dict.fromkeys(file.format.name for file in self.files))
+
+    @property
+    def confidence(self) -> float:
+        """How sure the format of the least sure file is, 0 to 1."""
+        return min(file.confidence for file in self.files)
+
+
+def inspect(path: Path) -> Inspection:
+    """What a file, a folder that is one data set, or a folder of files seems to be.
+
+    Raises:
+        ValueError: there is nothing readable, a file is malformed, or no query was found.
+    """
+    files = _inspect_files(path)
+    contents = [file.content for file in files]
+    # The same id in files of several languages is another text; in files of several splits it is the same passage.
+    queries = {(file.language, key): text for file in files for key, text in file.content.queries.items()}
+    passages = {(file.language, key): text for file in files for key, text in file.content.corpus.items()}
+    if not queries or not passages:
+        raise ValueError(f"{path}: expected questions and passages, found {len(queries)} and {len(passages)}.")
+    judgments = sum(len(judged) for content in contents for judged in content.relevant.values())
+    query_length = statistics.median(map(len, queries.values()))
+    passage_length = statistics.median(map(len, passages.values()))
+    is_label_corpus = passage_length <= _LABEL_LENGTH and len(passages) <= min(_MOST_LABELS, len(queries) / 2)
+    parallel = _are_parallel(files)
+    splits = {split for file in files for split in _splits_of(file)}
+    evaluation_only = parallel or splits == {"test"} or len(queries) < _FEW_QUERIES
+    trains = not evaluation_only and bool(splits & {None, "train"})
+    texts = [*list(queries.values())[:_SAMPLED_TEXTS], *list(passages.values())[:_SAMPLED_TEXTS]]
+    return Inspection(
+        source=path,
+        files=files,
+        language=LanguageGuess("en", f"files in {len(files)} languages") if parallel else guess_language(texts),
+        queries=len(queries),
+        passages=len(passages),
+        judgments=judgments,
+        samples=_samples(contents[0]),
+        duplicate_queries=len(queries) - len({canonical_form(text) for text in queries.values()}),
+        median_query_length=query_length,
+        median_passage_length=passage_length,
+        is_label_corpus=is_label_corpus,
+        parallel_languages=parallel,
+        evaluation_only=evaluation_only,
+        headline=_headline(is_label_corpus, judgments / len(queries)),
+        variants=_variants(is_label_corpus, parallel, trains),
+    )
+
+
+def _inspect_files(path: Path) -> tuple[InspectedFile, ...]:
+    if not path.is_dir() or (path / "corpus.jsonl").is_file():
+        return (_inspect_file(path, None, None),)
+    paths = sorted(
+        entry
+        for entry in path.iterdir()
+        if entry.is_file() and not entry.name.startswith((".", "~$")) and kind_of(entry) in _READ_SUFFIXES
+    )
+    if not paths:
+        raise ValueError(f"{path}: expected files that end in {', '.join(_READ_SUFFIXES)}, found none. Put one there.")
+    stems = [entry.name.partition(".")[0].lower() for entry in paths]
+    by_language = len(paths) > 1 and all(re.fullmatch(r"[a-z]{2}", stem) for stem in stems)
+    return tuple(
+        _inspect_file(entry, None if by_language else _split_in(stem), stem if by_language else None)
+        for entry, stem in zip(paths, stems, strict=True)
+    )
+
+
+def _inspect_file(path: Path, split: Split | None, language: str | None) -> InspectedFile:
+    detection = detect_format(path)
+    columns, reasons, confidence = None, [detection.reason], detection.score
+    if detection.format.name == "table":
+        table = read_table(path)
+        try:
+            guess = guess_columns(table)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        columns = guess.columns
+        reasons += [f"read as {table.found}", *guess.reasons]
+    if split is not None:
+        reasons.append(f"split {split}: the file's name")
+    content = detection.format.read(path, columns)
+    return InspectedFile(
+        path=path,
+        format=detection.format,
+        confidence=confidence,
+        reasons=(*reasons, *content.notes),
+        split=split,
+        language=language,
+        columns=columns,
+        content=content,
+    )
+
+
+def _split_in(stem: str) -> Split | None:
+    found: set[Split] = {SPLIT_NAMES[part] for part in re.split(r"[^a-z]+", stem) if part in SPLIT_NAMES}
+    return found.pop() if len(found) == 1 else None
+
+
+def _splits_of(file: InspectedFile) -> set[Split | None]:
+    if file.split is not None:
+        return {file.split}
+    return {file.content.splits.get(query) for query in file.content.queries}
+
+
+def _are_parallel(files: Sequence[InspectedFile]) -> bool:
+    """Whether the files are languages of one data set: the same ids, and the same judgments."""
+    first = files[0].content
+    return files[0].language is not None and all(
+        file.content.queries.keys() == first.queries.keys()
+        and file.content.corpus.keys() == first.corpus.keys()
+        and file.content.relevant == first.relevant
+        for file in files
+    )
+
+
+def _samples(content: PairsContent) -> tuple[Sample, ...]:
+    found = []
+    for query, text in content.queries.items():
+        judged = content.relevant.get(query, {})
+        passage = next((p for p, grade in judged.items() if grade > 0 and p in content.corpus), None)
+        if passage is not None and len(found) < _SAMPLES:
+            found.append(Sample(text, content.corpus[passage]))
+    return tuple(found)
+
+
+def _headline(is_label_corpus: bool, judgments_per_query: float) -> str:
+    if not is_label_corpus:
+        return "ndcg@10"
+    return "precise@5" if judgments_per_query > 1.2 else "hit_rate@1"
+
+
+def _variants(is_label_corpus: bool, parallel: bool, trains: bool) -> tuple[str, ...]:
+    if parallel:
+        return ("bm25", "minilm")
+    # Training with every passage as a candidate is for label lists; for passages it is a choice to be made.
+    return ("bm25", "tfidf", "minilm", *(["minilm_finetuned"] if trains and is_label_corpus else []))
+
+
+def sorted_splits(files: Sequence[InspectedFile]) -> tuple[Split, ...]:
+    """The splits that the files have, in the order train, validation, test."""
+    found = {split for file in files for split in _splits_of(file)}
+    return tuple(split for split in SPLITS if split in found)

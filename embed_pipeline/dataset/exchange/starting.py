@@ -1,0 +1,152 @@
+"""A new data set's folder: the files, and a dataset.yaml that says why each setting is what it is.
+
+Belongs here: writing it. Does not belong here: the guesses (inspection).
+"""
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from embed_pipeline.dataset.exchange.columns import TableColumns
+from embed_pipeline.dataset.exchange.holding import to_dataset
+from embed_pipeline.dataset.exchange.inspection import InspectedFile, Inspection, sorted_splits
+from embed_pipeline.dataset.exchange.json_objects import write_rag_json
+from embed_pipeline.dataset.formats import RetrievalDataset, build_dataset
+from embed_pipeline.dataset.settings import SETTINGS_FILE
+from embed_pipeline.records import Split
+
+_NATIVE = "rag_json"
+
+
+def write_dataset_yaml(inspection: Inspection, name: str, data_folder: Path) -> Path:
+    """The dataset.yaml in a new folder data_folder/name, with copies of the files; whole or not at all.
+
+    A folder that is one data set (beir, jsonl_qrels) becomes one JSON file a split. Variants without a recipe in
+    data_folder/recipes are left out, if there is such a folder.
+
+    Raises:
+        ValueError: the name is no data set name, or the folder exists.
+    """
+    target = data_folder / name
+    if not re.fullmatch(r"[a-z0-9_]+", name):
+        raise ValueError(f"{name!r}: a data set's name must consist of a-z, 0-9 and _. Choose another name.")
+    if target.exists():
+        raise ValueError(f"{target}: it exists already, and nothing is overwritten. Choose another name.")
+    data_folder.mkdir(parents=True, exist_ok=True)
+    workplace = Path(tempfile.mkdtemp(dir=data_folder, prefix=".init-"))
+    try:
+        made = workplace / name
+        made.mkdir()
+        entries = [entry for file in inspection.files for entry in _place(file, made)]
+        (made / SETTINGS_FILE).write_text(_yaml(inspection, entries, data_folder), encoding="utf-8", newline="\n")
+        made.rename(target)
+    finally:
+        shutil.rmtree(workplace)
+    return target / SETTINGS_FILE
+
+
+def describe_inspection(inspection: Inspection) -> str:
+    """What was found, in a few lines for a terminal."""
+    return "\n".join(line.removeprefix("# ") for line in _found(inspection))
+
+
+def _place(file: InspectedFile, folder: Path) -> Iterator[dict[str, object]]:
+    """Put the file into the folder; its entries under `pairs`."""
+    if file.format.folder:
+        dataset = to_dataset(file.content)
+        for split in sorted_splits([file]) or ("train",):
+            write_rag_json(_split_only(dataset, split), folder / f"{split}.json")
+            yield {"file": f"{split}.json", "split": split}
+        return
+    shutil.copyfile(file.path, folder / file.path.name)
+    entry: dict[str, object] = {"file": file.path.name}
+    if file.format.name != _NATIVE:
+        entry["format"] = file.format.name
+    if file.split is not None:
+        entry["split"] = file.split
+    if file.language is not None:
+        entry["language"] = file.language
+    if file.columns is not None:
+        entry["columns"] = file.columns.model_dump(mode="json", exclude_defaults=True) | _always(file.columns)
+    yield entry
+
+
+def _split_only(dataset: RetrievalDataset, split: Split) -> RetrievalDataset:
+    queries = dataset.queries_of(split)
+    ids = {query.id for query in queries}
+    return build_dataset(queries, dataset.passages, [j for j in dataset.judgments if j.query_id in ids])
+
+
+def _always(columns: TableColumns) -> dict[str, object]:
+    return {"query": columns.query, "passage": columns.passage}
+
+
+def _yaml(inspection: Inspection, entries: list[dict[str, object]], data_folder: Path) -> str:
+    lines = ["# Written by `embed-pipeline init` from what it found; every line may be changed.", *_found(inspection)]
+    lines.append(f"description: {_value(f'Questions and passages of {inspection.source.name}.')}")
+    lines += [f"# {inspection.language.reason}; decides how BM25 finds words.", f"language: {inspection.language.code}"]
+    lines.append("pairs:")
+    for file in inspection.files:
+        lines += [
+            f"  # {file.path.name}: {_one_line(reason)}" for reason in file.reasons[: 1 if file.language else None]
+        ]
+    # JSON is YAML: the one notation in which every file name and header is quoted right.
+    lines += [f"  - {_value(entry)}" for entry in entries]
+    if inspection.parallel_languages:
+        lines += ["# Every file has the same ids and judgments: the files are languages of one data set."]
+        lines += ["parallel_languages: true"]
+    lines += _split_lines(inspection, entries)
+    lines += _comparison_lines(inspection, data_folder)
+    return "\n".join(lines) + "\n"
+
+
+def _split_lines(inspection: Inspection, entries: list[dict[str, object]]) -> list[str]:
+    if inspection.evaluation_only:
+        if inspection.parallel_languages:
+            reason = "A question's translations must not be split: nothing is trained on this set."
+        elif all(entry.get("split") == "test" for entry in entries):
+            reason = "There are test questions only: nothing is trained on this set."
+        else:
+            reason = f"{inspection.queries} questions are too few to split: all are measured, nothing is trained."
+        return [f"# {reason}", "evaluation_only: true"]
+    if all("split" in entry for entry in entries):
+        return []
+    why = "Shares and seed of the hash that splits the questions for which neither file nor column names a split."
+    return [f"# {why}", "split: {train: 0.75, validation: 0.10, test: 0.15, seed: 0}"]
+
+
+def _comparison_lines(inspection: Inspection, data_folder: Path) -> list[str]:
+    recipes = data_folder / "recipes"
+    known = [v for v in inspection.variants if not recipes.is_dir() or (recipes / f"{v}.yaml").is_file()]
+    if inspection.is_label_corpus:
+        why = f"{inspection.passages} short passages for {inspection.queries} questions: a list of labels."
+    else:
+        why = "The passages are texts of their own: what counts is how far up the right one stands."
+    lines = [f"# {why}", f"headline: {inspection.headline}"]
+    if known:
+        lines += ["# Recipes in data/recipes that are compared; the first is the baseline."]
+        lines += [f"baseline: {known[0]}", f"variants: [{', '.join(known)}]"]
+    return lines
+
+
+def _found(inspection: Inspection) -> list[str]:
+    lines = [
+        f"Format {inspection.format} (confidence {inspection.confidence:.2f}).",
+        f"{inspection.queries} questions (median {inspection.median_query_length:.0f} characters, "
+        f"{inspection.duplicate_queries} duplicates), {inspection.passages} passages (median "
+        f"{inspection.median_passage_length:.0f} characters), {inspection.judgments} judgments.",
+        *(f"Sample: {_one_line(s.question)[:60]} -> {_one_line(s.passage)[:60]}" for s in inspection.samples),
+    ]
+    return [f"# {line}" for line in lines]
+
+
+def _value(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _one_line(text: str) -> str:
+    # Only what may stand in a YAML comment.
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

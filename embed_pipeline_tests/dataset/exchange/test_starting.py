@@ -1,0 +1,150 @@
+"""From files to a data set that runs: what is guessed, why, and that nothing has to be edited."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from embed_pipeline.dataset.exchange.inspection import inspect
+from embed_pipeline.dataset.exchange.languages import guess_language
+from embed_pipeline.dataset.exchange.registry import FORMATS
+from embed_pipeline.dataset.exchange.starting import describe_inspection, write_dataset_yaml
+from embed_pipeline.dataset.formats import build_dataset
+from embed_pipeline.dataset.pairs import clean_pairs
+from embed_pipeline.dataset.settings import read_dataset_settings
+from embed_pipeline.records import Judgment, Passage, Query
+
+
+def _pairs(
+    folder: Path, name: str, first: int, count: int, *, passage: str = "A long passage, number {} of many, on things"
+) -> None:
+    """Queries first..first+count, each with its own passage out of ten."""
+    folder.mkdir(exist_ok=True)
+    numbers = range(first, first + count)
+    content = {
+        "queries": {f"q{i}": f"What is the meaning of number {i * 7919} in row {i}?" for i in numbers},
+        "corpus": {f"p{i}": passage.format(i) for i in range(10)},
+        "relevant_docs": {f"q{i}": [f"p{i % 10}"] for i in numbers},
+    }
+    (folder / name).write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))
+
+
+def test_files_called_after_splits_become_a_data_set_that_needs_no_edit(tmp_path: Path) -> None:
+    for name, first, count in (("train", 0, 60), ("val", 60, 10), ("test", 70, 20)):
+        _pairs(tmp_path / "in", f"{name}.json.gz", first, count)
+    (tmp_path / "in" / "README.md").write_text("not data")
+    inspection = inspect(tmp_path / "in")
+    made = write_dataset_yaml(inspection, "mine", tmp_path / "data")
+    settings = read_dataset_settings(made.parent)
+    assert sorted(path.name for path in made.parent.iterdir()) == [
+        "dataset.yaml",
+        "test.json.gz",
+        "train.json.gz",
+        "val.json.gz",
+    ]
+    assert {entry.file: entry.split for entry in settings.pairs} == {
+        "test.json.gz": "test",
+        "train.json.gz": "train",
+        "val.json.gz": "validation",
+    }
+    assert (settings.language, settings.headline, settings.evaluation_only) == ("en", "ndcg@10", False)
+    dataset = clean_pairs(made.parent, settings).dataset
+    assert [len(dataset.queries_of(split)) for split in ("train", "validation", "test")] == [60, 10, 20]
+    assert "90 questions" in describe_inspection(inspection) and "10 passages" in describe_inspection(inspection)
+
+
+def test_short_passages_for_many_questions_are_a_list_of_labels(tmp_path: Path) -> None:
+    _pairs(tmp_path / "in", "train.json.gz", 0, 80, passage="label {}")
+    _pairs(tmp_path / "in", "test.json.gz", 80, 20, passage="label {}")
+    inspection = inspect(tmp_path / "in")
+    assert (inspection.is_label_corpus, inspection.headline) == (True, "hit_rate@1")
+    assert "minilm_finetuned" in inspection.variants
+
+
+def test_files_called_after_languages_with_the_same_ids_are_parallel_and_not_trained_on(tmp_path: Path) -> None:
+    for name in ("de", "en", "zh"):
+        _pairs(
+            tmp_path / "in", f"{name}.json.gz", 0, 60, passage=name + " passage {} with a text of its own, and longer"
+        )
+    made = write_dataset_yaml(inspect(tmp_path / "in"), "mine", tmp_path / "data")
+    settings = read_dataset_settings(made.parent)
+    assert settings.parallel_languages and settings.evaluation_only
+    assert [entry.language for entry in settings.pairs] == ["de", "en", "zh"]
+    assert len(clean_pairs(made.parent, settings).dataset.judgments) == 3 * 60 * 3
+    _pairs(tmp_path / "in", "zh.json.gz", 1, 60)
+    assert not inspect(tmp_path / "in").parallel_languages
+
+
+def test_a_raw_csv_becomes_a_data_set_that_needs_no_edit(tmp_path: Path) -> None:
+    rows = ["Nr;Frage;Antwort;Thema;Bemerkung"]
+    rows += [
+        f"{i};Wie hoch ist der Betrag {i * 7919} in Zeile {i}?;Das ist die Antwort {i}, und sie ist lang.;T{i % 3};x{i}"
+        for i in range(120)
+    ]
+    (tmp_path / "Kunden Fragen.csv").write_bytes("\r\n".join(rows).encode("cp1252"))
+    made = write_dataset_yaml(inspect(tmp_path / "Kunden Fragen.csv"), "mine", tmp_path / "data")
+    settings = read_dataset_settings(made.parent)
+    dataset = clean_pairs(made.parent, settings).dataset
+    assert settings.language == "de"
+    assert len(dataset.queries) == 120 and len(dataset.passages) == 120
+    assert {query.split for query in dataset.queries} == {"train", "validation", "test"}
+    assert {name for query in dataset.queries for name in query.attributes} == {"Thema"}
+    text = made.read_text(encoding="utf-8")
+    assert "# Kunden Fragen.csv: Frage is the question: its name." in text and "Bemerkung: not read" in text
+
+
+def test_columns_without_telling_names_are_found_by_question_marks_and_length(tmp_path: Path) -> None:
+    rows = ["a,b,c", *(f"{i},这是第{i}个很长很长的回答,第{i}个问题是什么？" for i in range(60))]
+    (tmp_path / "x.csv").write_bytes("\n".join(rows).encode("gb18030"))
+    (file,) = inspect(tmp_path / "x.csv").files
+    assert file.columns is not None and (file.columns.query, file.columns.passage) == ("c", "b")
+
+
+def test_a_folder_that_is_one_data_set_becomes_a_file_a_split(tmp_path: Path) -> None:
+    dataset = build_dataset(
+        [Query("a", "What is the first?", "train"), Query("b", "And what is the second?", "test")],
+        [Passage("p", "one"), Passage("r", "two")],
+        [Judgment("a", "p", 2), Judgment("b", "r")],
+    )
+    FORMATS["beir"].write(dataset, tmp_path / "in", None)
+    made = write_dataset_yaml(inspect(tmp_path / "in"), "mine", tmp_path / "data")
+    assert sorted(path.name for path in made.parent.iterdir()) == ["dataset.yaml", "test.json", "train.json"]
+
+
+def test_nothing_is_overwritten_and_nothing_is_left_of_a_refusal(tmp_path: Path) -> None:
+    _pairs(tmp_path / "in", "test.json.gz", 0, 60)
+    inspection = inspect(tmp_path / "in")
+    first = write_dataset_yaml(inspection, "mine", tmp_path / "data")
+    before = first.read_bytes()
+    with pytest.raises(ValueError, match="nothing is overwritten"):
+        write_dataset_yaml(inspection, "mine", tmp_path / "data")
+    with pytest.raises(ValueError, match="a-z, 0-9 and _"):
+        write_dataset_yaml(inspection, "My Set", tmp_path / "data")
+    assert write_dataset_yaml(inspection, "again", tmp_path / "data").read_bytes() == before
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["again", "mine"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="found none"):
+        inspect(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("理赔需要多长时间", "zh"),
+        ("保険金はいつ支払われますか", "ja"),
+        ("보험금은 언제 지급되나요", "ko"),
+        ("Когда будет выплата", "ru"),
+        ("متى يتم الدفع", "ar"),
+        ("When is the claim paid and what do I need", "en"),
+        ("Wann wird der Betrag gezahlt und was ist nötig", "de"),
+        ("Quand est-ce que la prime est payée et par qui", "fr"),
+        ("¿Cuándo se paga la prima y por qué es así en el contrato?", "es"),
+        ("Quando viene pagato il premio e come è nel contratto", "it"),
+        ("Quando é pago o prémio e por que não para uma pessoa", "pt"),
+        ("Wanneer wordt het bedrag betaald en wat moet ik met de polis", "nl"),
+        ("123 ?!", "en"),
+    ],
+)
+def test_a_language_is_known_by_its_script_or_its_small_words(text: str, code: str) -> None:
+    assert guess_language([text]).code == code
