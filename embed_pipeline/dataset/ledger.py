@@ -29,6 +29,19 @@ Reason = Literal[
     "near_duplicate_of_held_out",
     "empty_passage",
     "unknown_passage",
+    "unsupported_file",
+    "broken_file",
+    "encrypted_file",
+    "wrong_encoding",
+    "no_text",
+    "page_without_text",
+    "duplicate_passage",
+    "unanswered_call",
+    "malformed_question",
+    "copied_question",
+    "near_duplicate_question",
+    "not_answerable",
+    "lost_in_round_trip",
 ]
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
@@ -43,6 +56,7 @@ CELL_REASONS: frozenset[Reason] = frozenset(
         "duplicate_label",
         "empty_passage",
         "unknown_passage",
+        "page_without_text",
     }
 )
 

@@ -4,8 +4,9 @@ Belongs here: the settings and the file they come from. Does not belong here: th
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -81,6 +82,12 @@ class DatasetSettings(BaseModel):
     columns: ColumnSettings | None = Field(None, description="Headers of the question and label columns.")
     label_list: FileName | None = Field(None, description="Text file with every label, one a line; # is a comment.")
     pairs: tuple[PairsFile, ...] = Field((), description="Files of question-passage pairs, instead of workbooks.")
+    documents: Mapping[str, Any] | None = Field(
+        None, description="Documents to cut into passages, instead of workbooks; fields: docs/documents.md."
+    )
+    synthesis: Mapping[str, Any] | None = Field(
+        None, description="documents: how questions are written for the passages; fields: docs/documents.md."
+    )
     parallel_languages: bool = Field(
         False, description="pairs: an id means the same text in every language; a passage answers in all of them."
     )
@@ -111,7 +118,14 @@ class DatasetSettings(BaseModel):
         if self.evaluation_only:
             return ("test",)
         named = {entry.split for entry in self.pairs}
-        return SPLITS if self.workbooks or None in named else tuple(split for split in SPLITS if split in named)
+        return SPLITS if not self.pairs or None in named else tuple(split for split in SPLITS if split in named)
+
+    @property
+    def source(self) -> Literal["workbooks", "pairs", "documents"]:
+        """Which kind of raw files the data set is made of."""
+        if self.documents is not None:
+            return "documents"
+        return "workbooks" if self.workbooks else "pairs"
 
     @property
     def baseline_variant(self) -> str | None:
@@ -128,17 +142,20 @@ class DatasetSettings(BaseModel):
 
     @model_validator(mode="after")
     def _source_is_complete(self) -> Self:
-        if bool(self.workbooks) == bool(self.pairs):
-            raise ValueError("name the files either as workbooks or as pairs, one of them")
+        if [bool(self.workbooks), bool(self.pairs), self.documents is not None].count(True) != 1:
+            raise ValueError("name the files as workbooks, as pairs or as documents, one of them")
+        if self.synthesis is not None and self.documents is None:
+            raise ValueError("synthesis belongs to documents; remove it")
         if self.workbooks and (self.columns is None or self.label_list is None):
             raise ValueError("workbooks need columns and label_list")
-        if self.pairs and (self.columns or self.label_list or self.sheet):
+        if not self.workbooks and (self.columns or self.label_list or self.sheet):
             raise ValueError("columns, label_list and sheet belong to workbooks; remove them")
         if self.parallel_languages and not all(entry.language for entry in self.pairs):
             raise ValueError("parallel_languages needs a language for every file of pairs")
         if self.evaluation_only and any(entry.split not in (None, "test") for entry in self.pairs):
             raise ValueError("an evaluation_only data set has test queries only; correct or remove the splits of pairs")
-        hashed = bool(self.workbooks) or not all(entry.split for entry in self.pairs)
+        # Questions for documents are split by their documents, as synthesis says.
+        hashed = self.documents is None and not (self.pairs and all(entry.split for entry in self.pairs))
         if self.split is None and hashed and not self.evaluation_only:
             raise ValueError("expected split (train, validation, test), found none")
         if self.baseline is not None and self.baseline not in self.variants:

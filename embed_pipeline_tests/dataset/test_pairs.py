@@ -146,7 +146,7 @@ def test_a_file_that_is_no_json_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"workbooks": ["a.xlsx"]}, "either as workbooks or as pairs"),
+        ({"workbooks": ["a.xlsx"]}, "as workbooks, as pairs or as documents"),
         ({"sheet": "S"}, "belong to workbooks"),
         ({"pairs": [{"file": "a.json"}]}, "expected split"),
         ({"parallel_languages": True}, "a language for every file"),
