@@ -15,7 +15,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from embed_pipeline.data_commands import convert, init
+from embed_pipeline.data_commands import convert, estimate, init
 from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.freshness import assess, explain
 from embed_pipeline.defs.graph import Graph, Node
@@ -189,5 +189,5 @@ def _known(what: str, nodes: list[Node]) -> str:
     return f"{what}: {', '.join(dict.fromkeys(n.asset for n in nodes))}"
 
 
-for command in (init, convert, lineage, reproduce, mteb):
+for command in (init, convert, estimate, lineage, reproduce, mteb):
     main.add_command(command)

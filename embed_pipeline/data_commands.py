@@ -1,12 +1,13 @@
-"""Commands about data files: from one tool's format to another's, and from a file to a data set.
+"""Commands about data: from one tool's format to another's, from a file to a data set, what questions would cost.
 
-Belongs here: their arguments and what they print. Does not belong here: the work (dataset.exchange).
+Belongs here: their arguments and what they print. Does not belong here: the work (dataset.exchange, defs.questioning).
 """
 
 from pathlib import Path
 
 import click
 from rich.markup import escape
+from rich.table import Table
 
 from embed_pipeline.terminal import console
 
@@ -41,16 +42,52 @@ def convert(source: Path, target: Path, to: str, source_format: str | None, forc
     "source",
     required=True,
     type=click.Path(exists=True, path_type=Path),
-    help="A file, or a folder of files for several splits or languages.",
+    help="A file, a folder of files for several splits or languages, or documents.",
 )
 def init(dataset: str, source: Path) -> None:
-    """Make the data set DATASET of a file: guess format, columns, language, split; write a commented dataset.yaml."""
+    """Make the data set DATASET of files: guess format, columns, language, split; write a commented dataset.yaml."""
     from embed_pipeline.dataset.exchange.inspection import inspect
     from embed_pipeline.dataset.exchange.starting import describe_inspection, write_dataset_yaml
     from embed_pipeline.defs.resources import pipeline_from_environment
+    from embed_pipeline.documents.starting import (
+        describe_documents,
+        find_documents,
+        inspect_documents,
+        write_documents_yaml,
+    )
 
-    inspection = inspect(source)
-    written = write_dataset_yaml(inspection, dataset, pipeline_from_environment().project().data)
-    console.print(escape(describe_inspection(inspection)), soft_wrap=True)
+    data = pipeline_from_environment().project().data
+    if documents := find_documents(source):
+        found = inspect_documents(source, documents)
+        written, said = write_documents_yaml(found, dataset, data), describe_documents(found)
+    else:
+        inspection = inspect(source)
+        written, said = write_dataset_yaml(inspection, dataset, data), describe_inspection(inspection)
+    console.print(escape(said), soft_wrap=True)
     console.print(f"Written: {escape(str(written))}. Read it, correct it, then:", soft_wrap=True)
     console.print(f"embed-pipeline run --dataset {dataset}")
+
+
+@click.command()
+@click.argument("dataset")
+def estimate(dataset: str) -> None:
+    """Say what writing the questions of DATASET would still cost; nothing is asked."""
+    from embed_pipeline.dataset.formats import CORPUS_FILE, read_passages
+    from embed_pipeline.defs.graph import Node
+    from embed_pipeline.defs.questioning import Questioning
+    from embed_pipeline.defs.resources import pipeline_from_environment
+
+    graph = pipeline_from_environment().graph()
+    if dataset not in graph.project.documents:
+        known = ", ".join(graph.project.documents) or "none"
+        raise click.ClickException(f"{dataset}: expected a data set with documents ({known}).")
+    passages = tuple(read_passages(graph.store.open(graph.input(Node("passages", dataset))) / CORPUS_FILE))
+    found = Questioning(graph.project, dataset, graph.base_encoder).estimate(passages)
+    if not found:
+        console.print("Questions are taken from the passages themselves; no model is asked.")
+        return
+    table = Table("", "calls to make", "answered already", "prompt tokens", "answer tokens", "USD", box=None)
+    for name, part in found.items():
+        counts = (part.calls, part.answered, part.prompt_tokens, part.answer_tokens)
+        table.add_row(name, *(f"{count:,}" for count in counts), f"{part.cost_usd:.2f}")
+    console.print(table)

@@ -16,6 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {
     *("torch", "transformers", "FlagEmbedding", "faiss", "openai", "sentence_transformers", "matplotlib", "datasets"),
     *("sklearn", "scipy", "gensim", "mteb", "pyarrow", "bm25s", "jieba", "duckdb", "ir_measures"),
+    *("pypdf", "docx", "bs4", "lxml", "markdown_it", "charset_normalizer", "pandas"),
 }
 # Only the worker process imports these: it cannot do anything without torch.
 WORKER_SIDE = {f"training/{name}.py" for name in ("worker", "whole_corpus", "trainer_arguments", "progress")}
@@ -23,7 +24,9 @@ ORDER = (
     "records",
     "artifacts",
     "dataset",
+    "documents",
     "encoding",
+    "synthesis",
     "retrieval",
     "mining",
     "training",

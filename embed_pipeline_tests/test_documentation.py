@@ -11,10 +11,13 @@ from embed_pipeline.dataset.ledger import REASONS
 from embed_pipeline.dataset.settings import ColumnSettings, DatasetSettings, PairsFile, SplitSettings
 from embed_pipeline.definitions import defs
 from embed_pipeline.defs.project import ENVIRONMENT
+from embed_pipeline.documents.settings import DocumentSettings
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.encoding.word_vectors import WordVectorSettings
 from embed_pipeline.mining.settings import MiningSettings
+from embed_pipeline.synthesis.chat_settings import ChatSettings
+from embed_pipeline.synthesis.settings import RoundTripSettings, SynthesisSettings
 from embed_pipeline.training.recipes import FusionSettings, Recipe, TrainingSettings, VocabularyExtension
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +41,10 @@ FILE_MAP = README[README.index("## The file map") :]
         (ColumnSettings, "datasets.md"),
         (SplitSettings, "datasets.md"),
         (PairsFile, "datasets.md"),
+        (DocumentSettings, "documents.md"),
+        (SynthesisSettings, "documents.md"),
+        (RoundTripSettings, "documents.md"),
+        (ChatSettings, "documents.md"),
     ],
 )
 def test_every_field_is_in_its_guide_and_has_a_description(model, guide: str) -> None:
@@ -47,7 +54,7 @@ def test_every_field_is_in_its_guide_and_has_a_description(model, guide: str) ->
 
 
 def test_every_reason_of_the_ledger_is_explained() -> None:
-    text = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
+    text = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("datasets.md", "documents.md"))
     assert [reason for reason in REASONS if f"`{reason}`" not in text] == []
 
 

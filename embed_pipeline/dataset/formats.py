@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from embed_pipeline.records import SPLITS, Judgment, Passage, Query, Split
 
@@ -74,7 +74,7 @@ def write_dataset(dataset: RetrievalDataset, directory: Path) -> None:
     ):
         with (directory / name).open("w", encoding="utf-8", newline="\n") as file:
             for record in records:
-                file.write(json.dumps(_fields(record), ensure_ascii=False) + "\n")
+                _write_line(record, file)
 
 
 def read_dataset(directory: Path) -> RetrievalDataset:
@@ -105,6 +105,15 @@ def read_passages(path: Path) -> Iterator[Passage]:
 def read_judgments(path: Path) -> Iterator[Judgment]:
     """The judgments of a file, in its order. Raises ValueError as `read_dataset` does."""
     return _read_records(path, _parse_judgment)
+
+
+def write_passage_line(passage: Passage, file: TextIO) -> None:
+    """Write one passage as `read_passages` reads it: for a corpus that is too large to be held."""
+    _write_line(passage, file)
+
+
+def _write_line(record: Query | Passage | Judgment, file: TextIO) -> None:
+    file.write(json.dumps(_fields(record), ensure_ascii=False) + "\n")
 
 
 def _read_records(path: Path, parse: Callable[[Mapping[str, Any]], Record]) -> Iterator[Record]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from embed_pipeline.artifacts import Manifest
 from embed_pipeline.dataset.formats import RetrievalDataset, read_dataset
-from embed_pipeline.defs.catalogue import ALL, EVALUATED_SPLIT
+from embed_pipeline.defs.catalogue import ALL, EVALUATED_SPLIT, RAW_ASSETS
 from embed_pipeline.defs.graph import Graph, Node
 from embed_pipeline.defs.measuring import (
     BASE_METRICS_FILE,
@@ -34,6 +34,7 @@ from embed_pipeline.reporting.outcomes import Outcomes, VariantResult, collect_o
 from embed_pipeline.reporting.report_data import DatasetReport, HistoryPoint, VariantScores
 from embed_pipeline.reporting.rows import PART_MEASURES, Lineage, MeasuredPart, MeasuredVariant
 from embed_pipeline.reporting.word_map import draw_word_map
+from embed_pipeline.synthesis.cleaned import describe_generators
 
 
 def measured_variants(graph: Graph) -> Iterator[MeasuredVariant]:
@@ -51,7 +52,16 @@ def measured_variants(graph: Graph) -> Iterator[MeasuredVariant]:
             *_language_pairs(variant.dataset, folder),
             *_general_suite(graph, variant, known),
         ]
-        yield MeasuredVariant(variant.dataset, variant.name, EVALUATED_SPLIT, measures, ideal, lineage, parts)
+        yield MeasuredVariant(
+            dataset=variant.dataset,
+            variant=variant.name,
+            split=EVALUATED_SPLIT,
+            query_measures=measures,
+            ideal=ideal,
+            lineage=lineage,
+            synthetic=describe_generators(dataset.queries_of(EVALUATED_SPLIT)),
+            parts=parts,
+        )
 
 
 def measured_again(graph: Graph) -> tuple[Evaluated, ...]:
@@ -179,9 +189,8 @@ def _lineage(graph: Graph, variant: Variant) -> Lineage:
         else None
     )
     training = encoding.recipe.training
-    (raw,) = _inputs(graph, "cleaned_qa", variant.dataset, cleaned).values()
     return Lineage(
-        raw_digest=raw,
+        raw_digest=_raw_digest(graph, "cleaned_qa", variant.dataset, cleaned),
         cleaned_digest=cleaned,
         negatives_digest=negatives,
         checkpoint_digest=checkpoint,
@@ -190,6 +199,14 @@ def _lineage(graph: Graph, variant: Variant) -> Lineage:
         recipe=variant.recipe.model_dump(mode="json"),
         seed=training.seed if training else None,
     )
+
+
+def _raw_digest(graph: Graph, asset: str, dataset: str, digest: str) -> str:
+    """The digest of the raw files that a version was made from."""
+    while asset not in RAW_ASSETS:
+        name, digest = next(iter(_inputs(graph, asset, dataset, digest).items()))
+        asset = name.partition("[")[0]
+    return digest
 
 
 def _inputs(graph: Graph, asset: str, partition: str, digest: str) -> Mapping[str, str]:

@@ -12,12 +12,14 @@ from embed_pipeline.defs.catalogue import (
     ALL,
     CODE_VERSIONS,
     DATASET_ASSETS,
+    DOCUMENT_ASSETS,
     PUBLISHED_ASSETS,
     TRAINED_ASSETS,
     VARIANT_ASSETS,
 )
-from embed_pipeline.defs.node_settings import dataset_settings, published_settings, variant_settings
+from embed_pipeline.defs.node_settings import published_settings, variant_settings
 from embed_pipeline.defs.project import Project, Runtime, Variant
+from embed_pipeline.defs.source_settings import dataset_settings
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.hosted import HostedEncoder, load_hosted_encoder
 from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
@@ -53,7 +55,7 @@ class Graph:
     def nodes(self) -> Iterator[Node]:
         """Every node, upstream first."""
         for dataset in self.project.datasets:
-            yield Node(self.raw_asset(dataset), dataset)
+            yield from (Node(asset, dataset) for asset in self._sources(dataset))
             yield Node("cleaned_qa", dataset)
         for variant in self.project.variants.values():
             yield from (Node(asset, variant.key) for asset in self._assets_of(variant))
@@ -61,10 +63,8 @@ class Graph:
 
     def upstream(self, node: Node) -> tuple[Node, ...]:
         """The nodes that a node reads, in a fixed order."""
-        if node.asset == "cleaned_qa":
-            return (Node(self.raw_asset(node.partition), node.partition),)
         if node.asset in DATASET_ASSETS:
-            return ()
+            return tuple(Node(asset, node.partition) for asset in self._inputs_of_dataset(node))
         if node.asset in PUBLISHED_ASSETS:
             return self._upstream_of_published(node.asset)
         variant = self.project.variants[node.partition]
@@ -80,10 +80,6 @@ class Graph:
         if node.asset == "faiss_index":
             return (cleaned, *weights)
         return (cleaned, *weights, Node("faiss_index", variant.key))
-
-    def raw_asset(self, dataset: str) -> str:
-        """The asset that holds a data set's raw files."""
-        return "raw_xlsx" if self.project.datasets[dataset].workbooks else "raw_pairs"
 
     def plan(self, node: Node) -> Plan:
         """What building the node now would be built from.
@@ -130,7 +126,7 @@ class Graph:
             ValueError: a raw file or the base model cannot be read.
         """
         if node.asset in DATASET_ASSETS:
-            return dataset_settings(self.project, node.asset, node.partition)
+            return dataset_settings(self.project, node.asset, node.partition, self.base_encoder)
         if node.asset in PUBLISHED_ASSETS:
             return published_settings(self.project, node.asset)
         variant = self.project.variants[node.partition]
@@ -140,6 +136,17 @@ class Graph:
         if isinstance(settings, EncoderSettings):
             return load_local_encoder(settings, device=self.runtime.device)
         return load_hosted_encoder(settings, usage_directory=self.project.home / USAGE_FOLDER)
+
+    def _sources(self, dataset: str) -> tuple[str, ...]:
+        """The assets that a data set's clean form is made from, upstream first."""
+        kinds = {"workbooks": ("raw_xlsx",), "pairs": ("raw_pairs",), "documents": DOCUMENT_ASSETS}
+        return kinds[self.project.datasets[dataset].source]
+
+    def _inputs_of_dataset(self, node: Node) -> tuple[str, ...]:
+        if node.asset == "cleaned_qa":
+            sources = self._sources(node.partition)
+            return sources[1:] or sources
+        return {"passages": ("raw_documents",), "synthetic_qa": ("passages",)}.get(node.asset, ())
 
     def _assets_of(self, variant: Variant) -> tuple[str, ...]:
         made = TRAINED_ASSETS if variant.trains else ()

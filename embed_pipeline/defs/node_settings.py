@@ -1,12 +1,11 @@
-"""The settings that change a node's bytes, taken from dataset.yaml, recipe and runtime.
+"""The settings that change the bytes of a variant's assets and of the published ones.
 
-Belongs here: which setting concerns which asset. Does not belong here: what a node stands on (graph). No dagster here.
+Belongs here: which setting concerns which asset. Does not belong here: what a node stands on (graph), the settings of
+data sets (source_settings). No dagster here.
 """
 
-import hashlib
 from collections.abc import Callable
 
-from embed_pipeline.dataset.raw_files import raw_paths
 from embed_pipeline.defs.catalogue import CALIBRATED_SPLIT, EVALUATED_SPLIT, HITS_PER_QUERY
 from embed_pipeline.defs.project import Project, Runtime, Variant
 from embed_pipeline.encoding.encoder import Encoder
@@ -21,25 +20,6 @@ from embed_pipeline.retrieval.tfidf import TfidfSettings
 from embed_pipeline.training.recipes import AnyEncoderSettings, Recipe
 
 METRICS_FILE = "metrics.duckdb"
-
-# What says how to compare and to present concerns the table, not the cleaned data.
-_NOT_CLEANING = {
-    *("description", "language", "variants", "baseline", "headline"),
-    *("answer_precision", "general_suite", "general_loss_limit"),
-}
-
-
-def dataset_settings(project: Project, asset: str, dataset: str) -> dict:
-    """The settings of a raw or cleaned data set.
-
-    Raises:
-        ValueError: a raw file is missing.
-    """
-    settings = project.datasets[dataset]
-    if asset == "cleaned_qa":
-        return settings.model_dump(mode="json", exclude=_NOT_CLEANING)
-    paths = raw_paths(project.folder(dataset), settings)
-    return {"files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}}
 
 
 def published_settings(project: Project, asset: str) -> dict:

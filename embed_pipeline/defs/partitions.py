@@ -12,19 +12,22 @@ from embed_pipeline.defs.project import Project, Variant
 class Partitions:
     """The partition sets and the mappings between them.
 
-    datasets: `disease`; workbooks and pairs: those of them with such raw files. variants: `disease/minilm`; trained:
-    the fine-tuned ones; words: those with word vectors of their own; general: those of data sets with a general suite.
+    datasets: `disease`; workbooks, pairs and documents: those of them with such raw files. variants: `disease/minilm`;
+    trained: the fine-tuned ones; words: those with word vectors of their own; general: those of data sets with a
+    general suite.
     """
 
     datasets: dg.StaticPartitionsDefinition
     workbooks: dg.StaticPartitionsDefinition
     pairs: dg.StaticPartitionsDefinition
+    documents: dg.StaticPartitionsDefinition
     variants: dg.StaticPartitionsDefinition
     trained: dg.StaticPartitionsDefinition
     words: dg.StaticPartitionsDefinition
     general: dg.StaticPartitionsDefinition
     workbooks_to_datasets: dg.StaticPartitionMapping
     pairs_to_datasets: dg.StaticPartitionMapping
+    documents_to_datasets: dg.StaticPartitionMapping
     dataset_to_variants: dg.StaticPartitionMapping
     dataset_to_trained: dg.StaticPartitionMapping
     dataset_to_words: dg.StaticPartitionMapping
@@ -38,8 +41,10 @@ class Partitions:
 def define_partitions(project: Project) -> Partitions:
     """The partitions of a project as its data folder stands now."""
     datasets, variants = list(project.datasets), tuple(project.variants.values())
-    workbooks = [name for name in datasets if project.datasets[name].workbooks]
-    pairs = [name for name in datasets if project.datasets[name].pairs]
+    workbooks, pairs, documents = (
+        [name for name in datasets if project.datasets[name].source == source]
+        for source in ("workbooks", "pairs", "documents")
+    )
     trained = [variant for variant in variants if variant.trains]
     words = [variant for variant in variants if variant.recipe.retriever == "word2vec"]
     general = [variant for variant in variants if project.datasets[variant.dataset].general_suite]
@@ -57,12 +62,14 @@ def define_partitions(project: Project) -> Partitions:
         datasets=dg.StaticPartitionsDefinition(datasets),
         workbooks=dg.StaticPartitionsDefinition(workbooks),
         pairs=dg.StaticPartitionsDefinition(pairs),
+        documents=dg.StaticPartitionsDefinition(documents),
         variants=dg.StaticPartitionsDefinition(_keys(variants)),
         trained=dg.StaticPartitionsDefinition(_keys(trained)),
         words=dg.StaticPartitionsDefinition(_keys(words)),
         general=dg.StaticPartitionsDefinition(_keys(general)),
         workbooks_to_datasets=dg.StaticPartitionMapping({name: {name} for name in workbooks}),
         pairs_to_datasets=dg.StaticPartitionMapping({name: {name} for name in pairs}),
+        documents_to_datasets=dg.StaticPartitionMapping({name: {name} for name in documents}),
         dataset_to_variants=_map(datasets, variants, is_own),
         dataset_to_trained=_map(datasets, trained, is_own),
         dataset_to_words=_map(datasets, words, is_own),

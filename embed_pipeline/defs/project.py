@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from embed_pipeline.dataset.settings import DatasetSettings, read_dataset_settings
+from embed_pipeline.defs.sections import read_section
+from embed_pipeline.documents.settings import DocumentSettings
 from embed_pipeline.evaluation.measures import Measure, parse_measure
+from embed_pipeline.synthesis.settings import SynthesisSettings
 from embed_pipeline.training.recipes import Recipe, read_recipe
 
 
@@ -70,6 +73,31 @@ class Project:
         return found
 
     @cached_property
+    def documents(self) -> dict[str, DocumentSettings]:
+        """How the documents of each data set that has some are cut.
+
+        Raises:
+            ValueError: a section `documents` is malformed.
+        """
+        return {
+            name: read_section(DocumentSettings, settings.documents, self._place(name, "documents"))
+            for name, settings in self.datasets.items()
+            if settings.documents is not None
+        }
+
+    @cached_property
+    def synthesis(self) -> dict[str, SynthesisSettings]:
+        """How the questions of each data set with documents are written.
+
+        Raises:
+            ValueError: a section `synthesis` is malformed.
+        """
+        return {
+            name: read_section(SynthesisSettings, self.datasets[name].synthesis or {}, self._place(name, "synthesis"))
+            for name in self.documents
+        }
+
+    @cached_property
     def variants(self) -> dict[str, Variant]:
         """Every variant by partition key, data sets sorted, variants in the order of their dataset.yaml.
 
@@ -98,6 +126,9 @@ class Project:
     def folder(self, dataset: str) -> Path:
         """Where a data set's raw files lie."""
         return self.data / dataset
+
+    def _place(self, dataset: str, field: str) -> str:
+        return f"{self.data / dataset / 'dataset.yaml'}, {field}"
 
     def _check(self, variant: Variant, settings: DatasetSettings) -> None:
         if variant.trains and settings.evaluation_only:

@@ -21,7 +21,7 @@ from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
 from embed_pipeline.encoding.word_vectors import WordVectorEncoder, read_word_vectors
-from embed_pipeline.training.recipes import required
+from embed_pipeline.training.recipes import AnyEncoderSettings, required
 
 
 class Step:
@@ -56,6 +56,10 @@ class Step:
     def base_encoder(self) -> CachedEncoder:
         """The encoder that the variant's recipe names, behind the vector cache."""
         settings = required(self.variant.encoding_variant.recipe.encoder, "encoder")
+        return self.encoder_of(settings)
+
+    def encoder_of(self, settings: AnyEncoderSettings) -> CachedEncoder:
+        """The encoder that settings name, behind the vector cache."""
         return self._cached(self.graph.base_encoder(settings))
 
     def checkpoint(self) -> Path | None:
@@ -80,15 +84,15 @@ class Step:
     def _cached(self, encoder: Encoder) -> CachedEncoder:
         return CachedEncoder(encoder, VectorCache(self.project.home / "vectors"), progress=self.log_progress())
 
-    def log_progress(self) -> Callable[[int, int], None]:
-        """A callback that says in the run's log how far an encoding is, at every tenth."""
+    def log_progress(self, message: str = "encoded {} of {} texts") -> Callable[[int, int], None]:
+        """A callback that says in the run's log how far a long step is, at every tenth."""
         told = -1
 
         def report(done: int, total: int) -> None:
             nonlocal told
             if done * 10 // total > told:
                 told = done * 10 // total
-                self.context.log.info(f"encoded {done} of {total} texts ({done / total:.0%})")
+                self.context.log.info(f"{message.format(done, total)} ({done / total:.0%})")
 
         return report
 

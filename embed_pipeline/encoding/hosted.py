@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from embed_pipeline.encoding.encoder import Progress, Role, joint_fingerprint
-from embed_pipeline.encoding.hosted_client import HostedClient, ServiceError
+from embed_pipeline.encoding.hosted_client import HostedClient
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
+from embed_pipeline.encoding.service_client import ServiceError
 from embed_pipeline.encoding.usage import AnsweredRequest, UsageLog
 
 _BYTES_PER_TOKEN = 3

@@ -1,25 +1,16 @@
 """The settings of an encoder behind an HTTP service, and what is publicly known about the models people use there.
 
-Belongs here: HostedEncoderSettings. Does not belong here: asking the service (hosted_client.py), the key itself, which
-is read from the environment when a request is made and is no setting.
+Belongs here: HostedEncoderSettings. Does not belong here: what every service needs (service_settings.py), asking the
+service (hosted_client.py).
 """
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field
 
 from embed_pipeline.encoding.encoder import Role
-
-Service = Literal["openai", "azure", "compatible"]
-
-OPENAI_URL = "https://api.openai.com/v1"
-_KEY_VARIABLES: Mapping[Service, str] = {"openai": "OPENAI_API_KEY", "azure": "AZURE_OPENAI_API_KEY"}
-_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_URL = re.compile(r"https?://[^\s/?#@]+[^\s?#@]*")
-_HIDDEN = "***"
+from embed_pipeline.encoding.service_settings import ServiceSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,26 +28,11 @@ _KNOWN_MODELS = {
 }
 
 
-class HostedEncoderSettings(BaseModel):
+class HostedEncoderSettings(ServiceSettings):
     """One encoder behind a service that speaks OpenAI's embeddings API, and how much may be spent on it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    title: ClassVar[str] = "hosted encoder"
 
-    service: Service = Field(
-        description="openai, azure (Azure OpenAI), or compatible (Ollama, vLLM, TEI and other servers by base_url)."
-    )
-    model: str = Field(min_length=1, description="The model's name at the service; for azure the deployment's name.")
-    base_url: str | None = Field(
-        None,
-        description="compatible: the address up to /v1. azure: the resource's endpoint. openai: left out, OpenAI's "
-        "own address, whatever the environment says.",
-    )
-    api_key_variable: str | None = Field(
-        None,
-        description="The environment variable that holds the key, never the key. Left out: OPENAI_API_KEY, "
-        "AZURE_OPENAI_API_KEY, and for compatible no key.",
-    )
-    api_version: str | None = Field(None, description="azure: the API version, as 2024-10-21; needed there only.")
     dimensions: int | None = Field(
         None, gt=0, description="Ask for vectors shortened to this length (text-embedding-3-small, -3-large)."
     )
@@ -80,59 +56,9 @@ class HostedEncoderSettings(BaseModel):
     )
     batch_texts: int = Field(128, gt=0, le=2048, description="At most this many texts go into one request.")
     batch_tokens: int = Field(100_000, gt=0, description="At most about this many tokens go into one request.")
-    timeout_seconds: float = Field(60, gt=0, description="How long an answer may take before the request is repeated.")
-    max_retries: int = Field(
-        6, ge=0, description="Repeats of a request after 429, 5xx, a timeout or a lost connection, waiting longer."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _hide_what_may_be_a_key(cls, found: object) -> object:
-        # Errors repeat what they found; someone may have written the key itself, here or under an invented name.
-        if not isinstance(found, Mapping):
-            return found
-        shown = {name: value if name in cls.model_fields else _HIDDEN for name, value in found.items()}
-        variable, url = shown.get("api_key_variable"), shown.get("base_url")
-        if variable is not None and not _VARIABLE_NAME.fullmatch(str(variable)):
-            shown["api_key_variable"] = _HIDDEN
-        if isinstance(url, str) and not _URL.fullmatch(url):
-            shown["base_url"] = re.sub(r"//.*@", f"//{_HIDDEN}@", re.sub(r"[?#].*", f"?{_HIDDEN}", url))
-        return shown
-
-    # On the fields and not on the whole, whose error would repeat the whole as it was written.
-    @field_validator("base_url")
-    @classmethod
-    def _url_holds_no_secret(cls, url: str | None) -> str | None:
-        if url is not None and not _URL.fullmatch(url):
-            raise ValueError(
-                "base_url must be http(s)://host/path without user, password or query. Correct it; a key goes into an "
-                "environment variable."
-            )
-        return url
-
-    @field_validator("api_key_variable")
-    @classmethod
-    def _variable_is_a_name(cls, variable: str | None) -> str | None:
-        if variable is not None and not _VARIABLE_NAME.fullmatch(variable):
-            raise ValueError(
-                "api_key_variable must be the name of an environment variable (letters, digits, _). If a key stood "
-                "there, take it out of the file and have a new one made."
-            )
-        return variable
-
-    @model_validator(mode="after")
-    def _parts_fit(self) -> Self:
-        problems = self._problems()
-        if problems:
-            raise ValueError("hosted encoder settings: " + " ".join(problems))
-        return self
 
     def _problems(self) -> list[str]:
-        known, problems = _KNOWN_MODELS.get(self.model), []
-        if self.service != "openai" and self.base_url is None:
-            problems.append(f"service {self.service} needs base_url, found none. Write the server's address.")
-        if (self.service == "azure") != (self.api_version is not None):
-            problems.append("service azure needs api_version, the others have none. Write for example 2024-10-21.")
+        known, problems = _KNOWN_MODELS.get(self.model), super()._problems()
         if self.instruction_format.count("{}") != 2 or self.instruction_format.replace("{}", "").count("{"):
             problems.append(f"instruction_format must hold {{}} exactly twice, found {self.instruction_format!r}.")
         if known and self.dimensions and not known.can_shorten:
@@ -161,16 +87,6 @@ class HostedEncoderSettings(BaseModel):
         if self.price_per_million_tokens is not None:
             return self.price_per_million_tokens
         return known.price_per_million_tokens if known else 0.0
-
-    @property
-    def url(self) -> str:
-        """The service's address without a slash at its end."""
-        return (self.base_url or OPENAI_URL).rstrip("/")
-
-    @property
-    def key_variable(self) -> str | None:
-        """The environment variable with the key; None where no key is sent."""
-        return self.api_key_variable or _KEY_VARIABLES.get(self.service)
 
     @property
     def query_max_length(self) -> int:

@@ -5,7 +5,7 @@ recipe's) and extending a vocabulary (training).
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,6 +58,20 @@ def count_truncated(
     limit = settings.max_length(role)
     count = sum(len(encoding.ids) > limit for _, encoding in _encodings(tokenizer, formatted))
     return TokenCount(count=count, total=len(texts))
+
+
+def token_counter(directory: Path) -> Callable[[Sequence[str]], list[int]]:
+    """A function that counts the tokens of texts, special tokens left out; the tokenizer is loaded once."""
+    tokenizer = load_tokenizer(directory)
+
+    def count(texts: Sequence[str]) -> list[int]:
+        found: list[int] = []
+        for start in range(0, len(texts), _BATCH):
+            batch = tokenizer.encode_batch_fast(list(texts[start : start + _BATCH]), add_special_tokens=False)
+            found += [len(encoding.ids) for encoding in batch]
+        return found
+
+    return count
 
 
 def load_tokenizer(directory: Path) -> "Tokenizer":

@@ -1,18 +1,21 @@
-"""What was asked of a hosted encoder and what it cost, over all runs, and the limit that no run passes.
+"""What was asked of a hosted model and what it cost, over all runs, and the limits that no run passes.
 
-Belongs here: the log file, its sums, the spend limit. Does not belong here: sending requests (hosted_client.py), prices
-(hosted_settings.py). No text and no key is ever written here.
+Belongs here: the log file, its sums, the limits on spend and calls. Does not belong here: sending requests
+(service_client.py), prices (the settings). No text and no key is ever written here.
 
 A request's highest possible cost is reserved before it is sent and replaced by its real cost afterwards. A reservation
 whose process was killed, or whose request was never answered, stays: the service may charge for it.
 """
 
-import math
 import os
+import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -30,19 +33,24 @@ class _Line(BaseModel):
     at: str = Field(default_factory=_now, description="When it was written, UTC, ISO 8601.")
 
 
-class AnsweredRequest(_Line):
-    """One request that the service answered."""
+class AnsweredLine(_Line):
+    """What every answered request says."""
 
     event: Literal["answered"] = Field(default="answered", description="What the line says.")
     reservation: str | None = Field(
-        default=None, description="The reservation it replaces; None where nothing is charged."
+        default=None, description="The reservation it replaces; None where nothing was set aside."
     )
+    seconds: float = Field(ge=0, description="From sending to the answer, without earlier attempts and waiting.")
+    cost_usd: float = Field(ge=0, description="What the tokens cost.")
+
+
+class AnsweredRequest(AnsweredLine):
+    """One request that an encoder's service answered."""
+
     role: Role = Field(description="Queries or passages.")
     texts: int = Field(ge=1, description="Texts in the request.")
     bytes: int = Field(ge=0, description="UTF-8 bytes of the texts, without instructions.")
     tokens: int = Field(ge=0, description="Tokens that the service counted, instructions included.")
-    seconds: float = Field(ge=0, description="From sending to the answer, without earlier attempts and waiting.")
-    cost_usd: float = Field(ge=0, description="What the tokens cost.")
 
 
 class _Reserved(_Line):
@@ -56,60 +64,97 @@ class _Released(_Line):
     reservation: str = Field(description="The reservation whose request was refused, hence costs nothing.")
 
 
-_LINES = TypeAdapter(Annotated[AnsweredRequest | _Reserved | _Released, Field(discriminator="event")])
+Answered = TypeVar("Answered", bound=AnsweredLine)
 
 
-class SpendLimitError(ValueError):
+class CallRefusedError(ValueError):
+    """A request was not sent, by our own decision."""
+
+
+class SpendLimitError(CallRefusedError):
     """The next request could lift what was spent above the limit; it was not sent."""
 
 
-class UsageLog:
-    """The requests of one encoder over all runs; safe for several processes and a kill at any moment."""
+class CallLimitError(CallRefusedError):
+    """The next request would be one more than the limit allows; it was not sent."""
 
-    def __init__(self, path: Path) -> None:
+
+class SpendLog(Generic[Answered]):
+    """The requests to one model over all runs; safe for threads, several processes and a kill at any moment."""
+
+    kept_in: ClassVar[str] = "cache"
+    ask_for_less: ClassVar[str] = "ask for less"
+
+    def __init__(self, path: Path, answered: type[Answered]) -> None:
         self.path = path
+        self._answered = answered
+        kinds: Any = answered | _Reserved | _Released
+        self._lines: TypeAdapter[Any] = TypeAdapter(kinds)
+        self._thread = threading.RLock()
         self._read_up_to = 0
-        self._requests: list[AnsweredRequest] = []
-        self._open: dict[str, float] = {}
+        self._requests: list[Answered] = []
+        # Exact, so that adding up line by line comes to what adding up at once does.
+        self._spent = Fraction(0)
+        self._reserved = Fraction(0)
+        self._open: dict[str, Fraction] = {}
 
     @property
-    def requests(self) -> tuple[AnsweredRequest, ...]:
+    def requests(self) -> tuple[Answered, ...]:
         """Every answered request of every run so far, oldest first; empty before the first."""
-        self._refresh()
-        return tuple(self._requests)
+        with self._thread:
+            self._refresh()
+            return tuple(self._requests)
 
     @property
     def spent_usd(self) -> float:
         """What the answered requests cost."""
-        return math.fsum(request.cost_usd for request in self.requests)
+        with self._thread:
+            self._refresh()
+            return float(self._spent)
 
     @property
     def reserved_usd(self) -> float:
         """The most that requests without an answer can cost: those under way, and those that were cut off."""
-        self._refresh()
-        return math.fsum(self._open.values())
+        with self._thread:
+            self._refresh()
+            return float(self._reserved)
 
-    def reserve(self, cost_usd: float, limit_usd: float | None) -> str:
+    @property
+    def unanswered(self) -> int:
+        """How many requests have no answer: those under way, and those that were cut off."""
+        with self._thread:
+            self._refresh()
+            return len(self._open)
+
+    def reserve(self, cost_usd: float, limit_usd: float | None, call_limit: int | None = None) -> str:
         """A name under which the cost is set aside until `settle` or `release`; no other process can use it.
+
+        `call_limit` bounds the requests that were answered, are under way, or were cut off.
 
         Raises:
             SpendLimitError: with what is spent and set aside already, the cost would be above the limit.
+            CallLimitError: it would be one request too many.
         """
         with self._lock():
             self._refresh()
-            counted = [*(request.cost_usd for request in self._requests), *self._open.values()]
-            if limit_usd is not None and math.fsum([*counted, cost_usd]) > limit_usd:
+            if limit_usd is not None and float(self._spent + self._reserved + Fraction(cost_usd)) > limit_usd:
                 raise SpendLimitError(
                     f"{self.path}: expected to stay within spend_limit_usd {limit_usd:g}; "
-                    f"{self.spent_usd:.6g} is spent, {self.reserved_usd:.6g} set aside for requests without an answer, "
-                    f"and the next request could cost {cost_usd:.6g}. It was not sent; every answer so far is in the "
-                    "vector cache. Raise spend_limit_usd and run again, or encode fewer texts."
+                    f"{float(self._spent):.6g} is spent, {float(self._reserved):.6g} set aside for requests without an "
+                    f"answer, and the next request could cost {cost_usd:.6g}. It was not sent; every answer so far is "
+                    f"in the {self.kept_in}. Raise spend_limit_usd and run again, or {self.ask_for_less}."
+                )
+            if call_limit is not None and len(self._requests) + len(self._open) >= call_limit:
+                raise CallLimitError(
+                    f"{self.path}: expected to stay within call_limit {call_limit}; {len(self._requests)} calls are "
+                    f"answered and {len(self._open)} without an answer. The next was not sent; every answer so far is "
+                    f"in the {self.kept_in}. Raise call_limit and run again, or {self.ask_for_less}."
                 )
             line = _Reserved(id=uuid.uuid4().hex, cost_usd=cost_usd)
             self._append(line)
             return line.id
 
-    def settle(self, request: AnsweredRequest) -> None:
+    def settle(self, request: Answered) -> None:
         """Writes an answered request before it returns; its reservation counts no longer."""
         with self._lock():
             self._append(request)
@@ -119,9 +164,12 @@ class UsageLog:
         with self._lock():
             self._append(_Released(reservation=reservation))
 
-    def _lock(self) -> FileLock:
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.path.with_name(self.path.name + ".lock"))
+        # The threads of one process wait for each other at once; the lock of the file is looked at now and then.
+        with self._thread, FileLock(self.path.with_name(self.path.name + ".lock")):
+            yield
 
     def _append(self, line: _Line) -> None:
         with self.path.open("a+b") as file:
@@ -144,7 +192,7 @@ class UsageLog:
 
     def _take(self, content: bytes) -> None:
         try:
-            line = _LINES.validate_json(content)
+            line = self._lines.validate_json(content)
         except ValidationError as error:
             if error.errors()[0]["type"] == "json_invalid":
                 return  # torn by a kill: a reservation that was not used, or an answer whose reservation stays
@@ -153,8 +201,20 @@ class UsageLog:
                 "was spent is then counted from 0."
             ) from error
         if isinstance(line, _Reserved):
-            self._open[line.id] = line.cost_usd
+            self._open[line.id] = Fraction(line.cost_usd)
+            self._reserved += self._open[line.id]
             return
-        self._open.pop(line.reservation or "", None)
-        if isinstance(line, AnsweredRequest):
+        self._reserved -= self._open.pop(line.reservation or "", Fraction(0))
+        if isinstance(line, self._answered):
             self._requests.append(line)
+            self._spent += Fraction(line.cost_usd)
+
+
+class UsageLog(SpendLog[AnsweredRequest]):
+    """The requests of one encoder."""
+
+    kept_in = "vector cache"
+    ask_for_less = "encode fewer texts"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, AnsweredRequest)

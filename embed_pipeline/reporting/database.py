@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS metrics (
     measured_on VARCHAR NOT NULL, slice VARCHAR NOT NULL,
     measure VARCHAR NOT NULL, cutoff INTEGER NOT NULL,
     value DOUBLE NOT NULL, low DOUBLE NOT NULL, high DOUBLE NOT NULL,
-    queries INTEGER NOT NULL, ceiling DOUBLE NOT NULL,
+    queries INTEGER NOT NULL, synthetic VARCHAR, ceiling DOUBLE NOT NULL,
     baseline VARCHAR, difference DOUBLE, difference_low DOUBLE, difference_high DOUBLE,
     p_value DOUBLE, p_adjusted DOUBLE, detectable DOUBLE, verdict VARCHAR,
     cost_usd DOUBLE, latency_p50_ms DOUBLE, latency_p95_ms DOUBLE, passages_per_second DOUBLE,
@@ -46,9 +46,13 @@ CREATE TABLE IF NOT EXISTS metrics (
     evaluated_at TIMESTAMP NOT NULL,  -- UTC
     PRIMARY KEY (batch, {_KEY})
 );
-CREATE VIEW IF NOT EXISTS metrics_newest AS
+"""
+_NEWEST_VIEW = f"""
+CREATE OR REPLACE VIEW metrics_newest AS
     SELECT * FROM metrics QUALIFY row_number() OVER (PARTITION BY {_KEY} ORDER BY batch DESC) = 1;
 """
+_ADDED_COLUMNS = {"synthetic": "VARCHAR"}
+"""What earlier versions did not write; a file of theirs gets the column, NULL in every row."""
 
 _COLUMNS = tuple(field.name for field in fields(MetricRow))
 
@@ -72,7 +76,7 @@ def append_metrics(path: Path, rows: Sequence[MetricRow], *, timeout_seconds: fl
     with _connect(path, timeout_seconds) as connection:
         connection.execute("BEGIN")
         connection.execute(_SCHEMA)
-        _check_columns(path, connection)
+        _bring_up_to_date(path, connection)
         (batch,) = connection.execute("SELECT nextval('metrics_batch')").fetchall()[0]
         places = ", ".join("?" * (1 + len(_COLUMNS)))
         connection.executemany(
@@ -118,7 +122,7 @@ def _read(path: Path, relation: str, order: str, filters: dict[str, str | None])
     chosen = {name: value for name, value in filters.items() if value is not None}
     where = " AND ".join(["true", *(f"{name} = ?" for name in chosen)])
     with _connect(path, LOCK_TIMEOUT_SECONDS) as connection:
-        _check_columns(path, connection)
+        _bring_up_to_date(path, connection)
         found = connection.execute(
             f"SELECT {', '.join(_COLUMNS)} FROM {relation} WHERE {where} ORDER BY {order}", list(chosen.values())
         ).fetchall()
@@ -170,15 +174,20 @@ def _open(path: Path, deadline: float, timeout_seconds: float) -> "duckdb.DuckDB
         pause = min(2 * pause, 0.2)
 
 
-def _check_columns(path: Path, connection: "duckdb.DuckDBPyConnection") -> None:
+def _bring_up_to_date(path: Path, connection: "duckdb.DuckDBPyConnection") -> None:
     found = {row[0] for row in connection.execute("SELECT name FROM pragma_table_info('metrics')").fetchall()}
     expected = {"batch", *_COLUMNS}
-    if found != expected:
-        raise ValueError(
-            f"{path}: table metrics has other columns than this version writes; missing "
-            f"{sorted(expected - found)}, unknown {sorted(found - expected)}. Move the file aside and "
-            "materialise metrics_table again, or add the columns with ALTER TABLE."
-        )
+    missing = [name for name in _ADDED_COLUMNS if name not in found]
+    if expected - found == set(missing) and not found - expected:
+        for name in missing:
+            connection.execute(f"ALTER TABLE metrics ADD COLUMN {name} {_ADDED_COLUMNS[name]}")
+        connection.execute(_NEWEST_VIEW)
+        return
+    raise ValueError(
+        f"{path}: table metrics has other columns than this version writes; missing {sorted(expected - found)}, "
+        f"unknown {sorted(found - expected)}. Move the file aside and materialise metrics_table again, or add the "
+        "columns with ALTER TABLE."
+    )
 
 
 def _to_stored(row: MetricRow) -> list[Any]:

@@ -31,7 +31,8 @@ class MetricRow:
     general suite the baseline is BASE_MODEL, what the variant was before its training. What it costs to use the variant
     is in `cost_usd` (encoding corpus and queries once), `latency_p50_ms` and `latency_p95_ms` (one query, encoded and
     searched), `passages_per_second` (encoded in batches), `dimension` and `max_length` (tokens of a query); None where
-    it was not measured or means nothing. A digest is None where the variant has no such artifact.
+    it was not measured or means nothing. `synthetic` says what wrote the queries, as `chat qwen3`; None where people
+    did. A digest is None where the variant has no such artifact.
     """
 
     dataset: str
@@ -45,6 +46,7 @@ class MetricRow:
     low: float
     high: float
     queries: int
+    synthetic: str | None = None
     ceiling: float
     baseline: str | None = None
     difference: float | None = None

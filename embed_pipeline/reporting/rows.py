@@ -62,6 +62,7 @@ class MeasuredVariant:
     query_measures: Sequence[QueryMeasure]
     ideal: Sequence[QueryMeasure]
     lineage: Lineage
+    synthetic: str | None = None
     parts: Sequence[MeasuredPart] = field(default=())
 
 
@@ -155,6 +156,7 @@ def _part_rows(
             low=mean.low,
             high=mean.high,
             queries=mean.queries,
+            synthetic=variant.synthetic if part.measured_on == variant.dataset else None,
             ceiling=ceilings[mean.measure],
             evaluated_at=_UNSET,
             **asdict(variant.lineage),

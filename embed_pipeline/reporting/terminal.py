@@ -100,7 +100,8 @@ def _format_table(
     shown = [measure for measure in measures if any(measure in found for found in variants.values())]
     best = {m: max(found[m].value for found in variants.values() if m in found) for m in shown}
     table = Table(
-        title=f"{title} · {any_row.queries} queries",
+        title=f"{title} · {any_row.queries} queries"
+        + (f" · synthetic: {any_row.synthetic}" if any_row.synthetic else ""),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),

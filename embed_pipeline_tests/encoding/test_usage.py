@@ -10,7 +10,7 @@ from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embed_pipeline.encoding.usage import AnsweredRequest, SpendLimitError, UsageLog
+from embed_pipeline.encoding.usage import AnsweredRequest, CallLimitError, SpendLimitError, UsageLog
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,6 +48,34 @@ def test_the_limit_may_be_reached_but_not_passed(tmp_path: Path) -> None:
     with pytest.raises(SpendLimitError, match=r"spend_limit_usd 1; 0.25 is spent, 0.75 set aside .* could cost 1e-06"):
         log.reserve(0.000001, limit_usd=1.0)
     assert log.reserve(5.0, limit_usd=None)
+
+
+def test_the_call_limit_counts_what_is_answered_and_what_is_without_an_answer(tmp_path: Path) -> None:
+    log = UsageLog(tmp_path / "a.jsonl")
+    log.settle(answered(reservation=log.reserve(0.0, None, call_limit=3)))
+    log.release(log.reserve(0.0, None, call_limit=2))
+    log.reserve(0.0, None, call_limit=2)
+    assert (len(log.requests), log.unanswered) == (1, 1)
+    with pytest.raises(CallLimitError, match=r"call_limit 2; 1 calls are answered and 1 without an answer"):
+        log.reserve(0.0, None, call_limit=2)
+    assert log.reserve(0.0, None, call_limit=3)
+
+
+def test_threads_that_share_a_log_count_every_line_once(tmp_path: Path) -> None:
+    log = UsageLog(tmp_path / "a.jsonl")
+
+    def work() -> None:
+        for _ in range(25):
+            log.settle(answered(cost_usd=0.125, reservation=log.reserve(0.5, limit_usd=None)))
+            assert log.spent_usd > 0
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(log.requests), log.spent_usd, log.unanswered) == (200, 25.0, 0)
+    assert UsageLog(log.path).requests == log.requests
 
 
 def test_a_refused_request_gives_its_reservation_back(tmp_path: Path) -> None:

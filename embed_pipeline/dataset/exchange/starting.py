@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from embed_pipeline.dataset.exchange.columns import TableColumns
@@ -30,6 +31,19 @@ def write_dataset_yaml(inspection: Inspection, name: str, data_folder: Path) -> 
     Raises:
         ValueError: the name is no data set name, or the folder exists.
     """
+    with new_dataset_folder(data_folder, name) as made:
+        entries = [entry for file in inspection.files for entry in _place(file, made)]
+        (made / SETTINGS_FILE).write_text(_yaml(inspection, entries, data_folder), encoding="utf-8", newline="\n")
+    return data_folder / name / SETTINGS_FILE
+
+
+@contextmanager
+def new_dataset_folder(data_folder: Path, name: str) -> Iterator[Path]:
+    """A folder to be filled that becomes data_folder/name at the end, or disappears when something goes wrong.
+
+    Raises:
+        ValueError: the name is no data set name, or the folder exists.
+    """
     target = data_folder / name
     if not re.fullmatch(r"[a-z0-9_]+", name):
         raise ValueError(f"{name!r}: a data set's name must consist of a-z, 0-9 and _. Choose another name.")
@@ -40,12 +54,10 @@ def write_dataset_yaml(inspection: Inspection, name: str, data_folder: Path) -> 
     try:
         made = workplace / name
         made.mkdir()
-        entries = [entry for file in inspection.files for entry in _place(file, made)]
-        (made / SETTINGS_FILE).write_text(_yaml(inspection, entries, data_folder), encoding="utf-8", newline="\n")
+        yield made
         made.rename(target)
     finally:
         shutil.rmtree(workplace)
-    return target / SETTINGS_FILE
 
 
 def describe_inspection(inspection: Inspection) -> str:

@@ -8,10 +8,9 @@ from pathlib import Path
 import dagster as dg
 
 from embed_pipeline.dataset.cleaning import CleanedData, clean_workbooks, write_cleaned
-from embed_pipeline.dataset.formats import read_dataset
+from embed_pipeline.dataset.formats import CORPUS_FILE, read_dataset, read_passages
 from embed_pipeline.dataset.ledger import LEDGER_FILE, read_ledger, summarise_ledger
 from embed_pipeline.dataset.pairs import clean_pairs
-from embed_pipeline.dataset.raw_files import raw_paths
 from embed_pipeline.dataset.settings import DatasetSettings
 from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, materialized, table
 from embed_pipeline.defs.catalogue import CODE_VERSIONS
@@ -19,7 +18,10 @@ from embed_pipeline.defs.checks import dataset as checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
+from embed_pipeline.defs.source_settings import source_files
 from embed_pipeline.records import SPLITS
+from embed_pipeline.synthesis.cleaned import assemble_cleaned
+from embed_pipeline.synthesis.questions import QUESTIONS_FILE, read_questions
 
 SAMPLE_ROWS = 10
 LEDGER_ROWS = 200
@@ -42,7 +44,7 @@ def define_assets(partitions: Partitions) -> Assets:
         The data version is the digest of the bytes: what was measured stays traceable after the files have changed.
         """
         step = pipeline.step(context)
-        manifest = step.build(lambda out: _copy_raw_files(step, out))
+        manifest = step.build(lambda out: copy_raw_files(step, out))
         return materialized(manifest)
 
     @dg.asset(
@@ -55,7 +57,7 @@ def define_assets(partitions: Partitions) -> Assets:
     def raw_pairs(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """The files of question-passage pairs of a data set, byte for byte as they lie in its folder."""
         step = pipeline.step(context)
-        manifest = step.build(lambda out: _copy_raw_files(step, out))
+        manifest = step.build(lambda out: copy_raw_files(step, out))
         return materialized(manifest)
 
     @dg.asset(
@@ -63,6 +65,8 @@ def define_assets(partitions: Partitions) -> Assets:
         deps=[
             dg.AssetDep("raw_xlsx", partition_mapping=partitions.workbooks_to_datasets),
             dg.AssetDep("raw_pairs", partition_mapping=partitions.pairs_to_datasets),
+            dg.AssetDep("passages", partition_mapping=partitions.documents_to_datasets),
+            dg.AssetDep("synthetic_qa", partition_mapping=partitions.documents_to_datasets),
         ],
         check_specs=checks.SPECS,
         group_name="dataset",
@@ -94,11 +98,13 @@ def define_assets(partitions: Partitions) -> Assets:
     return [raw_xlsx, raw_pairs, cleaned_qa]
 
 
-def _copy_raw_files(step: Step, out: Path) -> dict[str, object]:
-    paths = raw_paths(step.project.folder(step.dataset), step.project.datasets[step.dataset])
-    for path in paths:
-        shutil.copyfile(path, out / path.name)
-    return {"files": ", ".join(path.name for path in paths)}
+def copy_raw_files(step: Step, out: Path) -> dict[str, object]:
+    """Copy the raw files of the step's data set into `out`, under the paths that they have below its folder."""
+    files = source_files(step.project, step.dataset)
+    for name, path in files.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, out / name)
+    return {"files": ", ".join(files)}
 
 
 def _clean(step: Step, out: Path) -> dict[str, object]:
@@ -113,9 +119,15 @@ def _clean(step: Step, out: Path) -> dict[str, object]:
 
 
 def _clean_raw(step: Step, settings: DatasetSettings) -> CleanedData:
-    if settings.workbooks:
+    if settings.source == "workbooks":
         return clean_workbooks(step.folder("raw_xlsx"), settings, progress=_log_rows(step))
-    return clean_pairs(step.folder("raw_pairs"), settings)
+    if settings.source == "pairs":
+        return clean_pairs(step.folder("raw_pairs"), settings)
+    passages, questions = step.folder("passages"), step.folder("synthetic_qa")
+    ledger = (*read_ledger(passages / LEDGER_FILE), *read_ledger(questions / LEDGER_FILE))
+    return assemble_cleaned(
+        tuple(read_passages(passages / CORPUS_FILE)), read_questions(questions / QUESTIONS_FILE), ledger
+    )
 
 
 def _log_rows(step: Step) -> Callable[[int], None]:

@@ -1,0 +1,98 @@
+"""Assets of the stage `documents`: the files as they lie, and the passages cut from them."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+import dagster as dg
+
+from embed_pipeline.dataset.formats import CORPUS_FILE, read_passages
+from embed_pipeline.dataset.ledger import LEDGER_FILE, read_ledger, summarise_ledger
+from embed_pipeline.defs.assets.dataset import copy_raw_files
+from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, materialized, table
+from embed_pipeline.defs.catalogue import CODE_VERSIONS
+from embed_pipeline.defs.checks import documents as checks
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
+from embed_pipeline.defs.partitions import Partitions
+from embed_pipeline.defs.resources import PipelineResource, Step
+from embed_pipeline.defs.source_settings import counting_encoder
+from embed_pipeline.documents.passages import read_documents_summary, write_passages
+from embed_pipeline.documents.reading import read_document
+from embed_pipeline.encoding.model_source import resolve_model
+from embed_pipeline.encoding.tokens import token_counter
+
+SAMPLE_ROWS = 10
+LEDGER_ROWS = 200
+LOGGED_PASSAGES = 1000
+
+
+def define_assets(partitions: Partitions) -> Assets:
+    """The assets `raw_documents` and `passages`."""
+
+    @dg.asset(
+        partitions_def=partitions.documents,
+        group_name="documents",
+        kinds={"file"},
+        code_version=CODE_VERSIONS["raw_documents"],
+        **ASSET_OPTIONS,
+    )
+    def raw_documents(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+        """The documents of a data set, byte for byte as they lie in its folder: pdf, docx, html, md, txt."""
+        step = pipeline.step(context)
+        manifest = step.build(lambda out: copy_raw_files(step, out))
+        return materialized(manifest)
+
+    @dg.asset(
+        partitions_def=partitions.documents,
+        deps=["raw_documents"],
+        check_specs=checks.SPECS,
+        group_name="documents",
+        kinds={"python"},
+        code_version=CODE_VERSIONS["passages"],
+        **ASSET_OPTIONS,
+    )
+    def passages(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+        """One row per passage: its text, and the file, page, headings and characters where it stands.
+
+        A passage ends where a heading, an article or the token limit ends it, never inside a sentence that fits. What
+        could not be read is in the ledger with its reason.
+        """
+        step = pipeline.step(context)
+        manifest = step.build(lambda out: _cut(step, out))
+        folder = step.open(manifest)
+        samples = [
+            {"passage": p.text, **p.attributes} for p in islice(read_passages(folder / CORPUS_FILE), SAMPLE_ROWS)
+        ]
+        entries = read_ledger(folder / LEDGER_FILE)
+        metadata = {
+            "samples": table(samples),
+            "documents": table([asdict(document) for document in read_documents_summary(folder)]),
+            "left_out_by_reason": table([{"reason": r, "entries": n} for r, n in summarise_ledger(entries).items()]),
+            "ledger": table([asdict(entry) for entry in entries[:LEDGER_ROWS]]),
+        }
+        return materialized(manifest, metadata=metadata, checks=results(outcomes_of(manifest)))
+
+    return [raw_documents, passages]
+
+
+def _cut(step: Step, out: Path) -> dict[str, object]:
+    raw, settings = step.folder("raw_documents"), step.project.documents[step.dataset]
+    files = sorted(path.relative_to(raw).as_posix() for path in raw.rglob("*") if path.is_file())
+    count_tokens = token_counter(resolve_model(counting_encoder(step.project, step.dataset)))
+    documents = (read_document(raw / file, file) for file in files)
+    counts = write_passages(documents, settings, count_tokens, out, progress=_log_passages(step))
+    outcomes = checks.check_passages(read_documents_summary(out), read_ledger(out / LEDGER_FILE))
+    return {**asdict(counts), **describe_outcomes(outcomes)}
+
+
+def _log_passages(step: Step) -> Callable[[int], None]:
+    told = 0
+
+    def report(passages: int) -> None:
+        nonlocal told
+        if passages // LOGGED_PASSAGES > told:
+            told = passages // LOGGED_PASSAGES
+            step.context.log.info(f"cut {passages} passages")
+
+    return report

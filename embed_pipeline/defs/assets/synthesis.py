@@ -1,0 +1,73 @@
+"""Assets of the stage `synthesis`: the questions written for the passages."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import dagster as dg
+
+from embed_pipeline.dataset.formats import CORPUS_FILE, read_passages
+from embed_pipeline.dataset.ledger import LEDGER_FILE, read_ledger, summarise_ledger, write_ledger
+from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, materialized, table
+from embed_pipeline.defs.catalogue import CODE_VERSIONS
+from embed_pipeline.defs.checks import synthesis as checks
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
+from embed_pipeline.defs.partitions import Partitions
+from embed_pipeline.defs.questioning import Questioning
+from embed_pipeline.defs.resources import PipelineResource, Step
+from embed_pipeline.synthesis.questions import QUESTIONS_FILE, read_questions, write_questions
+
+SAMPLE_ROWS = 20
+LEDGER_ROWS = 200
+
+
+def define_assets(partitions: Partitions) -> Assets:
+    """The asset `synthetic_qa`."""
+
+    @dg.asset(
+        partitions_def=partitions.documents,
+        deps=["passages"],
+        check_specs=checks.SPECS,
+        group_name="synthesis",
+        kinds={"openai"},
+        code_version=CODE_VERSIONS["synthetic_qa"],
+        **ASSET_OPTIONS,
+    )
+    def synthetic_qa(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+        """One row per question: its text, the passages that answer it, its split, and what wrote it with which seed.
+
+        Questions of test come from other documents or sections than those of train. Without a chat model they are
+        sentences and headings of the passages themselves, and say so.
+        """
+        step = pipeline.step(context)
+        manifest = step.build(lambda out: _write_questions(step, out))
+        folder = step.open(manifest)
+        texts = {passage.id: passage.text for passage in read_passages(step.folder("passages") / CORPUS_FILE)}
+        samples = [
+            {
+                "question": q.text,
+                "style": q.style,
+                "split": q.split,
+                "passages": " ¶ ".join(texts[p] for p in q.passage_ids),
+            }
+            for q in read_questions(folder / QUESTIONS_FILE)[:SAMPLE_ROWS]
+        ]
+        entries = read_ledger(folder / LEDGER_FILE)
+        metadata = {
+            "samples": table(samples),
+            "dropped_by_reason": table([{"reason": r, "entries": n} for r, n in summarise_ledger(entries).items()]),
+            "ledger": table([asdict(entry) for entry in entries[:LEDGER_ROWS]]),
+        }
+        return materialized(manifest, metadata=metadata, checks=results(outcomes_of(manifest)))
+
+    return [synthetic_qa]
+
+
+def _write_questions(step: Step, out: Path) -> dict[str, object]:
+    passages = tuple(read_passages(step.folder("passages") / CORPUS_FILE))
+    questioning = Questioning(step.project, step.dataset, step.encoder_of)
+    result = questioning.write(passages, progress=step.log_progress("answered {} of {} calls"))
+    write_questions(result.questions, out / QUESTIONS_FILE)
+    write_ledger(result.ledger, out / LEDGER_FILE)
+    outcomes = checks.check_questions(result.questions, result.ledger, passages=len(passages))
+    counts = {**asdict(result.counts), "sources": result.sources_description}
+    return {**counts, "generator": step.project.synthesis[step.dataset].generator, **describe_outcomes(outcomes)}

@@ -1,0 +1,120 @@
+"""The settings that change the bytes of a data set's assets: raw files, passages, questions, cleaned data.
+
+Belongs here: which setting concerns which asset, and which files and models a data set names. Does not belong here: the
+settings of variants (node_settings). No dagster here.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from embed_pipeline.dataset.raw_files import raw_paths
+from embed_pipeline.defs.project import Project
+from embed_pipeline.documents.files import document_paths
+from embed_pipeline.encoding.encoder import BUNDLED, Encoder, EncoderSettings
+from embed_pipeline.encoding.model_source import resolve_model
+from embed_pipeline.synthesis.templates import template_digests
+from embed_pipeline.training.recipes import AnyEncoderSettings, Recipe, read_recipe
+
+# What says how to compare and to present concerns the table; documents and synthesis concern what lies upstream.
+_NOT_CLEANING = {
+    *("description", "language", "variants", "baseline", "headline", "documents", "synthesis"),
+    *("answer_precision", "general_suite", "general_loss_limit"),
+}
+# What changes how calls are made, and not what is asked.
+_NOT_ASKED = {
+    *("base_url", "api_key_variable", "parallel", "requests_per_minute", "timeout_seconds", "max_retries"),
+    *("spend_limit_usd", "call_limit", "usd_per_million_prompt_tokens", "usd_per_million_answer_tokens"),
+}
+
+
+def dataset_settings(
+    project: Project, asset: str, dataset: str, base_encoder: Callable[[AnyEncoderSettings], Encoder]
+) -> dict:
+    """The settings of an asset of a data set; `base_encoder` gives the encoder that settings name.
+
+    Raises:
+        ValueError: a raw file, a template or a recipe is missing, or a model cannot be read.
+    """
+    if asset == "cleaned_qa":
+        return project.datasets[dataset].model_dump(mode="json", exclude=_NOT_CLEANING)
+    if asset == "passages":
+        digest = _digest(resolve_model(counting_encoder(project, dataset)) / "tokenizer.json")
+        cut = project.documents[dataset].model_dump(mode="json", exclude={"files", "encoder"})
+        return {"documents": cut, "tokenizer": digest}
+    if asset == "synthetic_qa":
+        return _synthesis_settings(project, dataset, base_encoder)
+    return {"files": {name: _digest(path) for name, path in source_files(project, dataset).items()}}
+
+
+def source_files(project: Project, dataset: str) -> dict[str, Path]:
+    """The raw files of a data set by their path below its folder, in reading order.
+
+    Raises:
+        ValueError: a file that the settings name is missing.
+    """
+    folder, settings = project.folder(dataset), project.datasets[dataset]
+    if settings.source == "documents":
+        paths = document_paths(folder, project.documents[dataset])
+    else:
+        paths = raw_paths(folder, settings)
+    return {path.relative_to(folder).as_posix(): path for path in paths}
+
+
+def counting_encoder(project: Project, dataset: str) -> EncoderSettings:
+    """The encoder whose tokens a passage is measured in.
+
+    Raises:
+        ValueError: documents.encoder names no variant of the data set with a local encoder.
+    """
+    local = {
+        variant.name: variant.recipe.encoder
+        for variant in project.variants_of(dataset)
+        if isinstance(variant.recipe.encoder, EncoderSettings)
+    }
+    name = project.documents[dataset].encoder
+    if name is None:
+        return next(iter(local.values()), EncoderSettings(model=BUNDLED))
+    if name not in local:
+        raise ValueError(
+            f"{project.folder(dataset) / 'dataset.yaml'}, documents.encoder: expected a variant with a local encoder "
+            f"({', '.join(local) or 'none here'}), found {name!r}. Correct the name."
+        )
+    return local[name]
+
+
+def round_trip_recipe(project: Project, dataset: str) -> Recipe | None:
+    """The recipe whose search must find a question's own passage; None where nothing is asked.
+
+    Raises:
+        ValueError: the recipe is missing or malformed, or must be trained first.
+    """
+    wanted = project.synthesis[dataset].round_trip
+    if wanted is None:
+        return None
+    recipe = read_recipe(project.data / "recipes" / f"{wanted.recipe}.yaml")
+    if recipe.training or recipe.retriever in ("fused", "word2vec"):
+        raise ValueError(
+            f"{project.folder(dataset) / 'dataset.yaml'}, synthesis.round_trip.recipe: {wanted.recipe} is trained on "
+            "the questions that it would judge. Name bm25, tfidf or a recipe without training."
+        )
+    return recipe
+
+
+def _synthesis_settings(project: Project, dataset: str, base_encoder: Callable[[AnyEncoderSettings], Encoder]) -> dict:
+    settings, recipe = project.synthesis[dataset], round_trip_recipe(project, dataset)
+    asked = settings.model_dump(mode="json", exclude={"chat": _NOT_ASKED, "judge": _NOT_ASKED})
+    found: dict[str, object] = {"synthesis": asked, "language": project.datasets[dataset].language}
+    if settings.generator == "chat":
+        found["templates"] = dict(
+            template_digests(settings, project.datasets[dataset].language, project.folder(dataset))
+        )
+    if recipe is not None:
+        found["round_trip"] = recipe.retriever
+        found |= {"base_encoder": base_encoder(recipe.encoder).fingerprint} if recipe.encoder else {}
+    return found
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,66 @@
+"""Building a document block by block: text, spans and the path of headings.
+
+Belongs here: what every reader does with a block once it has it. Does not belong here: any file format.
+"""
+
+import re
+import unicodedata
+
+from embed_pipeline.documents.document import Block, BlockKind, Document, DocumentProblem
+
+# Browsers write these into a PDF where a font shares the glyph of a radical; NFKC leaves them as they are.
+_RADICALS = str.maketrans(
+    "⺠⻁⻄⻅⻆⻉⻋⻓⻔⻘⻙⻚⻛⻜⻝⻢⻣⻤⻥⻦⻨⻩⻬⻮⻰⻳", "民虎西见角贝车长门青韦页风飞食马骨鬼鱼鸟麦黄齐齿龙龟"
+)
+_KEPT_CONTROLS = {"\n", "\t"}
+_DEEPEST = 99
+
+
+class DocumentBuilder:
+    """Collects the blocks of one file; used once, by one thread."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self._parts: list[str] = []
+        self._length = 0
+        self._blocks: list[Block] = []
+        self._headings: list[tuple[int, str]] = []
+        self._problems: list[DocumentProblem] = []
+
+    def heading(self, text: str, level: int, page: int | None = None) -> None:
+        """A heading of a level from 1; it ends every heading of its level and below."""
+        text = " ".join(clean(text).split())
+        if text:
+            self._headings = [known for known in self._headings if known[0] < level]
+            self._headings.append((level, text))
+            self._add("heading", text, page)
+
+    def block(self, text: str, kind: BlockKind = "text", page: int | None = None) -> None:
+        """A paragraph, list item or table row under the headings so far; white space alone is none."""
+        text = clean(text).strip()
+        if text:
+            self._add(kind, text, page)
+
+    def problem(self, reason: str, detail: str, place: str = "") -> None:
+        """Something that could not be read."""
+        self._problems.append(DocumentProblem(self.file, place, reason, detail))  # pyright: ignore[reportArgumentType]
+
+    def build(self) -> Document:
+        """The document; one without text, and without a reason for it, gets the reason no_text."""
+        if not self._blocks and not self._problems:
+            self.problem("no_text", "The file holds no text.")
+        return Document(self.file, "\n\n".join(self._parts), tuple(self._blocks), tuple(self._problems))
+
+    def _add(self, kind: BlockKind, text: str, page: int | None) -> None:
+        start = self._length + 2 * bool(self._parts)
+        self._parts.append(text)
+        self._length = start + len(text)
+        path = tuple(text for _, text in self._headings)
+        self._blocks.append(Block(kind, start, self._length, path, page))
+
+
+def clean(text: str) -> str:
+    """The text with one kind of line break, without controls, and with characters in place of radicals."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n").translate(_RADICALS)
+    text = re.sub(r"[\u2f00-\u2fdf]", lambda match: unicodedata.normalize("NFKC", match.group()), text)
+    return "".join(c for c in text if c in _KEPT_CONTROLS or unicodedata.category(c) not in ("Cc", "Cs"))

@@ -1,0 +1,197 @@
+"""Documents cut into passages: whole sentences of one section, as many as the token limit holds.
+
+Belongs here: where a passage begins and ends. Does not belong here: what is a sentence (sentences) or an article
+(articles), writing passages to files (passages).
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from embed_pipeline.dataset.normalisation import normalise_text, passage_id
+from embed_pipeline.documents.articles import article_name
+from embed_pipeline.documents.document import Block, Document
+from embed_pipeline.documents.sentences import Span, sentence_spans, strip_span
+from embed_pipeline.documents.settings import DocumentSettings
+from embed_pipeline.records import Passage
+
+TokenCounter = Callable[[Sequence[str]], list[int]]
+"""The number of tokens of every text, without special tokens."""
+
+HEADING_SEPARATOR = " › "
+
+_CLAUSE_END = re.compile(r"[，,;:、：]\s*|\s+")
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """Blocks that stand under one path of headings, and under one article where articles count."""
+
+    headings: tuple[str, ...]
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What is not cut any more: a sentence, or a part of one that is longer than a passage."""
+
+    span: Span
+    tokens: int
+    page: int | None
+
+
+def cut_document(document: Document, settings: DocumentSettings, count_tokens: TokenCounter) -> Iterator[Passage]:
+    """The passages of a document in reading order; none of them has more than `passage_tokens` tokens.
+
+    Text is `document.text[start:end]`, normalised, with the path of headings before it where the settings ask for it.
+    Attributes: file, start, end, and heading and page where they are known. Headings alone give no passage.
+    """
+    sections = list(_sections(document, settings))
+    pieces = iter(_cut_pieces(document, sections, settings, count_tokens))
+    for section, own in zip(sections, pieces, strict=True):
+        prefix = _prefix(section, settings, count_tokens)
+        limit = settings.passage_tokens - (count_tokens([prefix])[0] if prefix else 0)
+        for first, last in _pack(document, own, limit, settings.overlap_tokens, count_tokens):
+            yield _passage(document, section, prefix, own[first], own[last])
+
+
+def _sections(document: Document, settings: DocumentSettings) -> Iterator[_Section]:
+    for headings, found in groupby(document.blocks, key=lambda block: block.headings):
+        article, own = "", list[Block]()
+        for block in found:
+            name = article_name(document.text[block.start : block.end]) if settings.cut == "article" else ""
+            if block.kind == "heading":
+                continue
+            if name:
+                if own:
+                    yield _Section(_path(headings, article), tuple(own))
+                article, own = name, []
+            own.append(block)
+        if own:
+            yield _Section(_path(headings, article), tuple(own))
+
+
+def _path(headings: tuple[str, ...], article: str) -> tuple[str, ...]:
+    return (*headings, article) if article and not (headings and article_name(headings[-1]) == article) else headings
+
+
+def _cut_pieces(
+    document: Document, sections: Sequence[_Section], settings: DocumentSettings, count_tokens: TokenCounter
+) -> list[list[_Piece]]:
+    """The pieces of every section; all sentences of a document are counted in one call."""
+    spans = [
+        [(span, block.page) for block in section.blocks for span in _spans_of(document, block)] for section in sections
+    ]
+    flat = [(span, page) for own in spans for span, page in own]
+    counts = iter(count_tokens([normalise_text(document.text[span.start : span.end]) for span, _ in flat]))
+    found = []
+    for section, own in zip(sections, spans, strict=True):
+        prefix = _prefix(section, settings, count_tokens)
+        limit = settings.passage_tokens - (count_tokens([prefix])[0] if prefix else 0)
+        pieces: list[_Piece] = []
+        for span, page in own:
+            tokens = next(counts)
+            if tokens <= limit:
+                pieces.append(_Piece(span, tokens, page))
+            else:
+                pieces += [_Piece(part, n, page) for part, n in _split_long(document.text, span, limit, count_tokens)]
+        found.append(pieces)
+    return found
+
+
+def _spans_of(document: Document, block: Block) -> Iterator[Span]:
+    for span in sentence_spans(document.text[block.start : block.end]):
+        yield Span(block.start + span.start, block.start + span.end)
+
+
+def _split_long(text: str, span: Span, limit: int, count_tokens: TokenCounter) -> list[tuple[Span, int]]:
+    """A sentence above the limit in parts below it: at clause marks and spaces, else between characters."""
+    ends = [span.start + match.end() for match in _CLAUSE_END.finditer(text[span.start : span.end])]
+    parts: list[tuple[Span, int]] = []
+    start = span.start
+    while start < span.end:
+        end = _longest(text, start, [e for e in ends if e > start] + [span.end], limit, count_tokens)
+        if end is None:
+            end = _longest(text, start, range(start + 1, span.end + 1), limit, count_tokens) or start + 1
+        part = strip_span(text, start, end)
+        if part is not None:
+            parts.append((part, _count(text, part, count_tokens)))
+        start = end
+    return parts
+
+
+def _longest(text: str, start: int, ends: Sequence[int], limit: int, count_tokens: TokenCounter) -> int | None:
+    """The last of the ascending ends up to which the text stays within the limit; None where none does."""
+    low, high = 0, len(ends)
+    while low < high:
+        middle = (low + high) // 2
+        part = strip_span(text, start, ends[middle])
+        if part is None or _count(text, part, count_tokens) <= limit:
+            low = middle + 1
+        else:
+            high = middle
+    return ends[low - 1] if low else None
+
+
+def _pack(
+    document: Document, pieces: Sequence[_Piece], limit: int, overlap: int, count_tokens: TokenCounter
+) -> Iterator[tuple[int, int]]:
+    """First and last piece of every passage of a section.
+
+    The pieces are spread evenly over as few passages as hold them, so that the last one is no small rest.
+    """
+    first = 0
+    while first < len(pieces):
+        left = sum(piece.tokens for piece in pieces[first:])
+        target = left / max(1, -(-left // limit))
+        last, tokens = first, pieces[first].tokens
+        while last + 1 < len(pieces) and tokens + pieces[last + 1].tokens <= limit:
+            if tokens + pieces[last + 1].tokens / 2 > target:
+                break
+            last += 1
+            tokens += pieces[last].tokens
+        # Joined sentences can have more tokens than their sum.
+        while last > first and _count(document.text, _joined(pieces[first], pieces[last]), count_tokens) > limit:
+            last -= 1
+        yield first, last
+        following = last + 1
+        first = _overlap_start(pieces, first, following, overlap) if following < len(pieces) else following
+
+
+def _overlap_start(pieces: Sequence[_Piece], first: int, following: int, overlap: int) -> int:
+    start, tokens = following, 0
+    while start - 1 > first and tokens + pieces[start - 1].tokens <= overlap:
+        start -= 1
+        tokens += pieces[start].tokens
+    return start
+
+
+def _joined(first: _Piece, last: _Piece) -> Span:
+    return Span(first.span.start, last.span.end)
+
+
+def _count(text: str, span: Span, count_tokens: TokenCounter) -> int:
+    return count_tokens([normalise_text(text[span.start : span.end])])[0]
+
+
+def _prefix(section: _Section, settings: DocumentSettings, count_tokens: TokenCounter) -> str:
+    """The headings that go before the text: the innermost ones that leave it half of the limit."""
+    if not settings.heading_in_text:
+        return ""
+    path = list(section.headings)
+    while path and count_tokens([normalise_text(HEADING_SEPARATOR.join(path))])[0] > settings.passage_tokens // 2:
+        path.pop(0)
+    return normalise_text(HEADING_SEPARATOR.join(path))
+
+
+def _passage(document: Document, section: _Section, prefix: str, first: _Piece, last: _Piece) -> Passage:
+    span = _joined(first, last)
+    body = normalise_text(document.text[span.start : span.end])
+    text = f"{prefix}\n{body}" if prefix else body
+    attributes = {"file": document.file, "start": str(span.start), "end": str(span.end)}
+    if section.headings:
+        attributes["heading"] = normalise_text(HEADING_SEPARATOR.join(section.headings))
+    if first.page is not None:
+        attributes["page"] = str(first.page)
+    return Passage(passage_id(text), text, attributes)

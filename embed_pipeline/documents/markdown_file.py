@@ -1,0 +1,70 @@
+"""Markdown by the CommonMark rules, as text: headings, paragraphs, list items, table rows, code.
+
+Belongs here: tokens to blocks. Does not belong here: deciding encodings (text_file).
+"""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from embed_pipeline.documents.building import DocumentBuilder
+from embed_pipeline.documents.text_file import decode_into, join_lines
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
+
+_HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+_FRONT_MATTER = re.compile(r"\A---\n.*?\n(?:---|\.\.\.)\n", re.DOTALL)
+
+
+def read_markdown(builder: DocumentBuilder, content: bytes) -> None:
+    """The blocks of a Markdown file; front matter, HTML, comments and pictures are left out, links are their text."""
+    from markdown_it import MarkdownIt
+
+    text = _FRONT_MATTER.sub("", decode_into(builder, content).replace("\r\n", "\n"))
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    reader = _Reader(builder)
+    for token in tokens:
+        reader.take(token)
+
+
+class _Reader:
+    """Follows where in the document a token stands."""
+
+    def __init__(self, builder: DocumentBuilder) -> None:
+        self._builder = builder
+        self._open: list[str] = []
+        self._cells: list[str] = []
+
+    def take(self, token: "Token") -> None:
+        """One token: opening and closing ones are remembered, the text between them becomes blocks."""
+        if token.nesting == 1:
+            self._open.append(token.tag)
+            self._cells = [] if token.tag == "tr" else self._cells
+        elif token.nesting == -1:
+            self._open.pop()
+            if token.tag == "tr":
+                self._builder.block(" | ".join(self._cells), "table")
+        elif token.type in ("fence", "code_block"):
+            self._builder.block(token.content)
+        elif token.type == "inline":
+            self._add(_inline_text(token.children or []))
+
+    def _add(self, text: str) -> None:
+        tag = self._open[-1]
+        if tag in _HEADINGS:
+            self._builder.heading(text, _HEADINGS.index(tag) + 1)
+        elif tag in ("td", "th"):
+            self._cells.append(" ".join(text.split()))
+        else:
+            self._builder.block(join_lines(text.split("\n")), "list" if "li" in self._open else "text")
+
+
+def _inline_text(children: Sequence["Token"]) -> str:
+    parts = []
+    for child in children:
+        if child.type in ("text", "code_inline"):
+            parts.append(child.content)
+        elif child.type in ("softbreak", "hardbreak"):
+            parts.append("\n")
+    return "".join(parts)

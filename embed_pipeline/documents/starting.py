@@ -1,0 +1,130 @@
+"""A data set made of documents: what they seem to be, and a dataset.yaml that says why each setting is what it is.
+
+Belongs here: looking at documents and writing the folder. Does not belong here: files of questions (dataset.exchange).
+"""
+
+import json
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from embed_pipeline.dataset.exchange.languages import LanguageGuess, guess_language
+from embed_pipeline.dataset.exchange.starting import new_dataset_folder
+from embed_pipeline.dataset.settings import SETTINGS_FILE
+from embed_pipeline.documents.articles import begins_article
+from embed_pipeline.documents.document import Document
+from embed_pipeline.documents.reading import SUFFIXES, read_document
+
+FOLDER = "documents"
+VARIANTS = ("bm25", "tfidf", "minilm")
+# What would be found in a folder of tables and of documents alike.
+_TABLES = {".csv", ".tsv", ".json", ".jsonl", ".parquet", ".xlsx", ".gz"}
+_FEW_ARTICLES = 10
+_SAMPLED_CHARACTERS = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDocuments:
+    """The documents of a folder, by their path below it, and what they have in common."""
+
+    source: Path
+    paths: tuple[Path, ...]
+    characters: int
+    problems: tuple[str, ...]
+    language: LanguageGuess
+    articles: int
+
+    @property
+    def root(self) -> Path:
+        """The folder that paths are relative to."""
+        return self.source if self.source.is_dir() else self.source.parent
+
+
+def find_documents(source: Path) -> tuple[Path, ...]:
+    """The documents in a folder and below, or the file itself if it is one; none where tables of questions lie.
+
+    README files are about the folder and hidden ones nobody's: both are left out.
+    """
+    if source.is_file():
+        return (source,) if source.suffix.lower() in SUFFIXES else ()
+    files = sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith((".", "~$")))
+    if any(path.suffix.lower() in _TABLES for path in files):
+        return ()
+    return tuple(path for path in files if path.suffix.lower() in SUFFIXES and path.stem.lower() != "readme")
+
+
+def inspect_documents(source: Path, paths: tuple[Path, ...]) -> FoundDocuments:
+    """What the documents seem to be; every one is read.
+
+    Raises:
+        ValueError: not one of them has text.
+    """
+    root = source if source.is_dir() else source.parent
+    characters, articles, samples, problems = 0, 0, [], []
+    for path in paths:
+        document = read_document(path, path.relative_to(root).as_posix())
+        characters += len(document.text)
+        articles += _count_articles(document)
+        samples.append(document.text[:_SAMPLED_CHARACTERS])
+        problems += [f"{problem.file} {problem.place}: {problem.detail}" for problem in document.problems]
+    if not characters:
+        raise ValueError(f"{source}: not one of {len(paths)} documents has text: {problems[:3]}. Run OCR over scans.")
+    return FoundDocuments(source, paths, characters, tuple(problems), guess_language(samples), articles)
+
+
+def write_documents_yaml(found: FoundDocuments, name: str, data_folder: Path) -> Path:
+    """The dataset.yaml in a new folder data_folder/name, with copies of the documents below it; whole or not at all.
+
+    Raises:
+        ValueError: the name is no data set name, or the folder exists.
+    """
+    with new_dataset_folder(data_folder, name) as made:
+        for path in found.paths:
+            copy = made / FOLDER / path.relative_to(found.root)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+        (made / SETTINGS_FILE).write_text(_yaml(found, data_folder), encoding="utf-8", newline="\n")
+    return data_folder / name / SETTINGS_FILE
+
+
+def describe_documents(found: FoundDocuments) -> str:
+    """What was found, in a few lines for a terminal."""
+    kinds = Counter(path.suffix.lower().removeprefix(".") for path in found.paths)
+    lines = [
+        f"{len(found.paths)} documents ({', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))}), "
+        f"{found.characters:,} characters, {found.articles} articles.",
+        *(f"Left out: {problem}" for problem in found.problems[:5]),
+    ]
+    return "\n".join(lines)
+
+
+def _yaml(found: FoundDocuments, data_folder: Path) -> str:
+    cut = "article" if found.articles >= _FEW_ARTICLES else "section"
+    suffixes = sorted({path.suffix for path in found.paths})
+    patterns = [f"{FOLDER}/**/*{suffix}" for suffix in suffixes]
+    recipes = data_folder / "recipes"
+    known = [v for v in VARIANTS if not recipes.is_dir() or (recipes / f"{v}.yaml").is_file()]
+    lines = [
+        "# Written by `embed-pipeline init` from what it found; every line may be changed.",
+        *(f"# {line}" for line in describe_documents(found).splitlines()),
+        f"description: {json.dumps(f'Passages of the documents in {found.source.name}.', ensure_ascii=False)}",
+        f"# {found.language.reason}; decides how BM25 finds words and what language questions are written in.",
+        f"language: {found.language.code}",
+        "documents:",
+        f"  files: {json.dumps(patterns, ensure_ascii=False)}",
+        f"  # {found.articles} articles were found; article: each begins a passage, section: each heading does.",
+        f"  cut: {cut}",
+        "  passage_tokens: 256",
+        "# No questions are known. Without a chat model, sentences and headings stand for them; docs/documents.md.",
+        "synthesis: {generator: inverse_cloze}",
+        "# The passages are texts of their own: what counts is how far up the right one stands.",
+        "headline: ndcg@10",
+        "# Recipes in data/recipes that are compared; the first is the baseline.",
+        f"variants: [{', '.join(known)}]",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _count_articles(document: Document) -> int:
+    return sum(begins_article(document.text[block.start : block.end]) for block in document.blocks)

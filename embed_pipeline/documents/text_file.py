@@ -1,0 +1,91 @@
+"""Plain text: its encoding, its paragraphs, its numbered headings.
+
+Belongs here: bytes to text, for the formats that are text, and .txt. Does not belong here: markup.
+"""
+
+import re
+from dataclasses import dataclass
+
+from embed_pipeline.documents.building import DocumentBuilder
+from embed_pipeline.documents.headings import heading_level
+
+_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+# Of the characters that a guess decoded: more strange ones and the guess is wrong.
+_STRANGE_LIMIT = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A file's text and its encoding; guessed where it is not UTF-8. None where it is not text."""
+
+    text: str | None
+    encoding: str
+    guessed: bool
+
+
+def decode(content: bytes) -> Decoded:
+    """UTF-8, or UTF-16 with its mark; else what it looks like, if that is plain to see."""
+    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
+    try:
+        return Decoded(content.decode(encoding), encoding, guessed=False)
+    except UnicodeDecodeError:
+        pass
+    from charset_normalizer import from_bytes
+
+    if b"\0" in content:  # of what remains, no text has these
+        return Decoded(None, "", guessed=False)
+    best = from_bytes(content).best()
+    if best is None or best.chaos > _STRANGE_LIMIT:
+        return Decoded(None, "", guessed=False)
+    return Decoded(str(best), best.encoding, guessed=True)
+
+
+def decode_into(builder: DocumentBuilder, content: bytes) -> str:
+    """The text of a file; what is wrong with its encoding becomes a problem of the document. Empty if it is no text."""
+    decoded = decode(content)
+    if decoded.text is None:
+        builder.problem("wrong_encoding", "It is not UTF-8 and no other encoding is plain to see. Save it as UTF-8.")
+        return ""
+    if decoded.guessed:
+        builder.problem("wrong_encoding", f"It is not UTF-8; it was read as {decoded.encoding}. Save it as UTF-8.")
+    return decoded.text
+
+
+def read_text(builder: DocumentBuilder, content: bytes) -> None:
+    """Paragraphs between blank lines; a line that looks like a heading is one."""
+    text = decode_into(builder, content).replace("\r\n", "\n").replace("\r", "\n")
+    for paragraph in re.split(r"\n\s*\n", text):
+        add_lines(builder, paragraph.split("\n"))
+
+
+def add_lines(builder: DocumentBuilder, lines: list[str], page: int | None = None) -> None:
+    """The lines of a paragraph as blocks: headings among them apart, the rest joined."""
+    held: list[str] = []
+    for line in lines:
+        level = heading_level(line)
+        if level is None:
+            held.append(line)
+            continue
+        builder.block(join_lines(held), page=page)
+        builder.heading(line, level, page)
+        held = []
+    builder.block(join_lines(held), page=page)
+
+
+def join_lines(lines: list[str]) -> str:
+    """Lines of a paragraph as one: nothing between Chinese characters, a hyphen at the end of a line undone."""
+    text = ""
+    for line in (line.strip() for line in lines):
+        if not line:
+            continue
+        if re.search(r"[^\W\d_]-$", text) and line[:1].islower():
+            text = text[:-1] + line
+        elif text and (_is_wide(text[-1]) and _is_wide(line[0])):
+            text += line
+        else:
+            text = f"{text} {line}" if text else line
+    return text
+
+
+def _is_wide(character: str) -> bool:
+    return "\u2e80" <= character <= "\u9fff" or "\uff00" <= character <= "\uffef" or character in "“”‘’…—"

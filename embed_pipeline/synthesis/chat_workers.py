@@ -1,0 +1,80 @@
+"""Threads that work through tasks in order and leave none behind.
+
+Belongs here: starting, stopping and waiting. Does not belong here: what the work is (hosted_chat.py).
+
+Not concurrent.futures' pool: when a run is broken off, that one works through everything queued before the process may
+end, and here every task costs money.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class _Job(Generic[Task, Result]):
+    task: Task
+    future: Future[Result]
+
+
+class Workers(Generic[Task, Result]):
+    """Use with `with`: on leaving, what is under way is finished, nothing more is begun, and every thread has ended."""
+
+    def __init__(self, work: Callable[[Task, threading.Event], Result], threads: int) -> None:
+        """`work` is called with the task and an event that is set as soon as no more work is wanted."""
+        self._work = work
+        self._most = threads
+        self._threads: list[threading.Thread] = []
+        self._queue: queue.SimpleQueue[_Job[Task, Result] | None] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+
+    def submit(self, task: Task) -> Future[Result]:
+        """The task's result to come; tasks are begun in the order in which they are submitted."""
+        job = _Job(task, Future[Result]())
+        self._queue.put(job)
+        if len(self._threads) < self._most:
+            # A daemon: a process that ends without leaving the `with` need not wait for it.
+            self._threads.append(threading.Thread(target=self._run, name="chat call", daemon=True))
+            self._threads[-1].start()
+        return job.future
+
+    def result(self, future: Future[Result]) -> Result:
+        """The result, waiting for it. Raises the first error of any task where this one was not done for an error."""
+        error = future.exception()
+        if error is not None:
+            raise self._error or error
+        return future.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while (job := self._queue.get()) is not None:
+            if self._stop.is_set():
+                job.future.set_exception(self._error or RuntimeError("the work had ended"))
+                continue
+            try:
+                result = self._work(job.task, self._stop)
+            except BaseException as error:  # it belongs to the thread that waits, which would else wait forever
+                self._error = self._error or error
+                self._stop.set()
+                job.future.set_exception(error)
+            else:
+                job.future.set_result(result)
