@@ -167,3 +167,18 @@ def test_every_field_of_a_row_is_stored(tmp_path):
     with duckdb.connect(str(tmp_path / "m.duckdb")) as connection:
         stored = {row[0] for row in connection.execute("SELECT name FROM pragma_table_info('metrics')").fetchall()}
     assert stored == {"batch", *MetricRow.__dataclass_fields__}
+
+
+def test_a_table_from_before_a_column_gets_it_and_keeps_its_rows(tmp_path):
+    path = tmp_path / "m.duckdb"
+    append_metrics(path, [ROW])
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("DROP VIEW metrics_newest; ALTER TABLE metrics DROP COLUMN synthetic")
+        connection.execute(
+            "CREATE VIEW metrics_newest AS SELECT * FROM metrics QUALIFY row_number() OVER "
+            "(PARTITION BY dataset, variant, split, measured_on, slice, measure, cutoff ORDER BY batch DESC) = 1"
+        )
+    assert read_newest(path) == (ROW,)
+    append_metrics(path, [replace(ROW, synthetic="chat qwen3")])
+    assert [row.synthetic for row in read_history(path)] == [None, "chat qwen3"]
+    assert [row.synthetic for row in read_newest(path)] == ["chat qwen3"]
