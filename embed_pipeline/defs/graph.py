@@ -18,10 +18,10 @@ from embed_pipeline.defs.catalogue import (
 )
 from embed_pipeline.defs.node_settings import dataset_settings, published_settings, variant_settings
 from embed_pipeline.defs.project import Project, Runtime, Variant
+from embed_pipeline.encoding.any_settings import AnyEncoderSettings
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.hosted import HostedEncoder, load_hosted_encoder
 from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
-from embed_pipeline.training.recipes import AnyEncoderSettings
 
 USAGE_FOLDER = "usage"
 

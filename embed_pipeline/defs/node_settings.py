@@ -9,6 +9,7 @@ from collections.abc import Callable
 from embed_pipeline.dataset.raw_files import raw_paths
 from embed_pipeline.defs.catalogue import CALIBRATED_SPLIT, EVALUATED_SPLIT, HITS_PER_QUERY
 from embed_pipeline.defs.project import Project, Runtime, Variant
+from embed_pipeline.encoding.any_settings import AnyEncoderSettings
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.encoding.word_vectors import WordVectorSettings
@@ -18,7 +19,7 @@ from embed_pipeline.reporting.database import newest_batch
 from embed_pipeline.retrieval.index import IndexSettings
 from embed_pipeline.retrieval.lexical import LexicalSettings
 from embed_pipeline.retrieval.tfidf import TfidfSettings
-from embed_pipeline.training.recipes import AnyEncoderSettings, Recipe
+from embed_pipeline.training.recipes import Recipe
 
 METRICS_FILE = "metrics.duckdb"
 
