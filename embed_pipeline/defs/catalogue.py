@@ -42,7 +42,7 @@ CODE_VERSIONS: Mapping[str, str] = {
     "raw_xlsx": "1",
     "raw_pairs": "1",
     "cleaned_qa": "3",
-    "mined_negatives": "1",
+    "mined_negatives": "2",
     "finetuned_checkpoint": "1",
     "word_vectors": "1",
     "faiss_index": "1",

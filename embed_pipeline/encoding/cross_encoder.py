@@ -73,9 +73,13 @@ class CrossEncoder:
         self.device = device
         self._states = file_states(directory)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """sha256 hex over the model's content and the length; never a name or a path."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         identity = {"arithmetic": 1, "model": model_digest(self.directory), "max_length": self.settings.max_length}
         return hashlib.sha256(json.dumps({"cross-encoder": identity}, sort_keys=True).encode()).hexdigest()
 

@@ -89,7 +89,9 @@ class CandidateSearch:
         for row, query in enumerate(queries):
             dense = ranked.get("dense")
             products = dict(zip(dense[row].passage_ids, dense[row].scores, strict=True)) if dense else {}
-            by_miner = {miner: self._within(hits[row].passage_ids, excluded[query.id]) for miner, hits in ranked.items()}
+            by_miner: dict[Miner, Sequence[str]] = {}
+            for miner, hits in ranked.items():
+                by_miner[miner] = self._within(hits[row].passage_ids, excluded[query.id])
             found.append(Found(query, vectors[row], by_miner, products))
         return found
 

@@ -181,10 +181,11 @@ def read_recipe(path: Path) -> Recipe:
         return Recipe.model_validate(content)
     except ValidationError as error:
         # The value of an unknown field is not repeated: it may be a key that someone wrote into the recipe.
+        fields = [[str(part) for part in item["loc"] if part not in ENCODER_KINDS] for item in error.errors()]
         lines = [
-            f"{path}, {'.'.join(str(part) for part in item['loc'] if part not in ENCODER_KINDS) or 'recipe'}: {item['msg']}"
+            f"{path}, {'.'.join(field) or 'recipe'}: {item['msg']}"
             + ("" if item["type"] == "extra_forbidden" else f", found {item['input']!r}")
-            for item in error.errors()
+            for field, item in zip(fields, error.errors(), strict=True)
         ]
         raise ValueError(
             "\n".join(lines) + "\nCorrect the recipe; every field is described in docs/recipes.md."
