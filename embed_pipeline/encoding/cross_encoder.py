@@ -139,13 +139,20 @@ class CrossEncoder:
     def _model(self) -> _Model:
         import torch
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers.utils import logging
 
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: expected a GPU because cuda was asked for, found none. Ask for cpu.")
         options = {"local_files_only": True, "trust_remote_code": False}
-        network, report = AutoModelForSequenceClassification.from_pretrained(
-            self.directory, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
-        )
+        bars_were_shown = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+        try:
+            network, report = AutoModelForSequenceClassification.from_pretrained(
+                self.directory, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
+            )
+        finally:
+            if bars_were_shown:
+                logging.enable_progress_bar()
         missing = sorted(report["missing_keys"])
         if missing or report["mismatched_keys"] or network.config.num_labels != 1:
             raise ValueError(
