@@ -51,7 +51,9 @@ def test_no_pairs_have_no_scores(directory: Path) -> None:
     assert _open(directory).score([]).shape == (0,)
 
 
-def test_identity_is_the_content_and_the_length_and_never_the_path_or_the_batch(directory: Path, tmp_path: Path) -> None:
+def test_identity_is_the_content_and_the_length_and_never_the_path_or_the_batch(
+    directory: Path, tmp_path: Path
+) -> None:
     fingerprint = _open(directory).fingerprint
     assert _open(Path(shutil.copytree(directory, tmp_path / "renamed"))).fingerprint == fingerprint
     other = CrossEncoderSettings(model=str(directory), max_length=48, batch=3)
