@@ -42,19 +42,19 @@ class MiningReport:
     groups: int
     negatives: int
     groups_by_negatives: tuple[tuple[int, int], ...]
-    negatives_by_source: tuple[tuple[str, int], ...]
     short_groups: int
     mean_positive_score: float | None
     mean_negative_score: float | None
     mean_random_score: float | None
     hardness_against_random: float | None
-    median_score_gap: float | None
-    smallest_score_gap: float | None
     above_positive_share: float | None
-    near_copy_share: float | None
-    false_negative_share: float | None
-    candidates: int
-    candidates_above_positive_share: float | None
+    near_copy_share: float | None = None
+    false_negative_share: float | None = None
+    median_score_gap: float | None = None
+    smallest_score_gap: float | None = None
+    negatives_by_source: tuple[tuple[str, int], ...] = ()
+    candidates: int = 0
+    candidates_above_positive_share: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values; pairs become an object with text keys."""
