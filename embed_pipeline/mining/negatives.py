@@ -65,7 +65,8 @@ def mine(
     the same text, and a passage of the same text as one (texts compare without width, case and white space). Of
     passages with one text only the smallest id can be a negative. A query whose candidates run short has fewer
     negatives, maybe none. What a query gets does not depend on the other queries. The search is exact, and vectors
-    mapped from a file are read block by block; beside the texts, memory does not grow with the corpus.
+    mapped from a file are read block by block: memory grows with the corpus by its texts, ids and a number each, and by
+    the words' index where bm25 mines.
 
     Raises:
         ValueError: vectors do not fit, ids repeat, a positive is not among the passages, or the settings name a

@@ -19,6 +19,7 @@ from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.mining.negatives import mine_negatives, read_groups
 from embed_pipeline.mining.settings import MiningSettings
+from embed_pipeline.training.recipes import read_recipe
 from embed_pipeline_tests.small_project import (
     edit_yaml,
     encoder_settings,
@@ -159,6 +160,21 @@ def test_the_plan_names_the_content_of_scorer_and_reranker_and_never_their_path(
     assert plans[0]["base_encoder"] != base["base_encoder"] and {"reranker", "bm25"} <= set(plans[0]) - set(base)
     write_cross_encoder(tmp_path / "reranker_moved", seed=1)
     assert pipeline.graph().settings(Node("mined_negatives", "small/judged")) != plans[0]
+
+
+def test_a_hosted_encoder_may_judge_for_a_local_base(pipeline: PipelineResource) -> None:
+    hosted = {"service": "compatible", "model": "m", "base_url": "http://127.0.0.1:1/v1", "vector_dimension": 4}
+    _add(Path(pipeline.data), "judged", {"scorer": {"encoder": hosted}})
+    settings = pipeline.graph().settings(Node("mined_negatives", "small/judged"))
+    base = pipeline.graph().settings(Node("mined_negatives", FIRST))
+    assert "encoder" not in settings and settings["base_encoder"] != base["base_encoder"]
+
+
+def test_the_shipped_second_round_follows_the_shipped_first() -> None:
+    recipes = Path(__file__).parents[2] / "data" / "recipes"
+    mining = read_recipe(recipes / "minilm_second_round.yaml").mining
+    assert mining is not None and mining.weights is not None
+    assert read_recipe(recipes / f"{mining.weights}.yaml").training is not None
 
 
 def test_a_second_round_mines_with_the_weights_of_the_first(pipeline: PipelineResource, tmp_path: Path) -> None:
