@@ -194,7 +194,7 @@ def _sources_first(variants: Mapping[str, Variant]) -> tuple[Variant, ...]:
     ordered: dict[str, Variant] = {}
     for variant in variants.values():
         chain = [variant]
-        while (source := chain[-1].mining_source) is not None:
+        while (source := chain[-1].mining_source) is not None:  # it ends: the project refuses circles
             chain.append(variants[source.key])
         ordered |= {one.key: one for one in reversed(chain) if one.key not in ordered}
     return tuple(ordered.values())

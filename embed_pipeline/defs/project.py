@@ -94,6 +94,16 @@ class Project:
         """The variants of one data set, in the order of its dataset.yaml."""
         return tuple(variant for variant in self.variants.values() if variant.dataset == dataset)
 
+    def stands_on(self, variant: Variant) -> tuple[str, ...]:
+        """The keys of the variant and of all whose weights it searches or mines with, directly or through others."""
+        found, following = dict.fromkeys([variant.key]), [variant]
+        for one in following:
+            for other in (one.encoding_variant, one.mining_source):
+                if other is not None and other.key not in found:
+                    found[other.key] = None
+                    following.append(self.variants[other.key])
+        return tuple(found)
+
     def headline(self, dataset: str) -> Measure:
         """The measure that a data set's verdicts are read on."""
         return parse_measure(self.datasets[dataset].headline)

@@ -136,6 +136,9 @@ def test_rounds_that_wait_for_each_other_are_refused_and_chains_are_not(pipeline
     assert source is not None and source.name == "a_second"
     order = [str(node) for node in pipeline.graph().nodes() if node.asset == "mined_negatives"]
     assert order == [f"mined_negatives[{name}]" for name in (FIRST, SECOND, "small/third")]
+    project = pipeline.project()
+    assert project.stands_on(project.variants["small/third"]) == ("small/third", SECOND, FIRST)
+    assert project.stands_on(project.variants["small/base"]) == ("small/base",)
     _add(data, "tuned", {"weights": "third"})
     with pytest.raises(ValueError, match=r"wait for the other's weights: tuned → third → a_second → tuned"):
         _ = pipeline.project().variants
