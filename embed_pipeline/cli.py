@@ -154,7 +154,7 @@ def _filter(graph: Graph, dataset: str | None, variant: str | None) -> Callable[
     datasets = {v.dataset for v in chosen} | ({dataset} if dataset else set())
     # What they stand on: the general suite is a data set of its own, and a fused variant uses another one's weights.
     suites = {suite for name in datasets for suite in graph.project.datasets[name].general_suite}
-    partitions = {ALL, *datasets, *suites, *(v.key for v in chosen), *(v.encoding_variant.key for v in chosen)}
+    partitions = {ALL, *datasets, *suites, *(key for v in chosen for key in graph.project.stands_on(v))}
     return lambda node: node.partition in partitions
 
 

@@ -15,7 +15,7 @@ from embed_pipeline.documents.settings import DocumentSettings
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.encoding.word_vectors import WordVectorSettings
-from embed_pipeline.mining.settings import MiningSettings
+from embed_pipeline.mining.settings import MiningRerankerSettings, MiningSettings, ScorerSettings
 from embed_pipeline.synthesis.chat_settings import ChatSettings
 from embed_pipeline.synthesis.settings import RoundTripSettings, SynthesisSettings
 from embed_pipeline.training.recipes import FusionSettings, Recipe, TrainingSettings, VocabularyExtension
@@ -35,6 +35,8 @@ FILE_MAP = README[README.index("## The file map") :]
         (WordVectorSettings, "recipes.md"),
         (FusionSettings, "recipes.md"),
         (MiningSettings, "recipes.md"),
+        (ScorerSettings, "recipes.md"),
+        (MiningRerankerSettings, "recipes.md"),
         (TrainingSettings, "recipes.md"),
         (VocabularyExtension, "recipes.md"),
         (DatasetSettings, "datasets.md"),

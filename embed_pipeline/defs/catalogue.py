@@ -49,7 +49,7 @@ CODE_VERSIONS: Mapping[str, str] = {
     "passages": "1",
     "synthetic_qa": "1",
     "cleaned_qa": "3",
-    "mined_negatives": "1",
+    "mined_negatives": "2",
     "finetuned_checkpoint": "1",
     "word_vectors": "1",
     "faiss_index": "1",

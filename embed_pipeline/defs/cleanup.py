@@ -6,7 +6,8 @@ No dagster here.
 import shutil
 from collections.abc import Iterator
 
-from embed_pipeline.defs.graph import Graph
+from embed_pipeline.defs.graph import PAIR_SCORES_FOLDER, Graph
+from embed_pipeline.encoding.cross_encoder import CrossEncoderSettings
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.vector_cache import VectorCache
@@ -23,23 +24,33 @@ def remove_unused(graph: Graph, *, dry_run: bool) -> Iterator[str]:
         f"{report.removed_leftovers} leftovers ({report.freed_bytes / 1e6:.1f} MB); {report.kept_objects} objects stay"
     )
     freed = VectorCache(graph.project.home / "vectors").gc(used, dry_run=dry_run)
+    rerankers = {graph.cross_encoder(settings).fingerprint for settings in _rerankers(graph)}
+    freed_scores = VectorCache(graph.project.home / PAIR_SCORES_FOLDER).gc(rerankers, dry_run=dry_run)
     abandoned = abandoned_work(graph.project.home)
     for path in abandoned if not dry_run else ():
         shutil.rmtree(path)
     yield f"trainings: {verb} {len(abandoned)} folders of runs that were killed"
     yield f"vectors: {verb} {freed / 1e6:.1f} MB of encoders that no variant uses"
+    yield f"pair scores: {verb} {freed_scores / 1e6:.1f} MB of cross-encoders that no variant uses"
 
 
 def _encoder_fingerprints(graph: Graph) -> set[str]:
-    """Fingerprints of every variant's base and, where there is one, its current checkpoint."""
+    """Fingerprints of every variant's base, of what mines for it and, where there is one, of its checkpoint."""
     found: set[str] = set()
     for variant in graph.project.variants.values():
         if variant.recipe.encoder is None:
             continue
         encoders: list[Encoder] = [graph.base_encoder(variant.recipe.encoder)]
+        if variant.recipe.mining and variant.recipe.mining.scorer:
+            encoders.append(graph.base_encoder(variant.recipe.mining.scorer.encoder))
         checkpoint = graph.store.read("finetuned_checkpoint", variant.key)
         if checkpoint is not None:
             folder = graph.store.open(checkpoint)
             encoders.append(load_local_encoder(variant.recipe.local_encoder, directory=folder))
         found |= {f for encoder in encoders for f in (encoder.query_fingerprint, encoder.passage_fingerprint)}
     return found
+
+
+def _rerankers(graph: Graph) -> list[CrossEncoderSettings]:
+    mining = [variant.recipe.mining for variant in graph.project.variants.values()]
+    return [settings.reranker for settings in mining if settings and settings.reranker]

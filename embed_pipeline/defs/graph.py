@@ -4,7 +4,7 @@ No dagster here. A plan names everything that changes an artifact's bytes: the s
 compare with it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from embed_pipeline.artifacts import ArtifactStore, Manifest, Plan
@@ -17,15 +17,17 @@ from embed_pipeline.defs.catalogue import (
     TRAINED_ASSETS,
     VARIANT_ASSETS,
 )
-from embed_pipeline.defs.node_settings import published_settings, variant_settings
+from embed_pipeline.defs.node_settings import mining_settings, published_settings, variant_settings
 from embed_pipeline.defs.project import Project, Runtime, Variant
 from embed_pipeline.defs.source_settings import dataset_settings
+from embed_pipeline.encoding.any_settings import AnyEncoderSettings
+from embed_pipeline.encoding.cross_encoder import CrossEncoder, CrossEncoderSettings, load_cross_encoder
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.hosted import HostedEncoder, load_hosted_encoder
 from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
-from embed_pipeline.training.recipes import AnyEncoderSettings
 
 USAGE_FOLDER = "usage"
+PAIR_SCORES_FOLDER = "pair_scores"
 
 
 @dataclass(frozen=True, order=True)
@@ -51,13 +53,14 @@ class Graph:
     store: ArtifactStore
     runtime: Runtime
     _encoders: dict[str, LocalEncoder | HostedEncoder] = field(default_factory=dict, repr=False)
+    _cross_encoders: dict[str, CrossEncoder] = field(default_factory=dict, repr=False)
 
     def nodes(self) -> Iterator[Node]:
         """Every node, upstream first."""
         for dataset in self.project.datasets:
             yield from (Node(asset, dataset) for asset in self._sources(dataset))
             yield Node("cleaned_qa", dataset)
-        for variant in self.project.variants.values():
+        for variant in _sources_first(self.project.variants):
             yield from (Node(asset, variant.key) for asset in self._assets_of(variant))
         yield from (Node(asset, ALL) for asset in PUBLISHED_ASSETS)
 
@@ -69,6 +72,8 @@ class Graph:
             return self._upstream_of_published(node.asset)
         variant = self.project.variants[node.partition]
         cleaned = Node("cleaned_qa", variant.dataset)
+        if node.asset == "mined_negatives" and variant.mining_source:
+            return (cleaned, Node("finetuned_checkpoint", variant.mining_source.key))
         if node.asset in ("mined_negatives", "word_vectors"):
             return (cleaned,)
         if node.asset == "finetuned_checkpoint":
@@ -119,6 +124,13 @@ class Graph:
             self._encoders[key] = self._load_encoder(settings)
         return self._encoders[key]
 
+    def cross_encoder(self, settings: CrossEncoderSettings) -> CrossEncoder:
+        """The cross-encoder that the settings name; its weights are digested once per graph."""
+        key = settings.model_dump_json()
+        if key not in self._cross_encoders:
+            self._cross_encoders[key] = load_cross_encoder(settings, device=self.runtime.device)
+        return self._cross_encoders[key]
+
     def settings(self, node: Node) -> dict:
         """The settings that change the node's bytes.
 
@@ -130,7 +142,12 @@ class Graph:
         if node.asset in PUBLISHED_ASSETS:
             return published_settings(self.project, node.asset)
         variant = self.project.variants[node.partition]
+        if node.asset == "mined_negatives":
+            return mining_settings(variant, self.base_encoder, self.cross_encoder, self._language(variant))
         return variant_settings(self.project, self.runtime, node.asset, variant, self.base_encoder)
+
+    def _language(self, variant: Variant) -> str:
+        return self.project.datasets[variant.dataset].language
 
     def _load_encoder(self, settings: AnyEncoderSettings) -> LocalEncoder | HostedEncoder:
         if isinstance(settings, EncoderSettings):
@@ -177,3 +194,14 @@ class Graph:
             return upstream
         # A table of the variants measured so far is useful; a variant that is not yet measured has no row.
         return tuple(n for n in upstream if self.store.read(n.asset, n.partition) is not None)
+
+
+def _sources_first(variants: Mapping[str, Variant]) -> tuple[Variant, ...]:
+    """The variants in their order, but each after the one whose weights mine for it."""
+    ordered: dict[str, Variant] = {}
+    for variant in variants.values():
+        chain = [variant]
+        while (source := chain[-1].mining_source) is not None:  # it ends: the project refuses circles
+            chain.append(variants[source.key])
+        ordered |= {one.key: one for one in reversed(chain) if one.key not in ordered}
+    return tuple(ordered.values())

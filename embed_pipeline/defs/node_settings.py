@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from embed_pipeline.defs.catalogue import CALIBRATED_SPLIT, EVALUATED_SPLIT, HITS_PER_QUERY
 from embed_pipeline.defs.project import Project, Runtime, Variant
+from embed_pipeline.encoding.any_settings import AnyEncoderSettings
+from embed_pipeline.encoding.cross_encoder import CrossEncoder, CrossEncoderSettings
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.encoding.word_vectors import WordVectorSettings
@@ -17,7 +19,7 @@ from embed_pipeline.reporting.database import newest_batch
 from embed_pipeline.retrieval.index import IndexSettings
 from embed_pipeline.retrieval.lexical import LexicalSettings
 from embed_pipeline.retrieval.tfidf import TfidfSettings
-from embed_pipeline.training.recipes import AnyEncoderSettings, Recipe
+from embed_pipeline.training.recipes import Recipe, required
 
 METRICS_FILE = "metrics.duckdb"
 
@@ -51,9 +53,7 @@ def variant_settings(
     """
     recipe, settings = variant.recipe, project.datasets[variant.dataset]
     found = _encoder_settings(asset, variant, base_encoder)
-    if asset == "mined_negatives" and recipe.mining:
-        found["mining"] = recipe.mining.model_dump(mode="json")
-    elif asset == "finetuned_checkpoint" and recipe.training:
+    if asset == "finetuned_checkpoint" and recipe.training:
         found["training"] = recipe.training.model_dump(mode="json")
         found |= {"device": runtime.device, "processes": runtime.processes}
     elif asset == "word_vectors":
@@ -79,6 +79,40 @@ def variant_settings(
     return found
 
 
+def mining_settings(
+    variant: Variant,
+    base_encoder: Callable[[AnyEncoderSettings], Encoder],
+    cross_encoder: Callable[[CrossEncoderSettings], CrossEncoder],
+    language: str,
+) -> dict:
+    """The settings of `mined_negatives`: of the encoder that mines, not of the base where another one does.
+
+    Raises:
+        ValueError: a model cannot be read.
+    """
+    mining = required(variant.recipe.mining, "mining")
+    settings = mining_encoder_settings(variant)
+    found: dict = {"mining": mining.model_dump(mode="json", exclude={"scorer", "weights", "reranker"})}
+    found |= _encoder_identity(settings)
+    if variant.mining_source is None:  # else the checkpoint is an input
+        found["base_encoder"] = base_encoder(settings).fingerprint
+    if mining.reranker:
+        # As for the batch: it moves no score.
+        how = mining.reranker.model_dump(mode="json", exclude={"model", "revision", "batch"})
+        found["reranker"] = {**how, "fingerprint": cross_encoder(mining.reranker).fingerprint}
+    if "bm25" in mining.miners:
+        found["bm25"] = LexicalSettings(language=language).model_dump(mode="json")
+    return found
+
+
+def mining_encoder_settings(variant: Variant) -> AnyEncoderSettings:
+    """The settings of the encoder that mines: of another round's variant, of a stronger encoder, or the base's."""
+    mining = required(variant.recipe.mining, "mining")
+    if variant.mining_source:
+        return variant.mining_source.recipe.local_encoder
+    return mining.scorer.encoder if mining.scorer else variant.recipe.local_encoder
+
+
 def word_vector_settings(recipe: Recipe) -> WordVectorSettings:
     """The settings of a word2vec recipe, which may leave them all out."""
     return recipe.word_vectors or WordVectorSettings()
@@ -89,14 +123,16 @@ def _encoder_settings(asset: str, variant: Variant, base_encoder: Callable[[AnyE
     settings = encoding.recipe.encoder
     if settings is None:
         return {}
-    # Never a local model's name or path: the weights' content says what it is.
-    found = (
-        {}
-        if isinstance(settings, HostedEncoderSettings)
-        else {"encoder": settings.model_dump(mode="json", exclude={"model", "revision"})}
-    )
+    found = _encoder_identity(settings)
     uses_base = asset not in ("faiss_index", "query_metrics") or not encoding.trains
     return {**found, "base_encoder": base_encoder(settings).fingerprint} if uses_base else found
+
+
+def _encoder_identity(settings: AnyEncoderSettings) -> dict:
+    # Never a local model's name or path: the weights' content says what it is.
+    if isinstance(settings, HostedEncoderSettings):
+        return {}
+    return {"encoder": settings.model_dump(mode="json", exclude={"model", "revision"})}
 
 
 def _index_settings(recipe: Recipe, language: str) -> dict:

@@ -26,6 +26,8 @@ class Variant:
     recipe: Recipe
     dense_part: "Variant | None" = None
     """fused: the variant whose encoder and weights it uses."""
+    mining_source: "Variant | None" = None
+    """mining.weights: the variant whose fine-tuned weights mine the negatives."""
 
     @property
     def key(self) -> str:
@@ -112,12 +114,23 @@ class Project:
             }
             for name, variant in own.items():
                 self._check(variant, settings)
-                found[variant.key] = Variant(dataset, name, variant.recipe, self._dense_part(variant, own))
+                dense_part, mining_source = self._dense_part(variant, own), self._mining_source(variant, own)
+                found[variant.key] = Variant(dataset, name, variant.recipe, dense_part, mining_source)
         return found
 
     def variants_of(self, dataset: str) -> tuple[Variant, ...]:
         """The variants of one data set, in the order of its dataset.yaml."""
         return tuple(variant for variant in self.variants.values() if variant.dataset == dataset)
+
+    def stands_on(self, variant: Variant) -> tuple[str, ...]:
+        """The keys of the variant and of all whose weights it searches or mines with, directly or through others."""
+        found, following = dict.fromkeys([variant.key]), [variant]
+        for one in following:
+            for other in (one.encoding_variant, one.mining_source):
+                if other is not None and other.key not in found:
+                    found[other.key] = None
+                    following.append(self.variants[other.key])
+        return tuple(found)
 
     def headline(self, dataset: str) -> Measure:
         """The measure that a data set's verdicts are read on."""
@@ -148,6 +161,34 @@ class Project:
                 f"{variant.dataset} ({dense}), found {variant.recipe.fusion.dense!r}. Add it or correct the name."
             )
         return part
+
+    def _mining_source(self, variant: Variant, others: dict[str, Variant]) -> Variant | None:
+        wanted = _mining_weights(variant)
+        if wanted is None:
+            return None
+        place = f"{self.data / 'recipes' / variant.name}.yaml, mining.weights"
+        source = others.get(wanted)
+        if source is None or not source.trains:
+            trained = ", ".join(name for name, o in others.items() if o.trains and name != variant.name) or "none"
+            raise ValueError(
+                f"{place}: expected a fine-tuned variant of {variant.dataset} ({trained}), found {wanted!r}. Add it to "
+                "the data set's variants or correct the name."
+            )
+        chain = [variant.name]
+        following: str | None = wanted
+        while following in others:
+            chain.append(following)
+            if following in chain[:-1]:
+                raise ValueError(
+                    f"{place}: each variant would wait for the other's weights: {' → '.join(chain)}. Let the first "
+                    "round mine with its base: remove weights there."
+                )
+            following = _mining_weights(others[following])
+        return source
+
+
+def _mining_weights(variant: Variant) -> str | None:
+    return variant.recipe.mining.weights if variant.recipe.mining else None
 
 
 @dataclass(frozen=True)

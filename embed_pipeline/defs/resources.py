@@ -14,11 +14,13 @@ from pydantic import Field
 
 from embed_pipeline.artifacts import ArtifactStore, Manifest
 from embed_pipeline.defs.catalogue import ALL
-from embed_pipeline.defs.graph import Graph, Node
+from embed_pipeline.defs.graph import PAIR_SCORES_FOLDER, Graph, Node
+from embed_pipeline.defs.node_settings import mining_encoder_settings
 from embed_pipeline.defs.project import Project, Runtime, Variant, environment_settings
 from embed_pipeline.defs.searching import Search
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.local import load_local_encoder
+from embed_pipeline.encoding.pair_scores import CachedPairScorer
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
 from embed_pipeline.encoding.word_vectors import WordVectorEncoder, read_word_vectors
 from embed_pipeline.training.recipes import AnyEncoderSettings, required
@@ -62,6 +64,24 @@ class Step:
         """The encoder that settings name, behind the vector cache."""
         return self._cached(self.graph.base_encoder(settings))
 
+    def mining_encoder(self) -> CachedEncoder:
+        """The encoder that mines: the weights of an earlier round, a stronger encoder, or the base."""
+        settings = mining_encoder_settings(self.variant)
+        if self.variant.mining_source is None:
+            return self._cached(self.graph.base_encoder(settings))
+        checkpoint = self.folder("finetuned_checkpoint", self.variant.mining_source.key)
+        settings, device = self.variant.mining_source.recipe.local_encoder, self.pipeline.runtime().device
+        return self._cached(load_local_encoder(settings, device=device, directory=checkpoint))
+
+    def reranker(self) -> CachedPairScorer | None:
+        """The cross-encoder that mining scores with, if any, behind the cache of pair scores."""
+        mining = required(self.variant.recipe.mining, "mining")
+        if mining.reranker is None:
+            return None
+        cache = VectorCache(self.project.home / PAIR_SCORES_FOLDER)
+        progress = self.log_progress("scored", "pairs")
+        return CachedPairScorer(self.graph.cross_encoder(mining.reranker), cache, progress=progress)
+
     def checkpoint(self) -> Path | None:
         """The folder of the fine-tuned weights that the variant searches with, if any."""
         encoding = self.variant.encoding_variant
@@ -84,15 +104,15 @@ class Step:
     def _cached(self, encoder: Encoder) -> CachedEncoder:
         return CachedEncoder(encoder, VectorCache(self.project.home / "vectors"), progress=self.log_progress())
 
-    def log_progress(self, message: str = "encoded {} of {} texts") -> Callable[[int, int], None]:
-        """A callback that says in the run's log how far a long step is, at every tenth."""
+    def log_progress(self, done_to: str = "encoded", what: str = "texts") -> Callable[[int, int], None]:
+        """A callback that says in the run's log how far an encoding is, at every tenth."""
         told = -1
 
         def report(done: int, total: int) -> None:
             nonlocal told
             if done * 10 // total > told:
                 told = done * 10 // total
-                self.context.log.info(f"{message.format(done, total)} ({done / total:.0%})")
+                self.context.log.info(f"{done_to} {done} of {total} {what} ({done / total:.0%})")
 
         return report
 

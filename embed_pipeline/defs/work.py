@@ -30,7 +30,7 @@ def ready_work(graph: Graph, wanted: Callable[[Node], bool] = every) -> tuple[Wo
     for job in JOBS:
         for partition in dict.fromkeys(node.partition for node in assessments if node.asset in job.assets):
             nodes = [Node(asset, partition) for asset in job.assets]
-            outside = [n for node in nodes for n in graph.upstream(node) if n.asset not in job.assets and wanted(n)]
+            outside = [n for node in nodes for n in graph.upstream(node) if n not in nodes and wanted(n)]
             if not all(map(wanted, nodes)) or any(assessments[n].state != "fresh" for n in outside):
                 continue
             unfinished = [assessments[node] for node in nodes if assessments[node].state != "fresh"]
@@ -57,7 +57,7 @@ def _work(graph: Graph, job: Job, partition: str, unfinished: list[Assessment]) 
 def _key(graph: Graph, job: Job, nodes: list[Node]) -> str:
     # What a run changes before its end is left out: one that failed half-way is not asked for again. The present
     # version of the last asset is in: a file changed, changed back and changed again asks for a run each time.
-    outside = [n for node in nodes for n in graph.upstream(node) if n.asset not in job.assets]
+    outside = [n for node in nodes for n in graph.upstream(node) if n not in nodes]
     inputs = {str(node): graph.store.read(node.asset, node.partition) for node in outside}
     last = graph.store.read(nodes[-1].asset, nodes[-1].partition)
     state = {

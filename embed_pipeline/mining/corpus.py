@@ -6,13 +6,17 @@ Belongs here: what choosing negatives and reporting on them share. Does not belo
 import hashlib
 import random
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from embed_pipeline.mining.settings import MiningSettings
 from embed_pipeline.records import Passage
+
+PORTION = 65_536
+"""Passages whose vectors are in memory at once while they are encoded."""
 
 
 def text_key(text: str) -> str:
@@ -26,15 +30,28 @@ def query_random(settings: MiningSettings, query_id: str, purpose: str) -> rando
     return random.Random(int.from_bytes(digest[:8], "big"))
 
 
+def encode_to_file(
+    encode: Callable[[Sequence[str]], np.ndarray], texts: Sequence[str], dimension: int, path: Path
+) -> np.ndarray:
+    """float32 (len(texts), dimension), mapped from the file, which is written in portions; empty for no texts."""
+    if not texts:
+        return np.empty((0, dimension), dtype=np.float32)
+    vectors = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(texts), dimension))
+    for start in range(0, len(texts), PORTION):
+        vectors[start : start + PORTION] = encode(texts[start : start + PORTION])
+        vectors.flush()
+    return np.load(path, mmap_mode="r")
+
+
 @dataclass(frozen=True, slots=True)
 class MiningCorpus:
-    """Passages with their vectors; passages of one text are known as such."""
+    """Passages with their vectors, in memory or mapped from a file; passages of one text are known as such."""
 
     passages: Sequence[Passage]
     vectors: np.ndarray
     rows: dict[str, int]  # passage id → row
-    keys: dict[str, str]  # passage id → text key
-    unique: list[int]  # row of the smallest id of each text, in the order of ids
+    text_of: np.ndarray  # int64 per row: passages of one text have one number
+    unique: np.ndarray  # int64, row of the smallest id of each text, in the order of ids
 
     @classmethod
     def of(cls, passages: Sequence[Passage], vectors: np.ndarray) -> "MiningCorpus":
@@ -44,11 +61,17 @@ class MiningCorpus:
         rows = {passage.id: row for row, passage in enumerate(passages)}
         if len(rows) < len(passages):
             raise ValueError(f"mining: {len(passages) - len(rows)} passage ids repeat. Unite passages of one id.")
-        keys = {passage.id: text_key(passage.text) for passage in passages}
-        first: dict[str, int] = {}
+        text_of = np.empty(len(passages), dtype=np.int64)
+        numbers: dict[bytes, int] = {}  # digests, because the keys of a large corpus would be as large as its texts
+        unique = []
         for passage_id in sorted(rows):
-            first.setdefault(keys[passage_id], rows[passage_id])
-        return cls(passages, vectors, rows, keys, list(first.values()))
+            row = rows[passage_id]
+            key = hashlib.blake2b(text_key(passages[row].text).encode(), digest_size=16).digest()
+            if key not in numbers:
+                numbers[key] = len(numbers)
+                unique.append(row)
+            text_of[row] = numbers[key]
+        return cls(passages, vectors, rows, text_of, np.array(unique, dtype=np.int64))
 
     def score(self, query_vector: np.ndarray, passage_id: str) -> float:
         """The inner product as the search computes it."""
@@ -57,3 +80,7 @@ class MiningCorpus:
     def text(self, passage_id: str) -> str:
         """The text of a passage."""
         return self.passages[self.rows[passage_id]].text
+
+    def text_number(self, passage_id: str) -> int:
+        """What passages of one text share."""
+        return int(self.text_of[self.rows[passage_id]])

@@ -14,7 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 @dataclass(frozen=True, slots=True)
 class TrainingGroup:
-    """A query, its positives sorted by id, its negatives best score first; ids, texts and scores run side by side."""
+    """A query, its positives sorted by id, its negatives best score first; ids, texts and scores run side by side.
+
+    `negative_sources` says per negative which miners found it, as `dense+bm25`; empty where nobody kept it.
+    """
 
     query_id: str
     query: str
@@ -24,6 +27,7 @@ class TrainingGroup:
     negative_ids: tuple[str, ...]
     negatives: tuple[str, ...]
     negative_scores: tuple[float, ...]
+    negative_sources: tuple[str, ...] = ()
 
 
 class _GroupLine(BaseModel):
@@ -39,6 +43,7 @@ class _GroupLine(BaseModel):
     neg_scores: list[float] = Field(description="A score per negative.")
     pos_ids: list[str] = Field(description="An id per positive.")
     neg_ids: list[str] = Field(description="An id per negative.")
+    neg_sources: list[str] = Field([], description="The miners per negative, joined by +; may be left out.")
 
     @model_validator(mode="after")
     def _check_lists(self) -> Self:
@@ -51,6 +56,10 @@ class _GroupLine(BaseModel):
                     f"{name}, {name}_scores and {name}_ids must be equally long, found {len(texts)}, {len(scores)} and "
                     f"{len(ids)}"
                 )
+        if self.neg_sources and len(self.neg_sources) != len(self.neg):
+            raise ValueError(
+                f"neg_sources must be as long as neg or left out, found {len(self.neg_sources)} and {len(self.neg)}"
+            )
         both = sorted(set(self.pos) & set(self.neg))
         if both:
             raise ValueError(f"a positive must not be a negative too, found {both[0]!r}")
@@ -75,6 +84,8 @@ def write_groups(groups: Iterable[TrainingGroup], path: Path) -> None:
                 "pos_ids": group.positive_ids,
                 "neg_ids": group.negative_ids,
             }
+            if group.negative_sources:
+                line["neg_sources"] = group.negative_sources
             file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -109,4 +120,5 @@ def _to_group(line: _GroupLine) -> TrainingGroup:
         negative_ids=tuple(line.neg_ids),
         negatives=tuple(line.neg),
         negative_scores=tuple(line.neg_scores),
+        negative_sources=tuple(line.neg_sources),
     )

@@ -6,21 +6,30 @@ short groups for a trainer (training).
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from embed_pipeline.mining.corpus import MiningCorpus, query_random, text_key
+from embed_pipeline.encoding.pair_scores import PairScorer
+from embed_pipeline.mining.candidates import CandidateSearch, Found
+from embed_pipeline.mining.choosing import CandidateTally, Judged, choose_negatives
+from embed_pipeline.mining.corpus import MiningCorpus, text_key
 from embed_pipeline.mining.groups import TrainingGroup, read_groups, write_groups
+from embed_pipeline.mining.scoring import Asked, Scores, scores_of
 from embed_pipeline.mining.settings import MiningSettings
 from embed_pipeline.records import Judgment, Passage, Query
-from embed_pipeline.retrieval.index import build_index
-from embed_pipeline.retrieval.ranking import RankedQuery
-from embed_pipeline.retrieval.search import top_k
+from embed_pipeline.retrieval.lexical import LexicalSettings
 
-__all__ = ["MiningSettings", "TrainingGroup", "mine_negatives", "read_groups", "write_groups"]
+__all__ = ["MinedNegatives", "MiningSettings", "TrainingGroup", "mine", "mine_negatives", "read_groups", "write_groups"]
 
-SCORE_DECIMALS = 4
+
+@dataclass(frozen=True, slots=True)
+class MinedNegatives:
+    """The groups, and what was there to choose from."""
+
+    groups: tuple[TrainingGroup, ...]
+    tally: CandidateTally
 
 
 def mine_negatives(
@@ -33,50 +42,51 @@ def mine_negatives(
     *,
     device: Literal["cpu", "cuda"] = "cpu",
 ) -> tuple[TrainingGroup, ...]:
+    """The groups of `mine`, for settings with vectors alone; vectors of the passages are float32 (passages, d)."""
+    corpus = MiningCorpus.of(passages, passage_vectors)
+    return mine(corpus, queries, query_vectors, judgments, settings, device=device).groups
+
+
+def mine(
+    corpus: MiningCorpus,
+    queries: Sequence[Query],
+    query_vectors: np.ndarray,
+    judgments: Iterable[Judgment],
+    settings: MiningSettings,
+    *,
+    reranker: PairScorer | None = None,
+    lexical: LexicalSettings | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
+) -> MinedNegatives:
     """A group per query that has a positive, in the order of `queries`; the same input gives the same groups.
 
-    Vectors are float32 (queries, d) and (passages, d); scores are inner products, rounded to four decimals. Never a
-    negative: a passage judged relevant (grade 1 or more) for any query of the same text, and a passage of the same text
-    as one (texts compare without width, case and white space). Of passages with one text only the smallest id can be a
-    negative. A query whose candidates run short has fewer negatives, maybe none. What a query gets does not depend on
-    the other queries (as long as the index is exact).
+    query_vectors are float32 (queries, d), of the encoder that made the corpus's. Scores are inner products, or the
+    reranker's, rounded to four decimals. Never a negative: a passage judged relevant (grade 1 or more) for any query of
+    the same text, and a passage of the same text as one (texts compare without width, case and white space). Of
+    passages with one text only the smallest id can be a negative. A query whose candidates run short has fewer
+    negatives, maybe none. What a query gets does not depend on the other queries. The search is exact, and vectors
+    mapped from a file are read block by block: memory grows with the corpus by its texts, ids and a number each, and by
+    the words' index where bm25 mines.
 
     Raises:
-        ValueError: vectors do not fit, ids repeat, or a positive is not among the passages.
+        ValueError: vectors do not fit, ids repeat, a positive is not among the passages, or the settings name a
+            reranker or bm25 and `reranker` or `lexical` is missing.
     """
-    corpus = MiningCorpus.of(passages, passage_vectors)
     positives = _positives(queries, judgments, corpus)
     excluded = _excluded(queries, positives, corpus)
     rows = [row for row, query in enumerate(queries) if positives[query.id]]
     if not rows:
-        return ()
-    ranks = settings.ranks(len(corpus.unique))
-    index = build_index(
-        [passages[row].id for row in corpus.unique],
-        passage_vectors[corpus.unique],
-        encoder_fingerprint="only within this call",
-    )
-    most_excluded = max(len(excluded[queries[row].id]) for row in rows)
-    ranking = top_k(
-        index,
-        [queries[row].id for row in rows],
-        np.ascontiguousarray(query_vectors[rows], dtype=np.float32),
-        min(len(corpus.unique), ranks.stop + most_excluded),
-        device=device,
-    )
-    return tuple(
-        _group(
-            queries[row],
-            query_vectors[row],
-            ranked,
-            positive_ids=positives[queries[row].id],
-            excluded=excluded[queries[row].id],
-            corpus=corpus,
-            ranks=ranks,
-            settings=settings,
-        )
-        for row, ranked in zip(rows, ranking.queries, strict=True)
-    )
+        return MinedNegatives((), CandidateTally())
+    scores = scores_of(corpus, settings, reranker)
+    search = CandidateSearch(corpus, settings, lexical=lexical, device=device)
+    groups: list[TrainingGroup] = []
+    tally = CandidateTally()
+    for portion in search.find([queries[row] for row in rows], query_vectors[rows], excluded):
+        for judged in _judge(portion, positives, scores, met_counts=reranker is None):
+            chosen = choose_negatives(judged, corpus, settings)
+            groups.append(chosen.group)
+            tally = tally.plus(chosen.tally)
+    return MinedNegatives(tuple(groups), tally)
 
 
 def _positives(queries: Sequence[Query], judgments: Iterable[Judgment], corpus: MiningCorpus) -> dict[str, list[str]]:
@@ -95,44 +105,28 @@ def _positives(queries: Sequence[Query], judgments: Iterable[Judgment], corpus: 
     return {query_id: sorted(passage_ids) for query_id, passage_ids in found.items()}
 
 
-def _excluded(queries: Sequence[Query], positives: dict[str, list[str]], corpus: MiningCorpus) -> dict[str, set[str]]:
-    """The text keys per query id that may not be negatives: positives of every query of the same text."""
-    by_text: defaultdict[str, set[str]] = defaultdict(set)
+def _excluded(queries: Sequence[Query], positives: dict[str, list[str]], corpus: MiningCorpus) -> dict[str, set[int]]:
+    """The numbers of texts per query id that may not be negatives: positives of every query of the same text."""
+    by_text: defaultdict[str, set[int]] = defaultdict(set)
     for query in queries:
-        by_text[text_key(query.text)].update(corpus.keys[passage_id] for passage_id in positives[query.id])
+        by_text[text_key(query.text)].update(corpus.text_number(passage_id) for passage_id in positives[query.id])
     return {query.id: by_text[text_key(query.text)] for query in queries}
 
 
-def _group(
-    query: Query,
-    query_vector: np.ndarray,
-    ranked: RankedQuery,
-    *,
-    positive_ids: Sequence[str],
-    excluded: set[str],
-    corpus: MiningCorpus,
-    ranks: range,
-    settings: MiningSettings,
-) -> TrainingGroup:
-    positive_scores = [corpus.score(query_vector, passage_id) for passage_id in positive_ids]
-    others = [
-        (passage_id, score)
-        for passage_id, score in zip(ranked.passage_ids, ranked.scores, strict=True)
-        if corpus.keys[passage_id] not in excluded
-    ]
-    highest = settings.highest_score(min(positive_scores))
-    candidates = [(passage_id, score) for passage_id, score in others[ranks.start : ranks.stop] if score <= highest]
-    if settings.sampling == "random" and len(candidates) > settings.number:
-        drawn = query_random(settings, query.id, "negatives").sample(range(len(candidates)), settings.number)
-        candidates = [candidates[at] for at in sorted(drawn)]
-    chosen = candidates[: settings.number]
-    return TrainingGroup(
-        query_id=query.id,
-        query=query.text,
-        positive_ids=tuple(positive_ids),
-        positives=tuple(corpus.text(passage_id) for passage_id in positive_ids),
-        positive_scores=tuple(round(score, SCORE_DECIMALS) for score in positive_scores),
-        negative_ids=tuple(passage_id for passage_id, _ in chosen),
-        negatives=tuple(corpus.text(passage_id) for passage_id, _ in chosen),
-        negative_scores=tuple(round(score, SCORE_DECIMALS) for _, score in chosen),
-    )
+def _judge(
+    portion: Sequence[Found], positives: dict[str, list[str]], scores: Scores, *, met_counts: bool
+) -> list[Judged]:
+    """Every positive and candidate of the portion with its score; inner products that the search met are taken over."""
+    asked = []
+    for found in portion:
+        met = found.products if met_counts else {}
+        candidates = dict.fromkeys(passage_id for ids in found.by_miner.values() for passage_id in ids)
+        unknown = [passage_id for passage_id in candidates if passage_id not in met]
+        asked.append(Asked(found.query.text, found.vector, [*positives[found.query.id], *unknown]))
+    judged = []
+    for found, one, given in zip(portion, asked, scores.of(asked), strict=True):
+        own = positives[found.query.id]
+        known = dict(zip(one.passage_ids[len(own) :], given[len(own) :], strict=True))
+        met = found.products if met_counts else {}
+        judged.append(Judged(found, tuple(own), tuple(given[: len(own)]), {**met, **known}))
+    return judged

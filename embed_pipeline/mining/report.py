@@ -4,27 +4,38 @@ Belongs here: figures about groups. Does not belong here: choosing negatives.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
 
-from embed_pipeline.mining.corpus import MiningCorpus, query_random, text_key
+from embed_pipeline.encoding.pair_scores import PairScorer
+from embed_pipeline.mining.choosing import CandidateTally
+from embed_pipeline.mining.corpus import MiningCorpus, query_random
+from embed_pipeline.mining.false_negatives import above_weakest_positive, near_copies, score_gaps
 from embed_pipeline.mining.groups import TrainingGroup
+from embed_pipeline.mining.negatives import MinedNegatives
+from embed_pipeline.mining.scoring import Asked, scores_of
 from embed_pipeline.mining.settings import MiningSettings
 from embed_pipeline.records import Passage, Query
+
+_GROUPS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class MiningReport:
     """Figures over all groups; a mean over nothing is None.
 
-    `groups_by_negatives`: pairs (negatives in a group, groups with as many), ascending. `short_groups` have fewer
-    negatives than asked for. `hardness_against_random`: 0 if the negatives are no nearer than passages drawn at random,
-    1 if they are as near as the positives. `above_positive_share`: the share of the negatives that score above the
-    weakest positive of their query, an estimate of the false negatives among them; 0 by construction under a margin.
+    `groups_by_negatives`: pairs (negatives in a group, groups with as many), ascending. `negatives_by_source`: pairs
+    (miners, negatives that they found). `short_groups` have fewer negatives than asked for. `hardness_against_random`:
+    0 if the negatives are no nearer than passages drawn at random, 1 if they are as near as the positives.
+
+    Estimates of false negatives: `above_positive_share`, the negatives that score above the weakest positive of their
+    query (0 by construction under a margin); `near_copy_share`, those that are nearly a copy of a positive;
+    `false_negative_share`, either. `candidates_above_positive_share` is what margins had to keep out: the share of all
+    candidates in the range that score above the weakest positive. Where a reranker is set, the scores are its own.
     """
 
     queries: int
@@ -37,10 +48,21 @@ class MiningReport:
     mean_random_score: float | None
     hardness_against_random: float | None
     above_positive_share: float | None
+    near_copy_share: float | None = None
+    false_negative_share: float | None = None
+    median_score_gap: float | None = None
+    smallest_score_gap: float | None = None
+    negatives_by_source: tuple[tuple[str, int], ...] = ()
+    candidates: int = 0
+    candidates_above_positive_share: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values; `groups_by_negatives` becomes an object with text keys."""
-        return {**asdict(self), "groups_by_negatives": {str(size): groups for size, groups in self.groups_by_negatives}}
+        """The fields as JSON values; pairs become an object with text keys."""
+        pairs = {
+            "groups_by_negatives": {str(size): groups for size, groups in self.groups_by_negatives},
+            "negatives_by_source": dict(self.negatives_by_source),
+        }
+        return {**asdict(self), **pairs}
 
 
 def report_mining(
@@ -51,42 +73,88 @@ def report_mining(
     passage_vectors: np.ndarray,
     settings: MiningSettings,
 ) -> MiningReport:
-    """The report on the groups that mine_negatives made from the same queries, passages and settings.
+    """The report of `report_mined` on groups alone, for settings with vectors alone; candidates are not counted."""
+    mined = MinedNegatives(tuple(groups), CandidateTally())
+    return report_mined(mined, MiningCorpus.of(passages, passage_vectors), queries, query_vectors, settings)
+
+
+def report_mined(
+    mined: MinedNegatives,
+    corpus: MiningCorpus,
+    queries: Sequence[Query],
+    query_vectors: np.ndarray,
+    settings: MiningSettings,
+    *,
+    reranker: PairScorer | None = None,
+) -> MiningReport:
+    """The report on what `mine` made from the same corpus, queries and settings.
 
     Random passages are drawn per query, as many as negatives were asked for, never a positive; their seed is the
-    settings' own.
+    settings' own, their scores are the reranker's where there is one.
     """
-    corpus = MiningCorpus.of(passages, passage_vectors)
-    vectors = {query.id: query_vectors[row] for row, query in enumerate(queries)}
+    groups, tally = mined.groups, mined.tally
+    drawn = _random_scores(groups, corpus, queries, query_vectors, settings=settings, reranker=reranker)
     positive = [score for group in groups for score in group.positive_scores]
     negative = [score for group in groups for score in group.negative_scores]
-    drawn = [score for group in groups for score in _random_scores(group, vectors[group.query_id], corpus, settings)]
-    above = [score > min(group.positive_scores) for group in groups for score in group.negative_scores]
     sizes = Counter(len(group.negatives) for group in groups)
+    sources = Counter(source for group in groups for source in group.negative_sources)
+    above, copies = _flat(above_weakest_positive(groups)), _flat(near_copies(groups))
     means = [_mean(scores) for scores in (positive, negative, drawn)]
+    gaps = score_gaps(groups)
     return MiningReport(
         queries=len(queries),
         groups=len(groups),
         negatives=len(negative),
         groups_by_negatives=tuple(sorted(sizes.items())),
+        negatives_by_source=tuple(sorted(sources.items())),
         short_groups=sum(count for size, count in sizes.items() if size < settings.number),
         mean_positive_score=means[0],
         mean_negative_score=means[1],
         mean_random_score=means[2],
         hardness_against_random=_hardness(means[0], means[1], means[2]),
-        above_positive_share=_mean([float(value) for value in above]),
+        median_score_gap=round(median(gaps), 4) if gaps else None,
+        smallest_score_gap=round(min(gaps), 4) if gaps else None,
+        above_positive_share=_mean(above),
+        near_copy_share=_mean(copies),
+        false_negative_share=_mean([max(pair) for pair in zip(above, copies, strict=True)]),
+        candidates=tally.candidates,
+        candidates_above_positive_share=(
+            round(tally.above_positive / tally.candidates, 4) if tally.candidates else None
+        ),
     )
 
 
 def _random_scores(
-    group: TrainingGroup, query_vector: np.ndarray, corpus: MiningCorpus, settings: MiningSettings
+    groups: Sequence[TrainingGroup],
+    corpus: MiningCorpus,
+    queries: Sequence[Query],
+    query_vectors: np.ndarray,
+    *,
+    settings: MiningSettings,
+    reranker: PairScorer | None,
 ) -> list[float]:
-    positives = {text_key(text) for text in group.positives}
+    scores, row_of = scores_of(corpus, settings, reranker), {query.id: row for row, query in enumerate(queries)}
+    found: list[float] = []
+    for start in range(0, len(groups), _GROUPS_AT_ONCE):
+        asked = [
+            Asked(group.query, query_vectors[row_of[group.query_id]], _random_ids(group, corpus, settings))
+            for group in groups[start : start + _GROUPS_AT_ONCE]
+        ]
+        found += [score for of_one in scores.of(asked) for score in of_one]
+    return found
+
+
+def _random_ids(group: TrainingGroup, corpus: MiningCorpus, settings: MiningSettings) -> list[str]:
+    positives = {corpus.text_number(passage_id) for passage_id in group.positive_ids}
     chance = query_random(settings, group.query_id, "random passages")
     wanted = min(len(corpus.unique), settings.number + len(positives))
-    ids = [corpus.passages[row].id for row in chance.sample(corpus.unique, wanted)]
-    free = [passage_id for passage_id in ids if corpus.keys[passage_id] not in positives]
-    return [corpus.score(query_vector, passage_id) for passage_id in free[: settings.number]]
+    drawn = chance.sample(range(len(corpus.unique)), wanted)
+    ids = [corpus.passages[corpus.unique[at]].id for at in drawn]
+    return [passage_id for passage_id in ids if corpus.text_number(passage_id) not in positives][: settings.number]
+
+
+def _flat(flags: Iterable[Iterable[bool]]) -> list[float]:
+    return [float(flag) for of_group in flags for flag in of_group]
 
 
 def _mean(values: Sequence[float]) -> float | None:

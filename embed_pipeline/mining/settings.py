@@ -4,15 +4,38 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from embed_pipeline.encoding.any_settings import AnyEncoderSettings
+from embed_pipeline.encoding.cross_encoder import CrossEncoderSettings
+
 Rank = Annotated[int, Field(strict=True, ge=0)]
 Share = Annotated[float, Field(strict=True, gt=0, lt=1)]
+Miner = Literal["dense", "bm25"]
+
+
+class ScorerSettings(BaseModel):
+    """Another encoder that judges instead of the base."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    encoder: AnyEncoderSettings = Field(description="A stronger encoder, local or hosted, as in the encoder section.")
+
+
+class MiningRerankerSettings(CrossEncoderSettings):
+    """The cross-encoder that scores positives and candidates anew."""
+
+    activation: Literal["sigmoid", "none"] = Field(
+        "sigmoid",
+        description="What the margins and the groups see: a probability, for which a share of the positive's score "
+        "means something, or the plain output.",
+    )
 
 
 class MiningSettings(BaseModel):
     """Which of the passages nearest to a query become its hard negatives.
 
     Ranks count the passages that are not positives of the query, nearest first; equal texts count once. A rank is a
-    whole number, or a fraction between 0 and 1: a share of the corpus, rounded.
+    whole number, or a fraction between 0 and 1: a share of the corpus, rounded. Margins hold against the scores of the
+    reranker where there is one, else of the encoder that searched.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,6 +60,23 @@ class MiningSettings(BaseModel):
         default="top", description="The nearest candidates in the range, or a seeded draw from it."
     )
     seed: int = Field(default=0, ge=0, description="Seed of random sampling and of the random passages in the report.")
+    miners: tuple[Miner, ...] = Field(
+        default=("dense",),
+        min_length=1,
+        description="Who finds candidates, each by its own ranks. Several take turns, best first; a passage counts for "
+        "all that found it.",
+    )
+    scorer: ScorerSettings | None = Field(
+        default=None, description="Search and score with a stronger encoder. Left out: with the base."
+    )
+    weights: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Search and score with the fine-tuned weights of another variant of the data set: a second round.",
+    )
+    reranker: MiningRerankerSettings | None = Field(
+        default=None, description="A cross-encoder that scores positives and candidates anew; margins see its scores."
+    )
 
     @model_validator(mode="after")
     def _check_range(self) -> Self:
@@ -46,6 +86,14 @@ class MiningSettings(BaseModel):
                 f"range_end must be greater than range_start, found {self.range_start} to {self.range_end}; "
                 "widen the range"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_who_mines(self) -> Self:
+        if len(set(self.miners)) < len(self.miners):
+            raise ValueError(f"miners must name each miner once, found {', '.join(self.miners)}")
+        if self.scorer and self.weights:
+            raise ValueError("scorer and weights both name the encoder that mines; keep one of them")
         return self
 
     def ranks(self, corpus_size: int) -> range:

@@ -141,6 +141,26 @@ def plot_score_distribution(distribution: ScoreDistribution, threshold: float | 
     return _to_png(figure)
 
 
+def plot_score_gaps(gaps: Sequence[float], *, bins: int = 40) -> bytes:
+    """A PNG of how far negatives score below the weakest positive of their query; left of 0 they score above it.
+
+    Equal gaps give equal bytes; without any the plot says so.
+    """
+    import numpy as np
+
+    figure, axes = _new_figure(width=7.0, height=3.0)
+    axes.set(xlabel="score of the weakest positive minus score of the negative", ylabel="negatives")
+    if not gaps:
+        axes.text(0.5, 0.5, "no negative was mined", transform=axes.transAxes, ha="center", color="#555555")
+        axes.set(xticks=[], yticks=[])
+        return _to_png(figure)
+    counts, edges = np.histogram(gaps, bins=bins)
+    colours = [_ACCENT if right <= 0 else _INK for right in edges[1:]]
+    axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=colours, edgecolor="white", linewidth=0.4)
+    axes.axvline(0, color="#111111", linestyle="--", linewidth=1.0)
+    return _to_png(figure)
+
+
 def plot_latency_quality(rows: Sequence[MetricRow], measure: Measure) -> bytes:
     """A PNG with a point per variant: quality with interval over the latency of a query, p50 with a line to p95.
 

@@ -35,7 +35,10 @@ def assemble_dataset(passages: Iterable[Passage], questions: Iterable[SyntheticQ
     """
     asked = tuple(questions)
     return build_dataset(
-        [Query(one.id, one.text, one.split, {STYLE: one.style, GENERATOR: f"{one.generator} {one.model}".strip()}) for one in asked],
+        [
+            Query(one.id, one.text, one.split, {STYLE: one.style, GENERATOR: f"{one.generator} {one.model}".strip()})
+            for one in asked
+        ],
         passages,
         [Judgment(one.id, passage_id) for one in asked for passage_id in one.passage_ids],
     )

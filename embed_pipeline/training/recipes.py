@@ -6,11 +6,12 @@ number of processes), which is a resource, because it must not change the number
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from embed_pipeline.encoding.any_settings import ENCODER_KINDS, AnyEncoderSettings
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.encoding.word_vectors import WordVectorSettings
@@ -99,18 +100,6 @@ class FusionSettings(BaseModel):
     depth: int = Field(100, ge=1, description="Hits that each part is asked for.")
 
 
-def _encoder_kind(found: object) -> str:
-    hosted = "service" in found if isinstance(found, Mapping) else isinstance(found, HostedEncoderSettings)
-    return "hosted" if hosted else "local"
-
-
-_KINDS = ("local", "hosted")  # pydantic names the kind it chose; the file does not have it
-AnyEncoderSettings = Annotated[
-    Annotated[EncoderSettings, Tag("local")] | Annotated[HostedEncoderSettings, Tag("hosted")],
-    Discriminator(_encoder_kind),
-]
-
-
 class Recipe(BaseModel):
     """One variant: what retrieves, and how it was trained if it was."""
 
@@ -192,10 +181,11 @@ def read_recipe(path: Path) -> Recipe:
         return Recipe.model_validate(content)
     except ValidationError as error:
         # The value of an unknown field is not repeated: it may be a key that someone wrote into the recipe.
+        fields = [[str(part) for part in item["loc"] if part not in ENCODER_KINDS] for item in error.errors()]
         lines = [
-            f"{path}, {'.'.join(str(part) for part in item['loc'] if part not in _KINDS) or 'recipe'}: {item['msg']}"
+            f"{path}, {'.'.join(field) or 'recipe'}: {item['msg']}"
             + ("" if item["type"] == "extra_forbidden" else f", found {item['input']!r}")
-            for item in error.errors()
+            for field, item in zip(fields, error.errors(), strict=True)
         ]
         raise ValueError(
             "\n".join(lines) + "\nCorrect the recipe; every field is described in docs/recipes.md."

@@ -1,29 +1,38 @@
 """Assets of the stage `mining`: what a trained variant learns from."""
 
+import os
 import shutil
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
 
 from embed_pipeline.dataset.formats import CORPUS_FILE, read_dataset
-from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, detail_table, materialized, table
+from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, detail_table, materialized, picture, table
 from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.checks import mining as checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.mining.groups import read_groups, write_groups
-from embed_pipeline.mining.negatives import mine_negatives
-from embed_pipeline.mining.report import report_mining
+from embed_pipeline.mining.corpus import MiningCorpus, encode_to_file
+from embed_pipeline.mining.false_negatives import choose_examples, score_gaps
+from embed_pipeline.mining.groups import TrainingGroup, read_groups, write_groups
+from embed_pipeline.mining.negatives import mine
+from embed_pipeline.mining.report import report_mined
+from embed_pipeline.reporting.plots import plot_score_gaps
+from embed_pipeline.retrieval.lexical import LexicalSettings
+from embed_pipeline.training.finetune import work_prefix
 from embed_pipeline.training.recipes import required
 
 GROUPS_FILE = "groups.jsonl"
-SAMPLE_ROWS = 10
 
 
 def define_assets(partitions: Partitions) -> Assets:
     """The asset `mined_negatives`."""
 
+    # The weights of an earlier round (mining.weights) are an input of the plan and no dependency here: Dagster refuses
+    # two assets that lead to each other, even where their partitions do not.
     @dg.asset(
         partitions_def=partitions.trained,
         deps=[dg.AssetDep("cleaned_qa", partition_mapping=partitions.dataset_to_trained)],
@@ -34,17 +43,19 @@ def define_assets(partitions: Partitions) -> Assets:
         **ASSET_OPTIONS,
     )
     def mined_negatives(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
-        """One training group per train query: its positives and hard negatives with the base encoder's scores.
+        """One training group per train query: its positives and hard negatives with the scores they were judged by.
 
-        The corpus lies beside the groups, so that training reads this artifact and nothing else.
+        The corpus lies beside the groups, so that training reads this artifact and nothing else. A second round
+        (mining.weights) also stands on another variant's checkpoint, see `inputs`.
         """
         step = pipeline.step(context)
         manifest = step.build(lambda out: _mine(step, out))
-        samples = [
-            {"query": g.query, "positives": ", ".join(g.positives), "hard negatives": ", ".join(g.negatives)}
-            for g in read_groups(step.open(manifest) / GROUPS_FILE)[:SAMPLE_ROWS]
-        ]
-        metadata = {"samples": table(samples), "report": detail_table(manifest, "report")}
+        groups = read_groups(step.open(manifest) / GROUPS_FILE)
+        metadata = {
+            "examples": table(_examples(groups)),
+            "report": detail_table(manifest, "report"),
+            "score_gaps": picture(plot_score_gaps(score_gaps(groups)), "score gaps of the negatives"),
+        }
         return materialized(manifest, metadata=metadata, checks=results(outcomes_of(manifest)))
 
     return [mined_negatives]
@@ -52,17 +63,46 @@ def define_assets(partitions: Partitions) -> Assets:
 
 def _mine(step: Step, out: Path) -> dict[str, object]:
     cleaned, settings = step.folder("cleaned_qa"), required(step.variant.recipe.mining, "mining")
-    dataset, encoder = read_dataset(cleaned), step.base_encoder()
-    queries, passages = dataset.queries_of("train"), dataset.passages
-    query_vectors = encoder.encode_queries([query.text for query in queries])
-    passage_vectors = encoder.encode_passages([passage.text for passage in passages])
-    device = step.pipeline.runtime().device
-    groups = mine_negatives(
-        queries, query_vectors, passages, passage_vectors, dataset.judgments, settings, device=device
-    )
-    write_groups(groups, out / GROUPS_FILE)
+    dataset, encoder, reranker = read_dataset(cleaned), step.mining_encoder(), step.reranker()
+    queries = dataset.queries_of("train")
+    lexical = LexicalSettings(language=step.project.datasets[step.dataset].language)
+    with tempfile.TemporaryDirectory(dir=step.project.home, prefix=work_prefix(os.getpid())) as work:
+        query_vectors = encoder.encode_queries([query.text for query in queries])
+        texts = [passage.text for passage in dataset.passages]
+        vectors = encode_to_file(encoder.encode_passages, texts, encoder.dimension, Path(work) / "passages.npy")
+        corpus, device = MiningCorpus.of(dataset.passages, vectors), step.pipeline.runtime().device
+        mined = mine(
+            corpus,
+            queries,
+            query_vectors,
+            dataset.judgments,
+            settings,
+            reranker=reranker,
+            lexical=lexical,
+            device=device,
+        )
+        report = report_mined(mined, corpus, queries, query_vectors, settings, reranker=reranker)
+    write_groups(mined.groups, out / GROUPS_FILE)
     shutil.copyfile(cleaned / CORPUS_FILE, out / CORPUS_FILE)
-    report = report_mining(groups, queries, query_vectors, passages, passage_vectors, settings)
-    outcomes = checks.check_negatives(groups, dataset.judgments, report)
-    counts = {"groups": len(groups), "texts_encoded": encoder.encoded, "texts_from_cache": encoder.served}
+    outcomes = checks.check_negatives(mined.groups, dataset.judgments, report)
+    counts = {"groups": len(mined.groups), "texts_encoded": encoder.encoded, "texts_from_cache": encoder.served}
+    if reranker:
+        counts |= {"pairs_scored": reranker.scored, "pairs_from_cache": reranker.served}
     return {**counts, "report": report.to_json(), **describe_outcomes(outcomes)}
+
+
+def _examples(groups: Sequence[TrainingGroup]) -> list[dict[str, str]]:
+    """Ten groups to read, smallest gap first: passages with their scores, negatives with their miners."""
+    return [
+        {
+            "query": group.query,
+            "positives": _scored(group.positives, group.positive_scores),
+            "hard negatives": _scored(group.negatives, group.negative_scores, group.negative_sources),
+        }
+        for group in choose_examples(groups)
+    ]
+
+
+def _scored(texts: Sequence[str], scores: Sequence[float], sources: Sequence[str] = ()) -> str:
+    places = [f", {source}" for source in sources] or [""] * len(texts)
+    return " · ".join(f"{text} ({score:g}{place})" for text, score, place in zip(texts, scores, places, strict=True))

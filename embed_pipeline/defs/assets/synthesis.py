@@ -65,7 +65,7 @@ def define_assets(partitions: Partitions) -> Assets:
 def _write_questions(step: Step, out: Path) -> dict[str, object]:
     passages = tuple(read_passages(step.folder("passages") / CORPUS_FILE))
     questioning = Questioning(step.project, step.dataset, step.encoder_of)
-    result = questioning.write(passages, progress=step.log_progress("answered {} of {} calls"))
+    result = questioning.write(passages, progress=step.log_progress("answered", "calls"))
     write_questions(result.questions, out / QUESTIONS_FILE)
     write_ledger(result.ledger, out / LEDGER_FILE)
     outcomes = checks.check_questions(result.questions, result.ledger, passages=len(passages))

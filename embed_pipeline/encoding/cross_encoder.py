@@ -1,0 +1,172 @@
+"""A cross-encoder: it reads a query and a passage together and gives one score, slower and truer than two vectors.
+
+Belongs here: its settings, identity and forward pass through transformers. Does not belong here: keeping scores
+(pair_scores.py), what they are used for.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from embed_pipeline.encoding.encoder import EncoderSettings
+from embed_pipeline.encoding.model_directory import file_states, model_digest
+from embed_pipeline.encoding.model_source import resolve_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+LENGTH_STEP = 16
+"""Pairs are padded to a multiple of this, so that few shapes of batches exist."""
+
+
+class CrossEncoderSettings(BaseModel):
+    """One cross-encoder with a single output: which weights, and how much of a pair it reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(min_length=1, description="A directory, or a Hub name; safetensors, one output.")
+    revision: str | None = Field(None, description="Commit, tag or branch of a Hub model; a commit is exact.")
+    max_length: int = Field(
+        512, ge=8, description="Tokens of a pair. The passage is cut first, the query beyond three quarters of it."
+    )
+    batch: int = Field(32, ge=1, description="Pairs scored at once: memory and speed, not the scores.")
+
+
+class TextPair(NamedTuple):
+    """What a cross-encoder scores."""
+
+    query: str
+    passage: str
+
+
+def load_cross_encoder(settings: CrossEncoderSettings, *, device: Literal["cpu", "cuda"] = "cpu") -> "CrossEncoder":
+    """The cross-encoder that the settings name; its weights load on first use.
+
+    Raises:
+        ValueError: the model is not found or no loadable directory.
+    """
+    source = resolve_model(EncoderSettings(model=settings.model, revision=settings.revision))
+    return CrossEncoder(settings, directory=source, device=device)
+
+
+class _Model(NamedTuple):
+    network: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+
+
+class CrossEncoder:
+    """Scores pairs; the fingerprint is read from the files alone.
+
+    Every forward pass has `batch` rows of a few lengths, the last filled up with copies, so that a pair's score does
+    not depend on the pairs beside it.
+    """
+
+    def __init__(self, settings: CrossEncoderSettings, *, directory: Path, device: Literal["cpu", "cuda"]) -> None:
+        self.settings = settings
+        self.directory = directory
+        self.device = device
+        self._states = file_states(directory)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 hex over the model's content and the length; never a name or a path."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        identity = {"arithmetic": 1, "model": model_digest(self.directory), "max_length": self.settings.max_length}
+        return hashlib.sha256(json.dumps({"cross-encoder": identity}, sort_keys=True).encode()).hexdigest()
+
+    def score(self, pairs: Sequence[TextPair]) -> np.ndarray:
+        """float32 (len(pairs),): the model's output before any activation, higher is more relevant.
+
+        Raises:
+            ValueError: the model has no head for it, has several outputs, or returned NaN.
+
+        Source: FlagEmbedding's FlagReranker without normalisation, which cuts pairs alike.
+        """
+        scores = np.empty(len(pairs), dtype=np.float32)
+        if not pairs:
+            return scores
+        tokens = self._tokenise(pairs)
+        lengths = [_padded(len(ids), self.settings.max_length) for ids in tokens["input_ids"]]
+        by_length: dict[int, list[int]] = {}
+        for row in range(len(pairs)):
+            by_length.setdefault(lengths[row], []).append(row)
+        for length in sorted(by_length, reverse=True):  # running out of memory happens at once
+            rows = by_length[length]
+            for start in range(0, len(rows), self.settings.batch):
+                batch = rows[start : start + self.settings.batch]
+                scores[batch] = self._forward(tokens, batch, length)
+        if not np.isfinite(scores).all():
+            raise ValueError(f"{self.directory}: the cross-encoder returned NaN or infinity. Its weights are broken.")
+        return scores
+
+    def _tokenise(self, pairs: Sequence[TextPair]) -> Mapping[str, list[list[int]]]:
+        tokenizer, limit = self._model.tokenizer, self.settings.max_length
+        queries = [pair.query for pair in pairs]
+        alone = tokenizer(queries, add_special_tokens=False, return_offsets_mapping=True)
+        longest = limit * 3 // 4
+        for row, offsets in enumerate(alone["offset_mapping"]):
+            if len(offsets) > longest:
+                queries[row] = queries[row][: offsets[longest - 1][1]]
+        passages = [pair.passage for pair in pairs]
+        return tokenizer(queries, passages, truncation="only_second", max_length=limit).data
+
+    def _forward(self, tokens: Mapping[str, list[list[int]]], rows: list[int], length: int) -> np.ndarray:
+        import torch
+
+        padding = {"input_ids": self._model.tokenizer.pad_token_id or 0}
+        filled = rows + [rows[-1]] * (self.settings.batch - len(rows))
+        inputs = {
+            name: torch.tensor(
+                [values[row] + [padding.get(name, 0)] * (length - len(values[row])) for row in filled],
+                device=self.device,
+            )
+            for name, values in tokens.items()
+            if name in ("input_ids", "attention_mask", "token_type_ids")
+        }
+        with torch.inference_mode():
+            return self._model.network(**inputs).logits.float().view(-1).cpu().numpy()[: len(rows)]
+
+    @cached_property
+    def _model(self) -> _Model:
+        import torch
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers.utils import logging
+
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device: expected a GPU because cuda was asked for, found none. Ask for cpu.")
+        options = {"local_files_only": True, "trust_remote_code": False}
+        bars_were_shown = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+        try:
+            network, report = AutoModelForSequenceClassification.from_pretrained(
+                self.directory, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
+            )
+        finally:
+            if bars_were_shown:
+                logging.enable_progress_bar()
+        missing = sorted(report["missing_keys"])
+        if missing or report["mismatched_keys"] or network.config.num_labels != 1:
+            raise ValueError(
+                f"{self.directory}: expected a cross-encoder with one output, found {network.config.num_labels} "
+                f"outputs and {len(missing)} weights missing {missing[:3]}. Random numbers would stand in for them; "
+                "name a reranker."
+            )
+        if file_states(self.directory) != self._states:
+            raise ValueError(
+                f"{self.directory}: the files changed after this cross-encoder was opened, so its fingerprint is "
+                "another model's. Open it again."
+            )
+        return _Model(network.eval().to(self.device), AutoTokenizer.from_pretrained(self.directory, **options))
+
+
+def _padded(length: int, limit: int) -> int:
+    return min(-(-length // LENGTH_STEP) * LENGTH_STEP, max(limit, length))

@@ -1,0 +1,100 @@
+"""Candidates: what each miner finds for a query among the passages that are not its answers.
+
+Belongs here: searching within the ranks of the settings, in bounded memory. Does not belong here: scores, margins, the
+choice among candidates (negatives.py).
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from embed_pipeline.mining.corpus import MiningCorpus
+from embed_pipeline.mining.settings import Miner, MiningSettings
+from embed_pipeline.records import Query
+from embed_pipeline.retrieval.blocks import BLOCK_ROWS, block_index
+from embed_pipeline.retrieval.index import PassageIndex
+from embed_pipeline.retrieval.lexical import LexicalIndex, LexicalSettings, build_lexical_index, lexical_top_k
+from embed_pipeline.retrieval.ranking import RankedQuery
+from embed_pipeline.retrieval.search import top_k
+
+_HITS_AT_ONCE = 1_000_000
+_QUERIES_AT_ONCE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The candidates of one query: passage ids per miner, best first, and the inner products that were met."""
+
+    query: Query
+    vector: np.ndarray
+    by_miner: Mapping[Miner, Sequence[str]]
+    products: Mapping[str, float]
+
+
+class CandidateSearch:
+    """Searches one corpus; of passages with one text the smallest id stands for all."""
+
+    def __init__(
+        self,
+        corpus: MiningCorpus,
+        settings: MiningSettings,
+        *,
+        lexical: LexicalSettings | None = None,
+        device: Literal["cpu", "cuda"] = "cpu",
+        block_rows: int = BLOCK_ROWS,
+    ) -> None:
+        """Raises ValueError when the range is empty, or bm25 is a miner and `lexical` does not say how words are."""
+        self._corpus = corpus
+        self._settings = settings
+        self._ranks = settings.ranks(len(corpus.unique))
+        self._dense: PassageIndex | None = None
+        self._lexical: LexicalIndex | None = None
+        if "dense" in settings.miners:
+            ids = [corpus.passages[row].id for row in corpus.unique]
+            self._dense = block_index(ids, corpus.vectors, corpus.unique, block_rows=block_rows, device=device)
+        if "bm25" in settings.miners:
+            if lexical is None:
+                raise ValueError("mining: the miner bm25 needs the language of the texts. Pass lexical settings.")
+            self._lexical = build_lexical_index([corpus.passages[row] for row in corpus.unique], lexical)
+
+    def find(
+        self, queries: Sequence[Query], vectors: np.ndarray, excluded: Mapping[str, Collection[int]]
+    ) -> Iterator[list[Found]]:
+        """The candidates of all queries in their order, in portions that fit into memory.
+
+        `excluded` holds per query id the numbers of the texts that are no candidates.
+        """
+        if not queries:
+            return
+        deepest = self._ranks.stop + max(len(excluded[query.id]) for query in queries)
+        k = min(len(self._corpus.unique), deepest)
+        portion = max(1, min(_QUERIES_AT_ONCE, _HITS_AT_ONCE // k))
+        for start in range(0, len(queries), portion):
+            rows = slice(start, start + portion)
+            yield self._find(queries[rows], vectors[rows], excluded, k)
+
+    def _find(
+        self, queries: Sequence[Query], vectors: np.ndarray, excluded: Mapping[str, Collection[int]], k: int
+    ) -> list[Found]:
+        ranked: dict[Miner, Sequence[RankedQuery]] = {}
+        for miner in self._settings.miners:
+            if miner == "dense" and self._dense is not None:
+                query_vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+                ranked[miner] = top_k(self._dense, [query.id for query in queries], query_vectors, k).queries
+            elif self._lexical is not None:
+                ranked[miner] = lexical_top_k(self._lexical, queries, k).queries
+        found = []
+        for row, query in enumerate(queries):
+            dense = ranked.get("dense")
+            products = dict(zip(dense[row].passage_ids, dense[row].scores, strict=True)) if dense else {}
+            by_miner: dict[Miner, Sequence[str]] = {}
+            for miner, hits in ranked.items():
+                by_miner[miner] = self._within(hits[row].passage_ids, excluded[query.id])
+            found.append(Found(query, vectors[row], by_miner, products))
+        return found
+
+    def _within(self, passage_ids: Sequence[str], excluded: Collection[int]) -> Sequence[str]:
+        free = [passage_id for passage_id in passage_ids if self._corpus.text_number(passage_id) not in excluded]
+        return free[self._ranks.start : self._ranks.stop]
