@@ -1,0 +1,259 @@
+"""Every kind of file as text: what stands in it, where, and what could not be read."""
+
+from pathlib import Path
+
+import pytest
+
+from embed_pipeline.documents.document import Document
+from embed_pipeline.documents.headings import heading_level
+from embed_pipeline.documents.reading import read_document
+from embed_pipeline.documents.text_file import join_lines
+from embed_pipeline_tests.documents.document_files import write_docx, write_pdf
+
+EXAMPLES = Path(__file__).parents[2] / "data"
+
+
+def _read(path: Path, content: str | bytes | None = None) -> Document:
+    if content is not None:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    document = read_document(path, path.name)
+    ends = [0]
+    for block in document.blocks:
+        assert ends[-1] <= block.start < block.end <= len(document.text)
+        assert document.text[block.start : block.end].strip() == document.text[block.start : block.end]
+        ends.append(block.end)
+    return document
+
+
+def _shown(document: Document) -> list[tuple[str, str, tuple[str, ...]]]:
+    return [(b.kind, document.text[b.start : b.end], b.headings) for b in document.blocks]
+
+
+def _reasons(document: Document) -> list[tuple[str, str]]:
+    return [(problem.reason, problem.place) for problem in document.problems]
+
+
+def test_markdown_gives_headings_paragraphs_lists_tables_and_code(tmp_path: Path) -> None:
+    text = """---
+title: front matter
+---
+# One
+
+A *paragraph* with a [link](http://x.y) and `code`
+on two lines. <!-- a comment --> ![picture](p.png)
+
+- first item
+- second item
+
+Two
+---
+
+| a | b |
+|---|---|
+| 1 | 2 |
+
+```
+x = 1
+```
+
+> quoted
+
+## Below two
+
+end
+"""
+    assert _shown(_read(tmp_path / "a.md", text)) == [
+        ("heading", "One", ("One",)),
+        ("text", "A paragraph with a link and code on two lines.", ("One",)),
+        ("list", "first item", ("One",)),
+        ("list", "second item", ("One",)),
+        ("heading", "Two", ("One", "Two")),
+        ("table", "a | b", ("One", "Two")),
+        ("table", "1 | 2", ("One", "Two")),
+        ("text", "x = 1", ("One", "Two")),
+        ("text", "quoted", ("One", "Two")),
+        ("heading", "Below two", ("One", "Below two")),
+        ("text", "end", ("One", "Below two")),
+    ]
+
+
+def test_a_page_is_its_main_part_without_what_every_page_repeats(tmp_path: Path) -> None:
+    html = """<html><head><title>Cards - Bank</title><style>p {}</style></head><body>
+<nav><a href="/">Home</a></nav><header>Logo</header>
+<main><h1>Cards</h1><p>A card comes<br>by <b>post</b>.</p><script>x()</script>
+<section><h2>Fees</h2>loose text<ul><li>none</li><li><p>at all</p></li></ul>
+<table><tr><th>What</th><th>Price</th></tr><tr><td>card</td><td>0</td></tr></table>
+<dl><dt>term</dt><dd>meaning</dd></dl><!-- hidden --></section><aside>Related</aside></main>
+<footer>Imprint</footer></body></html>"""
+    assert _shown(_read(tmp_path / "a.html", html)) == [
+        ("heading", "Cards", ("Cards",)),
+        ("text", "A card comes by post.", ("Cards",)),
+        ("heading", "Fees", ("Cards", "Fees")),
+        ("text", "loose text", ("Cards", "Fees")),
+        ("list", "none", ("Cards", "Fees")),
+        ("text", "at all", ("Cards", "Fees")),
+        ("table", "What | Price", ("Cards", "Fees")),
+        ("table", "card | 0", ("Cards", "Fees")),
+        ("list", "term", ("Cards", "Fees")),
+        ("list", "meaning", ("Cards", "Fees")),
+    ]
+
+
+def test_the_title_of_a_page_is_its_heading_where_there_is_none(tmp_path: Path) -> None:
+    page = _read(tmp_path / "a.htm", "<title>Opening hours</title><p>From nine.</p>")
+    assert _shown(page) == [
+        ("heading", "Opening hours", ("Opening hours",)),
+        ("text", "From nine.", ("Opening hours",)),
+    ]
+
+
+def test_a_word_file_gives_styles_as_levels_and_a_merged_cell_once(tmp_path: Path) -> None:
+    found = _shown(_read(write_docx(tmp_path / "a.docx")))
+    inside = ("Terms", "Chapter one", "What is insured")
+    assert found[1:] == [
+        ("text", "Before the first chapter.", ("Terms",)),
+        ("heading", "Chapter one", ("Chapter one",)),
+        ("heading", "What is insured", ("Chapter one", "What is insured")),
+        ("text", "The house is insured.", inside[1:]),
+        ("list", "The garden shed", inside[1:]),
+        ("table", "Damage | Share | Limit", inside[1:]),
+        ("table", "Fire | all", inside[1:]),
+        ("heading", "Chapter two", ("Chapter two",)),
+        ("text", "What follows.", ("Chapter two",)),
+    ]
+    assert "every page" not in str(found)
+
+
+def test_a_pdf_gives_pages_paragraphs_and_numbered_headings(tmp_path: Path) -> None:
+    pages = [
+        [
+            "Item 1. Business",
+            "The company sells many things to many people in all coun-",
+            "tries of the world.",
+            "Soon more.",
+        ],
+        ["It has shops.", "Item 1A. Risk Factors", "There are risks."],
+    ]
+    document = _read(write_pdf(tmp_path / "a.pdf", pages))
+    shown = [(document.text[b.start : b.end], b.headings[-1:], b.page) for b in document.blocks]
+    assert (
+        "The company sells many things to many people in all countries of the world.",
+        ("Item 1. Business",),
+        1,
+    ) in [(text.removesuffix(" Soon more."), path, page) for text, path, page in shown]
+    assert ("It has shops.", ("Item 1. Business",), 2) in shown
+    assert ("There are risks.", ("Item 1A. Risk Factors",), 2) in shown
+
+
+def test_running_lines_and_page_numbers_are_left_out(tmp_path: Path) -> None:
+    pages = [["Annual report", f"Page {n} tells story number {n} of the year.", str(n)] for n in range(1, 7)]
+    document = _read(write_pdf(tmp_path / "a.pdf", pages))
+    assert "Annual report" not in document.text
+    assert [document.text[b.start : b.end] for b in document.blocks] == [
+        f"Page {n} tells story number {n} of the year." for n in range(1, 7)
+    ] or "story number 6" in document.text
+
+
+def test_the_lines_of_a_table_of_contents_are_no_headings(tmp_path: Path) -> None:
+    contents = [f"Item {n}. Title of a part {10 * n}" for n in range(1, 12)]
+    document = _read(write_pdf(tmp_path / "a.pdf", [contents, ["Item 1. Title of a part", "Its text."]]))
+    headings = [document.text[b.start : b.end] for b in document.blocks if b.kind == "heading"]
+    assert headings == ["Item 1. Title of a part"]
+
+
+def test_a_page_without_text_is_named_and_the_rest_is_read(tmp_path: Path) -> None:
+    document = _read(write_pdf(tmp_path / "a.pdf", [["Some text."], [], ["More text."]]))
+    assert _reasons(document) == [("page_without_text", "page 2")]
+    assert "Some text." in document.text and "More text." in document.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.pdf", b"%PDF-1.4 nonsense", "broken_file"),
+        ("a.docx", b"PK\x03\x04 nonsense", "broken_file"),
+        ("a.docx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 and more", "encrypted_file"),
+        ("a.odt", b"anything", "unsupported_file"),
+        ("a.txt", b"\x00\x01\x02\xff\xfe\x81" * 50, "wrong_encoding"),
+        ("a.txt", b"  \n \n", "no_text"),
+        ("a.md", b"", "no_text"),
+        ("a.html", b"<html><body><nav>menu</nav></body></html>", "no_text"),
+    ],
+)
+def test_what_cannot_be_read_says_why_and_has_no_text(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+    document = _read(tmp_path / name, content)
+    assert ([found for found, _ in _reasons(document)], document.text, document.blocks) == ([reason], "", ())
+    assert all(len(problem.detail) > 10 for problem in document.problems)
+
+
+def test_a_scan_and_a_file_with_a_password_say_so(tmp_path: Path) -> None:
+    scan = _read(write_pdf(tmp_path / "scan.pdf", [[], []]))
+    assert _reasons(scan) == [("no_text", "")] and "OCR" in scan.problems[0].detail
+    secret = _read(write_pdf(tmp_path / "secret.pdf", [["hidden"]], password="x"))
+    assert _reasons(secret) == [("encrypted_file", "")] and "hidden" not in secret.text
+
+
+def test_a_truncated_pdf_never_raises(tmp_path: Path) -> None:
+    whole = write_pdf(tmp_path / "a.pdf", [["Some text."] * 5] * 3).read_bytes()
+    for share in (0.2, 0.5, 0.8, 0.95):
+        document = _read(tmp_path / "cut.pdf", whole[: int(share * len(whole))])
+        assert document.problems or document.text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_unicode_with_and_without_its_mark_is_read_silently(tmp_path: Path, encoding: str) -> None:
+    document = _read(tmp_path / "a.txt", "第一条 等待期为九十日。\r\n\r\nSecond – paragraph.".encode(encoding))
+    assert document.problems == ()
+    assert [document.text[b.start : b.end] for b in document.blocks] == [
+        "第一条 等待期为九十日。",
+        "Second – paragraph.",
+    ]
+
+
+def test_another_encoding_is_read_where_it_is_plain_and_said(tmp_path: Path) -> None:
+    text = "保险合同是投保人与保险人约定保险权利义务关系的协议。投保人是指与保险人订立保险合同的人。" * 5
+    document = _read(tmp_path / "a.txt", text.encode("gb18030"))
+    assert document.text == text and _reasons(document) == [("wrong_encoding", "")]
+    assert "gb" in document.problems[0].detail.casefold()
+
+
+def test_a_missing_file_is_an_error_of_the_caller(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such file"):
+        read_document(tmp_path / "a.md", "a.md")
+
+
+def test_radicals_that_browsers_write_become_characters_again(tmp_path: Path) -> None:
+    assert _read(tmp_path / "a.txt", "第⼀条 ⻘年⼈的⻓期合同").text == "第一条 青年人的长期合同"
+
+
+@pytest.mark.parametrize(
+    ("line", "level"),
+    [
+        ("第一编 总则", 1),
+        ("第二章 保险合同", 2),
+        ("第三节 财产保险合同", 3),
+        ("PART II", 1),
+        ("Item 7A. Quantitative Disclosures", 2),
+        ("1.2 Scope", 3),
+        ("RISK FACTORS", 3),
+        ("Chapter 3 of the act says that everything is different when it rains and nobody is at home to see it.", None),
+        ("第二章规定的期限,自合同成立之日起算。", None),
+        ("12 people came", None),
+        ("A sentence.", None),
+        ("", None),
+    ],
+)
+def test_a_line_without_markup_is_a_heading_by_its_number_or_its_capitals(line: str, level: int | None) -> None:
+    assert heading_level(line) == level
+
+
+def test_lines_are_joined_as_their_language_wants() -> None:
+    assert join_lines(["被保险人在等待", "期内确诊"]) == "被保险人在等待期内确诊"
+    assert join_lines(["in-", "surance is a", "  contract"]) == "insurance is a contract"
+    assert join_lines(["the EU-", "Commission"]) == "the EU- Commission"
+
+
+def test_the_shipped_policy_reads_as_its_chapters_and_articles() -> None:
+    document = _read(EXAMPLES / "policy_zh" / "documents" / "critical_illness_terms.docx")
+    chapters = [b for b in document.blocks if b.kind == "heading" and len(b.headings) == 1]
+    assert len(chapters) == 9 and document.problems == ()
