@@ -15,7 +15,8 @@ from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.encoding.word_vectors import WordVectorSettings
 from embed_pipeline.mining.settings import MiningSettings
-from embed_pipeline.training.recipes import FusionSettings, Recipe, TrainingSettings, VocabularyExtension
+from embed_pipeline.training.recipes import FusionSettings, Recipe
+from embed_pipeline.training.settings import LoraSettings, TrainingSettings, VocabularyExtension
 
 ROOT = Path(__file__).parents[1]
 READMES = ("README.md", "README.zh-CN.md")
@@ -34,6 +35,7 @@ FILE_MAP = README[README.index("## The file map") :]
         (MiningSettings, "recipes.md"),
         (TrainingSettings, "recipes.md"),
         (VocabularyExtension, "recipes.md"),
+        (LoraSettings, "recipes.md"),
         (DatasetSettings, "datasets.md"),
         (ColumnSettings, "datasets.md"),
         (SplitSettings, "datasets.md"),

@@ -47,7 +47,7 @@ def test_two_processes_train_what_one_trains_on_the_whole_batch(train: Train) ->
 def test_flagembeddings_own_loss_trains_with_every_setting_it_offers(train: Train) -> None:
     folder = train(
         processes=2,
-        candidates="in_batch",
+        candidates="flagembedding",
         train_group_size=4,
         batch_size=8,
         epochs=1,
