@@ -94,9 +94,8 @@ def positive_mask(queries: Sequence[Query], columns: np.ndarray) -> np.ndarray:
     Equal passages are one row, so whatever is encoded for another query, on whichever process, is found here.
     """
     mask = np.zeros((len(queries), len(columns)), dtype=bool)
-    column_of = {row: column for column, row in enumerate(columns.tolist())}
     for at, query in enumerate(queries):
-        mask[at, [column_of[row] for row in query.positives if row in column_of]] = True
+        mask[at] = np.isin(columns, query.positives)
     return mask
 
 

@@ -81,15 +81,16 @@ def build_examples(
 def _queries(
     groups: Sequence[TrainingGroup], row_of: Mapping[str, int], query_rows: np.ndarray
 ) -> tuple[TrainingQuery, ...]:
-    positives: dict[int, set[int]] = {}
-    for group, row in zip(groups, query_rows.tolist(), strict=True):
-        positives.setdefault(row, set()).update(row_of[text] for text in group.positives)
+    # By text, not by tokens: to an encoder that knows few of the characters, too many questions are one.
+    positives: dict[str, set[int]] = {}
+    for group in groups:
+        positives.setdefault(group.query, set()).update(row_of[text] for text in group.positives)
     return tuple(
         TrainingQuery(
             row=row,
-            positives=tuple(sorted(positives[row])),
+            positives=tuple(sorted(positives[group.query])),
             negatives=tuple(
-                at for at in dict.fromkeys(row_of[text] for text in group.negatives) if at not in positives[row]
+                at for at in dict.fromkeys(row_of[text] for text in group.negatives) if at not in positives[group.query]
             ),
             teacher_scores=_teacher_scores(group, row_of),
         )
