@@ -18,7 +18,13 @@ HEAVY = {
     *("sklearn", "scipy", "gensim", "mteb", "pyarrow", "bm25s", "jieba", "duckdb", "ir_measures"),
 }
 # Only the worker process imports these: it cannot do anything without torch.
-WORKER_SIDE = {f"training/{name}.py" for name in ("worker", "whole_corpus", "trainer_arguments", "progress")}
+WORKER_SIDE = {
+    f"training/{name}.py"
+    for name in (
+        *("worker", "training_run", "trainer", "trainer_arguments", "progress", "flagembedding"),
+        *("batches", "collator", "model", "loss", "gather", "parameters"),
+    )
+}
 ORDER = (
     "records",
     "artifacts",

@@ -43,6 +43,7 @@ class Examples:
 def build_examples(
     groups: Sequence[TrainingGroup],
     passages: Sequence[Passage],
+    *,
     tokenizer: Tokenizer,
     encoder: EncoderSettings,
     training: TrainingSettings,

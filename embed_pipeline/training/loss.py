@@ -39,6 +39,7 @@ def ranked_distillation_losses(
     teacher_scores: Tensor,
     positives: Tensor,
     negatives: Tensor,
+    *,
     teacher_temperature: float = 1.0,
 ) -> Tensor:
     """FlagEmbedding's m3_kd_loss: each passage the teacher scored is once the target, weighted by the teacher.

@@ -46,6 +46,7 @@ class ContrastiveModel(nn.Module):
 
     def forward(
         self,
+        *,
         queries: Sequence[TextChunk],
         passages: Sequence[TextChunk],
         positives: Tensor,
@@ -89,7 +90,9 @@ class ContrastiveModel(nn.Module):
         if teacher_scores is None or kind is None:
             return contrastive_losses(scores, positives, negatives)
         if kind == "m3_kd_loss":
-            return ranked_distillation_losses(scores, teacher_scores, positives, negatives, temperature)
+            return ranked_distillation_losses(
+                scores, teacher_scores, positives, negatives, teacher_temperature=temperature
+            )
         return contrastive_losses(scores, positives, negatives) + distillation_losses(
             scores, teacher_scores, temperature
         )

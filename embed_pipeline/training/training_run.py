@@ -82,7 +82,7 @@ def _prepare_own(
     base = _base_of(job)
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     network = prepare_parameters(_load_network(base), job.training, vocabulary_grew=base != job.base)
-    examples = build_examples(groups, passages, tokenizer, job.encoder, job.training)
+    examples = build_examples(groups, passages, tokenizer=tokenizer, encoder=job.encoder, training=job.training)
     trainer = build_trainer(
         network,
         tokenizer,

@@ -55,7 +55,7 @@ def settings(**changes: object) -> TrainingSettings:
 
 
 def build(tokenizer, groups: list[TrainingGroup], passages=PASSAGES, **changes: object) -> Examples:
-    return build_examples(groups, passages, tokenizer, ENCODER, settings(**changes))
+    return build_examples(groups, passages, tokenizer=tokenizer, encoder=ENCODER, training=settings(**changes))
 
 
 def drawn(examples: Examples, *queries: int, epoch: int = 0, number: int = 0, **changes: object) -> list[int]:
@@ -193,7 +193,7 @@ def test_grouped_batches_hold_queries_of_similar_length() -> None:
 def test_processes_share_the_work_of_one_and_see_the_same_masks(tokenizer, kind: str, processes: int) -> None:
     groups = [group(0, "01", "45"), group(1, "1", "56"), group(2, "2"), group(3, "30", "4")]
     given = settings(candidates=kind, sample_size=3, knowledge_distillation="kl_div")
-    examples = build_examples(groups, PASSAGES, tokenizer, ENCODER, given)
+    examples = build_examples(groups, PASSAGES, tokenizer=tokenizer, encoder=ENCODER, training=given)
 
     def tensors(process: int, of: int):
         collator = StepCollator(examples, given, padding=0, process=process, processes=of, chunk_tokens=64)

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
@@ -74,7 +75,7 @@ def take_step(model_folder: Path, changes: dict, *, queries: int, dropout_seed: 
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     passages = [Passage(f"p{at}", label) for at, label in enumerate(LABELS)]
     passages.append(Passage("copy", passages[0].text))
-    examples = build_examples(_groups(queries), passages, tokenizer, encoder, settings)
+    examples = build_examples(_groups(queries), passages, tokenizer=tokenizer, encoder=encoder, training=settings)
     collator = StepCollator(examples, settings, padding=0, process=process, processes=processes, chunk_tokens=256)
     network: PreTrainedModel = AutoModel.from_pretrained(model_folder)
     network = prepare_parameters(network, settings, vocabulary_grew=False)
@@ -115,7 +116,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_find_the_loss_and_gradients_of_one(folder: Path, processes: int) -> None:
-    torch.multiprocessing.spawn(_run_process, args=(processes, str(folder)), nprocs=processes)
+    spawn(_run_process, args=(processes, str(folder)), nprocs=processes)
     for queries, (at, changes) in itertools.product(QUERIES, enumerate(VARIANTS)):
         step = torch.load(folder / f"steps-{processes}-{queries}.pt")[at]
         alone = take_step(folder / "model", dict(changes), queries=queries)
@@ -171,7 +172,7 @@ def test_without_the_other_processes_passages_a_process_contrasts_with_its_own(f
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     encoder = EncoderSettings.model_validate(encoder_settings(folder / "model"))
     passages = [Passage(f"p{at}", label) for at, label in enumerate(LABELS)]
-    examples = build_examples(_groups(4), passages, tokenizer, encoder, settings)
+    examples = build_examples(_groups(4), passages, tokenizer=tokenizer, encoder=encoder, training=settings)
     collator = StepCollator(examples, settings, padding=0, process=1, processes=2, chunk_tokens=256)
     tensors = collator([StepBatch(0, 0, (0, 1, 2, 3))])
     assert not collator.crosses_processes
