@@ -144,6 +144,22 @@ def test_a_gradient_cache_changes_no_gradient_even_with_dropout(folder: Path) ->
     assert other.loss != pytest.approx(plain.loss, abs=1e-4)
 
 
+def test_a_gradient_cache_keeps_a_fraction_of_what_a_plain_step_keeps(folder: Path) -> None:
+    def kept_bytes(cache: bool) -> int:
+        kept: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            changes = {"candidates": "mined", "sub_batch_size": 4, "gradient_cache": cache}
+            take_step(folder / "dropping", changes, queries=24, dropout_seed=7)
+        return sum(kept.values())
+
+    assert kept_bytes(True) < 0.1 * kept_bytes(False)
+
+
 def test_sub_batches_change_no_gradient(folder: Path) -> None:
     whole, parts = (
         take_step(folder / "model", {"candidates": "mined", "sub_batch_size": size}, queries=24) for size in (None, 3)
