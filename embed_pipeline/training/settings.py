@@ -72,7 +72,7 @@ class TrainingSettings(BaseModel):
     gradient_cache: bool = Field(
         False,
         description="Keep vectors instead of activations and encode each sub-batch a second time in the backward pass: "
-        "memory of one sub-batch, the same gradients, about 1.3 times the time.",
+        "memory of one sub-batch, the same gradients, 1.3 to 1.6 times the time.",
     )
     gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass.")
     freeze_position_embeddings: bool = Field(False, description="Keep the position embeddings as they are.")

@@ -43,7 +43,7 @@ class Step:
     gradients: dict[str, torch.Tensor]
 
 
-def _groups(queries: int) -> list[TrainingGroup]:
+def make_groups(queries: int) -> list[TrainingGroup]:
     """Questions of one label and of two; every third has no mined negatives; one label stands in the corpus twice."""
     labels = list(LABELS)
     groups = []
@@ -75,7 +75,7 @@ def take_step(model_folder: Path, changes: dict, *, queries: int, dropout_seed: 
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     passages = [Passage(f"p{at}", label) for at, label in enumerate(LABELS)]
     passages.append(Passage("copy", passages[0].text))
-    examples = build_examples(_groups(queries), passages, tokenizer=tokenizer, encoder=encoder, training=settings)
+    examples = build_examples(make_groups(queries), passages, tokenizer=tokenizer, encoder=encoder, training=settings)
     collator = StepCollator(examples, settings, padding=0, process=process, processes=processes, chunk_tokens=256)
     network: PreTrainedModel = AutoModel.from_pretrained(model_folder)
     network = prepare_parameters(network, settings, vocabulary_grew=False)
@@ -188,7 +188,7 @@ def test_without_the_other_processes_passages_a_process_contrasts_with_its_own(f
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     encoder = EncoderSettings.model_validate(encoder_settings(folder / "model"))
     passages = [Passage(f"p{at}", label) for at, label in enumerate(LABELS)]
-    examples = build_examples(_groups(4), passages, tokenizer=tokenizer, encoder=encoder, training=settings)
+    examples = build_examples(make_groups(4), passages, tokenizer=tokenizer, encoder=encoder, training=settings)
     collator = StepCollator(examples, settings, padding=0, process=1, processes=2, chunk_tokens=256)
     tensors = collator([StepBatch(0, 0, (0, 1, 2, 3))])
     assert not collator.crosses_processes
