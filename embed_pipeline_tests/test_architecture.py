@@ -15,7 +15,7 @@ PACKAGE = ROOT / "embed_pipeline"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {
     *("torch", "transformers", "FlagEmbedding", "faiss", "openai", "sentence_transformers", "matplotlib", "datasets"),
-    *("sklearn", "scipy", "gensim", "mteb", "pyarrow", "bm25s", "jieba", "duckdb", "ir_measures"),
+    *("sklearn", "scipy", "gensim", "mteb", "pyarrow", "bm25s", "jieba", "duckdb", "ir_measures", "peft"),
 }
 # Only the worker process imports these: it cannot do anything without torch.
 WORKER_SIDE = {
