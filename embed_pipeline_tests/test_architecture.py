@@ -15,11 +15,17 @@ PACKAGE = ROOT / "embed_pipeline"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {
     *("torch", "transformers", "FlagEmbedding", "faiss", "openai", "sentence_transformers", "matplotlib", "datasets"),
-    *("sklearn", "scipy", "gensim", "mteb", "pyarrow", "bm25s", "jieba", "duckdb", "ir_measures"),
+    *("sklearn", "scipy", "gensim", "mteb", "pyarrow", "bm25s", "jieba", "duckdb", "ir_measures", "peft"),
     *("pypdf", "docx", "bs4", "lxml", "markdown_it", "charset_normalizer", "pandas"),
 }
 # Only the worker process imports these: it cannot do anything without torch.
-WORKER_SIDE = {f"training/{name}.py" for name in ("worker", "whole_corpus", "trainer_arguments", "progress")}
+WORKER_SIDE = {
+    f"training/{name}.py"
+    for name in (
+        *("worker", "training_run", "trainer", "trainer_arguments", "progress", "flagembedding"),
+        *("batches", "collator", "model", "loss", "gather", "parameters"),
+    )
+}
 ORDER = (
     "records",
     "artifacts",

@@ -18,7 +18,8 @@ from embed_pipeline.encoding.word_vectors import WordVectorSettings
 from embed_pipeline.mining.settings import MiningRerankerSettings, MiningSettings, ScorerSettings
 from embed_pipeline.synthesis.chat_settings import ChatSettings
 from embed_pipeline.synthesis.settings import RoundTripSettings, SynthesisSettings
-from embed_pipeline.training.recipes import FusionSettings, Recipe, TrainingSettings, VocabularyExtension
+from embed_pipeline.training.recipes import FusionSettings, Recipe
+from embed_pipeline.training.settings import LoraSettings, TrainingSettings, VocabularyExtension
 
 ROOT = Path(__file__).parents[1]
 READMES = ("README.md", "README.zh-CN.md")
@@ -39,6 +40,7 @@ FILE_MAP = README[README.index("## The file map") :]
         (MiningRerankerSettings, "recipes.md"),
         (TrainingSettings, "recipes.md"),
         (VocabularyExtension, "recipes.md"),
+        (LoraSettings, "recipes.md"),
         (DatasetSettings, "datasets.md"),
         (ColumnSettings, "datasets.md"),
         (SplitSettings, "datasets.md"),

@@ -50,7 +50,7 @@ CODE_VERSIONS: Mapping[str, str] = {
     "synthetic_qa": "1",
     "cleaned_qa": "3",
     "mined_negatives": "2",
-    "finetuned_checkpoint": "1",
+    "finetuned_checkpoint": "2",
     "word_vectors": "1",
     "faiss_index": "1",
     "query_metrics": "3",

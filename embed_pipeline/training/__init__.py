@@ -1,5 +1,8 @@
 """Stage `training`: from mined groups to a fine-tuned encoder directory.
 
-`recipes` reads what to do, `groups` and `vocabulary` prepare it, `finetune` starts it as a process group, `worker` is
-that process, `whole_corpus` is its loss, `checkpoint` writes the directory that three libraries load alike.
+`recipes` and `settings` say what to do, `finetune` starts it as a process group whose entry point is `worker`, and
+`training_run` is what such a process does. `token_table` and `examples` turn groups into numbers, `batches`,
+`candidates` and `collator` a step's share of them into tensors, `model`, `gather` and `loss` those into a loss;
+`parameters` says what is trained, `trainer` puts it together. `flagembedding` and `groups` are the plain recipe of that
+library. `vocabulary` adds tokens, `checkpoint` writes the directory that three libraries load alike.
 """

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from embed_pipeline.encoding.encoder import EncoderSettings
-from embed_pipeline.training.recipes import TrainingSettings
+from embed_pipeline.training.settings import TrainingSettings
 
 LOG_FILE = "training_log.jsonl"
 SUMMARY_FILE = "training_summary.json"

@@ -1,10 +1,10 @@
 """Recipes: everything that changes the bytes a variant trains or retrieves with, read from one YAML file.
 
-Belongs here: the settings of training and the file they come from. Does not belong here: where training runs (device,
-number of processes), which is a resource, because it must not change the numbers' meaning.
+Belongs here: the sections of a recipe, which of them go together, and the file they come from. Does not belong here:
+the settings of training (settings.py); where it runs (device, number of processes), which is a resource, because it
+must not change the numbers' meaning.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
@@ -17,77 +17,7 @@ from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.encoding.word_vectors import WordVectorSettings
 from embed_pipeline.mining.negatives import MiningSettings
 from embed_pipeline.retrieval.fusion import RANK_CONSTANT
-
-
-class VocabularyExtension(BaseModel):
-    """When and how characters that the tokenizer does not know become tokens of their own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    unknown_limit: float = Field(
-        0.02, ge=0, lt=1, description="Extend only if more than this share of the training characters is unknown."
-    )
-    min_count: int = Field(2, ge=1, description="A character must occur this often in the training texts to be added.")
-
-
-class TrainingSettings(BaseModel):
-    """How an encoder is fine-tuned. Lengths, pooling and instructions stand in the encoder's settings, once."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    candidates: Literal["corpus", "in_batch"] = Field(
-        "corpus",
-        description="What a query is contrasted with: every passage of the corpus (label corpora, up to a few thousand "
-        "passages; all true positives rewarded, none a negative), or the mined groups of its batch (FlagEmbedding).",
-    )
-    train_group_size: int = Field(
-        8, ge=2, description="in_batch: passages per query, one positive and the rest mined negatives."
-    )
-    learning_rate: float = Field(gt=0, description="Peak learning rate of AdamW.")
-    epochs: float = Field(gt=0, description="Passes over the training queries.")
-    batch_size: int = Field(32, ge=1, description="Queries per step and process.")
-    gradient_accumulation_steps: int = Field(1, ge=1, description="Steps whose gradients are summed before an update.")
-    warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
-    scheduler: Literal["linear", "cosine", "constant"] = Field("linear", description="Learning rate after warm-up.")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
-    max_gradient_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
-    temperature: float = Field(0.02, gt=0, description="Similarities are divided by this before the softmax.")
-    negatives_cross_device: bool = Field(
-        False, description="in_batch: passages of the other processes' batches are negatives too."
-    )
-    sub_batch_size: int | None = Field(
-        None,
-        ge=1,
-        description="Texts encoded at once inside a step; saves memory together with gradient checkpointing.",
-    )
-    gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass.")
-    freeze_position_embeddings: bool = Field(False, description="Keep the position embeddings as they are.")
-    precision: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32",
-        description="Arithmetic of the forward pass. float32 repeats to the byte on one machine; the others do not "
-        "everywhere, there the fingerprint and not the digest decides what is built again. float16 needs a GPU.",
-    )
-    deepspeed: Mapping[str, object] | None = Field(None, description="DeepSpeed configuration, in line.")
-    knowledge_distillation: Literal["kl_div", "m3_kd_loss"] | None = Field(
-        None, description="Learn from the scores in the groups as well; m3_kd_loss needs in_batch candidates."
-    )
-    vocabulary_extension: VocabularyExtension | None = Field(
-        None, description="Add characters the base tokenizer maps to unknown; left out, the vocabulary stays."
-    )
-    group_by_length: bool = Field(True, description="corpus: batches of queries of similar length, less padding.")
-    seed: int = Field(0, ge=0, description="Seed of weights, order and dropout.")
-
-    @model_validator(mode="after")
-    def _refuse_settings_without_effect(self) -> Self:
-        if self.candidates == "corpus":
-            if self.negatives_cross_device:
-                raise ValueError(
-                    "negatives_cross_device has no effect with candidates: corpus (every process already sees every "
-                    "passage); remove it or set candidates: in_batch"
-                )
-            if self.knowledge_distillation == "m3_kd_loss":
-                raise ValueError("m3_kd_loss needs candidates: in_batch; with candidates: corpus use kl_div")
-        return self
+from embed_pipeline.training.settings import TrainingSettings
 
 
 class FusionSettings(BaseModel):

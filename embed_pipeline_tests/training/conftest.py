@@ -9,7 +9,7 @@ import pytest
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.mining.groups import TrainingGroup, write_groups
 from embed_pipeline.training.finetune import FinetuneJob, run_process_group, torchrun_command, worker_environment
-from embed_pipeline.training.recipes import TrainingSettings
+from embed_pipeline.training.settings import TrainingSettings
 from embed_pipeline_tests.small_project import LABELS, encoder_settings, make_rows, training_settings, write_model
 
 Train = Callable[..., Path]

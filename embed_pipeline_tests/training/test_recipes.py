@@ -53,6 +53,30 @@ def test_the_shipped_recipes_name_the_promised_models() -> None:
             },
             "negatives_cross_device has no effect with candidates: corpus",
         ),
+        *(
+            (
+                {
+                    "description": "x",
+                    "encoder": encoder_settings(Path("m")),
+                    "mining": {},
+                    "training": training_settings(**changes),
+                },
+                message,
+            )
+            for changes, message in (
+                ({"gradient_cache": True}, "gradient_cache needs a sub_batch_size"),
+                ({"freeze_embeddings": True}, "freeze_embeddings would leave the added tokens untrained"),
+                ({"matryoshka_dimensions": [8, 8]}, "expected different lengths of 1 or more, found (8, 8)"),
+                (
+                    {"matryoshka_dimensions": [8], "matryoshka_weights": [1, 2]},
+                    "expected 1 weights above 0, one per dimension, found (1.0, 2.0)",
+                ),
+                (
+                    {"candidates": "flagembedding", "lora": {}, "freeze_layers": 1},
+                    "lora, freeze_layers: not known to candidates: flagembedding",
+                ),
+            )
+        ),
     ],
 )
 def test_a_wrong_recipe_names_file_field_and_what_was_found(tmp_path: Path, content: dict, message: str) -> None:

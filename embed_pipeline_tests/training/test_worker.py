@@ -47,7 +47,7 @@ def test_two_processes_train_what_one_trains_on_the_whole_batch(train: Train) ->
 def test_flagembeddings_own_loss_trains_with_every_setting_it_offers(train: Train) -> None:
     folder = train(
         processes=2,
-        candidates="in_batch",
+        candidates="flagembedding",
         train_group_size=4,
         batch_size=8,
         epochs=1,
@@ -61,6 +61,42 @@ def test_flagembeddings_own_loss_trains_with_every_setting_it_offers(train: Trai
     assert (folder / "model.safetensors").is_file()
     prompts = json.loads((folder / "config_sentence_transformers.json").read_text(encoding="utf-8"))["prompts"]
     assert prompts == {"query": "找："}
+
+
+def test_every_setting_of_our_own_loss_trains_a_plain_encoder(train: Train, small_model: Path) -> None:
+    folder = train(
+        processes=2,
+        candidates="sample",
+        sample_size=3,
+        train_group_size=3,
+        batch_size=8,
+        epochs=1,
+        gradient_accumulation_steps=2,
+        knowledge_distillation="m3_kd_loss",
+        teacher_temperature=0.1,
+        gradient_checkpointing=True,
+        gradient_cache=True,
+        sub_batch_size=4,
+        layer_learning_rate_decay=0.9,
+        freeze_layers=1,
+        lora={"rank": 4},
+        matryoshka_dimensions=[16, 8],
+        matryoshka_weights=[0.5, 0.25],
+        precision="bfloat16",
+        vocabulary_extension=None,
+    )
+    weights, base = (load_file(path / "model.safetensors") for path in (folder, small_model))
+    assert weights.keys() == base.keys()
+    moved = {name for name in base if not torch.equal(weights[name], base[name])}
+    assert moved and all(name.startswith("encoder.layer.1.") and name.endswith("weight") for name in moved)
+    summary = json.loads((folder / "training_summary.json").read_text(encoding="utf-8"))
+    assert summary["candidates"] == "sample" and summary["weight_change"] > 0
+
+
+def test_the_summary_says_what_auto_came_to(checkpoint: Path, train: Train) -> None:
+    folder = train(epochs=1, candidates="auto")
+    assert json.loads((folder / "training_summary.json").read_text(encoding="utf-8"))["candidates"] == "corpus"
+    assert digest(folder) == digest(checkpoint)
 
 
 def test_float16_on_a_cpu_is_refused(train: Train, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,121 @@
+"""Training groups as numbers: queries and passages by row, each query with its positives, negatives and teacher scores.
+
+Belongs here: what is true of a query over the whole run. Does not belong here: what a step draws from it
+(candidates.py).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from embed_pipeline.encoding.encoder import EncoderSettings
+from embed_pipeline.mining.negatives import TrainingGroup
+from embed_pipeline.records import Passage
+from embed_pipeline.training.candidates import corpus_is_small, resolve_candidates
+from embed_pipeline.training.settings import Candidates, TrainingSettings
+from embed_pipeline.training.token_table import Tokenizer, TokenTable, tokenise
+
+
+@dataclass(frozen=True)
+class TrainingQuery:
+    """A query: its row in the table of queries, and rows of the table of passages."""
+
+    row: int
+    positives: tuple[int, ...]
+    """Ascending; all of them, also those of groups with the same question."""
+    negatives: tuple[int, ...]
+    """Hardest first, none of them a positive."""
+    teacher_scores: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """All that a training run draws from; a passage is a row, whatever ids and texts share its tokens."""
+
+    candidates: Candidates
+    """Never auto."""
+    queries: tuple[TrainingQuery, ...]
+    query_tokens: TokenTable
+    passage_tokens: TokenTable
+
+
+def build_examples(
+    groups: Sequence[TrainingGroup],
+    passages: Sequence[Passage],
+    *,
+    tokenizer: Tokenizer,
+    encoder: EncoderSettings,
+    training: TrainingSettings,
+) -> Examples:
+    """The groups as examples; passages outside the groups are read only where the candidates include them.
+
+    Raises:
+        ValueError: there are no groups, or every passage is a positive of some query while the corpus is the
+            candidates.
+    """
+    if not groups:
+        raise ValueError("training: expected groups, found none. Materialise mined_negatives with train queries.")
+    in_groups = list(dict.fromkeys(text for group in groups for text in (*group.positives, *group.negatives)))
+    corpus = list(dict.fromkeys((*(passage.text for passage in passages), *in_groups)))
+    asked = training.candidates
+    whole = asked in ("corpus", "sample") or (asked == "auto" and corpus_is_small(len(corpus), len(corpus)))
+    tokenised = tokenise(corpus if whole else in_groups, "passage", tokenizer, encoder)
+    candidates = resolve_candidates(
+        asked,
+        corpus_texts=len(corpus),
+        corpus_tokens=int(tokenised.table.tokens.size) if whole else len(corpus),
+        queries=len(groups),
+        queries_with_negatives=sum(bool(group.negatives) for group in groups),
+    )
+    if candidates == "sample" and not whole:
+        tokenised = tokenise(corpus, "passage", tokenizer, encoder)
+        whole = True
+    row_of = dict(zip(corpus if whole else in_groups, tokenised.rows.tolist(), strict=True))
+    questions = tokenise([group.query for group in groups], "query", tokenizer, encoder)
+    queries = _queries(groups, row_of, questions.rows)
+    examples = Examples(candidates, queries, questions.table, tokenised.table)
+    _check_negatives_exist(groups, examples)
+    return examples
+
+
+def _queries(
+    groups: Sequence[TrainingGroup], row_of: Mapping[str, int], query_rows: np.ndarray
+) -> tuple[TrainingQuery, ...]:
+    # By text, not by tokens: to an encoder that knows few of the characters, too many questions are one.
+    positives: dict[str, set[int]] = {}
+    for group in groups:
+        positives.setdefault(group.query, set()).update(row_of[text] for text in group.positives)
+    return tuple(
+        TrainingQuery(
+            row=row,
+            positives=tuple(sorted(positives[group.query])),
+            negatives=tuple(
+                at for at in dict.fromkeys(row_of[text] for text in group.negatives) if at not in positives[group.query]
+            ),
+            teacher_scores=_teacher_scores(group, row_of),
+        )
+        for group, row in zip(groups, query_rows.tolist(), strict=True)
+    )
+
+
+def _teacher_scores(group: TrainingGroup, row_of: Mapping[str, int]) -> dict[int, float]:
+    scores: dict[int, float] = {}
+    for text, score in (
+        *zip(group.positives, group.positive_scores, strict=True),
+        *zip(group.negatives, group.negative_scores, strict=True),
+    ):
+        row = row_of[text]
+        scores[row] = max(score, scores.get(row, score))
+    return scores
+
+
+def _check_negatives_exist(groups: Sequence[TrainingGroup], examples: Examples) -> None:
+    if examples.candidates != "corpus":
+        return
+    for group, query in zip(groups, examples.queries, strict=True):
+        if len(query.positives) == len(examples.passage_tokens):
+            raise ValueError(
+                f"query {group.query_id}: every passage of the corpus is its positive (texts of the same tokens count "
+                "as one), so there is nothing to learn from. Remove the query, add passages, or extend the vocabulary."
+            )

@@ -1,0 +1,77 @@
+"""FlagEmbedding's own runner with its own loss: the plain recipe that ours is measured against.
+
+Imported by the worker process alone, and only for this kind of candidates, therefore FlagEmbedding stands at the top.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import disable_progress_bars
+from FlagEmbedding.abc.finetune.embedder import (
+    AbsEmbedderDataArguments,
+    AbsEmbedderModelArguments,
+    AbsEmbedderTrainingArguments,
+)
+from FlagEmbedding.finetune.embedder.encoder_only.base import EncoderOnlyEmbedderRunner
+from transformers import PrinterCallback, Trainer, TrainerCallback
+
+from embed_pipeline.training.finetune import FinetuneJob
+from embed_pipeline.training.trainer_arguments import common_arguments
+
+
+def build_flagembedding_trainer(
+    job: FinetuneJob, base: Path, train_file: Path, *, queries: int, callbacks: Sequence[TrainerCallback] = ()
+) -> Trainer:
+    """FlagEmbedding's trainer over `train_file` (groups.write_flagembedding_groups), starting from `base`."""
+    disable_progress_bars()
+    runner = EncoderOnlyEmbedderRunner(
+        model_args=AbsEmbedderModelArguments(model_name_or_path=str(base), trust_remote_code=False),
+        data_args=_data_arguments(job, train_file),
+        training_args=_training_arguments(job, queries, base),
+    )
+    for name, parameter in runner.model.named_parameters():
+        if name.startswith("model.pooler."):
+            # The pooler takes no part in the vectors; left trainable it is a parameter without a gradient.
+            parameter.requires_grad = False
+    runner.trainer.remove_callback(PrinterCallback)
+    for callback in callbacks:
+        runner.trainer.add_callback(callback)
+    return runner.trainer
+
+
+def _data_arguments(job: FinetuneJob, train_file: Path) -> AbsEmbedderDataArguments:
+    """Lengths and instructions are the encoder's and cannot differ from it."""
+    encoder = job.encoder
+    arguments: dict[str, Any] = {
+        "train_data": [str(train_file)],
+        "cache_path": str(job.work / "datasets_cache"),
+        "train_group_size": job.training.train_group_size,
+        "query_max_len": encoder.query_max_length,
+        "passage_max_len": encoder.passage_max_length,
+        "query_instruction_for_retrieval": encoder.query_instruction or None,
+        "query_instruction_format": encoder.instruction_format,
+        "passage_instruction_for_retrieval": encoder.passage_instruction or None,
+        "passage_instruction_format": encoder.instruction_format,
+        "knowledge_distillation": job.training.knowledge_distillation is not None,
+    }
+    return AbsEmbedderDataArguments(**arguments)
+
+
+def _training_arguments(job: FinetuneJob, queries: int, base: Path) -> AbsEmbedderTrainingArguments:
+    training = job.training
+    width = int(json.loads((base / "config.json").read_text(encoding="utf-8"))["hidden_size"])
+    return AbsEmbedderTrainingArguments(
+        **common_arguments(job, queries),
+        temperature=training.temperature,
+        negatives_cross_device=bool(training.negatives_cross_device),
+        sub_batch_size=training.sub_batch_size,
+        gradient_checkpointing=training.gradient_checkpointing,
+        fix_position_embedding=training.freeze_position_embeddings,
+        sentence_pooling_method=job.encoder.pooling or "",
+        normalize_embeddings=job.encoder.normalize,
+        kd_loss_type=training.knowledge_distillation or "kl_div",
+        use_mrl=bool(training.matryoshka_dimensions),
+        mrl_dims=[width, *training.matryoshka_dimensions] if training.matryoshka_dimensions else [],
+    )
