@@ -7,7 +7,7 @@ Belongs here: where a passage begins and ends. Does not belong here: what is a s
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate
 
 from embed_pipeline.dataset.normalisation import normalise_text, passage_id
 from embed_pipeline.documents.articles import article_name
@@ -21,7 +21,8 @@ TokenCounter = Callable[[Sequence[str]], list[int]]
 
 HEADING_SEPARATOR = " › "
 
-_CLAUSE_END = re.compile(r"[，,;:、：]\s*|\s+")
+_CLAUSE_END = re.compile(r"[，,;:、：]\s*")
+_SPACE = re.compile(r"\s+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +58,19 @@ def cut_document(document: Document, settings: DocumentSettings, count_tokens: T
 
 
 def _sections(document: Document, settings: DocumentSettings) -> Iterator[_Section]:
-    for headings, found in groupby(document.blocks, key=lambda block: block.headings):
-        article, own = "", list[Block]()
-        for block in found:
-            name = article_name(document.text[block.start : block.end]) if settings.cut == "article" else ""
-            if block.kind == "heading":
-                continue
-            if name:
-                if own:
-                    yield _Section(_path(headings, article), tuple(own))
-                article, own = name, []
+    headings: tuple[str, ...] = ()
+    article, own = "", list[Block]()
+    for block in document.blocks:
+        name = article_name(document.text[block.start : block.end]) if settings.cut == "article" else ""
+        if block.kind == "heading" or block.headings != headings or name:
+            if own:
+                yield _Section(_path(headings, article), tuple(own))
+            headings, own = block.headings, []
+            article = "" if block.kind == "heading" else name
+        if block.kind != "heading":
             own.append(block)
-        if own:
-            yield _Section(_path(headings, article), tuple(own))
+    if own:
+        yield _Section(_path(headings, article), tuple(own))
 
 
 def _path(headings: tuple[str, ...], article: str) -> tuple[str, ...]:
@@ -107,13 +108,16 @@ def _spans_of(document: Document, block: Block) -> Iterator[Span]:
 
 def _split_long(text: str, span: Span, limit: int, count_tokens: TokenCounter) -> list[tuple[Span, int]]:
     """A sentence above the limit in parts below it: at clause marks and spaces, else between characters."""
-    ends = [span.start + match.end() for match in _CLAUSE_END.finditer(text[span.start : span.end])]
+    sentence = text[span.start : span.end]
+    clauses, spaces = ([span.start + m.end() for m in mark.finditer(sentence)] for mark in (_CLAUSE_END, _SPACE))
     parts: list[tuple[Span, int]] = []
     start = span.start
     while start < span.end:
-        end = _longest(text, start, [e for e in ends if e > start] + [span.end], limit, count_tokens)
-        if end is None:
-            end = _longest(text, start, range(start + 1, span.end + 1), limit, count_tokens) or start + 1
+        end = None
+        for ends in ([*clauses, span.end], spaces, range(start + 1, span.end + 1)):
+            if end is None:
+                end = _longest(text, start, [e for e in ends if e > start], limit, count_tokens)
+        end = end or start + 1  # a character of more tokens than the limit
         part = strip_span(text, start, end)
         if part is not None:
             parts.append((part, _count(text, part, count_tokens)))
@@ -141,9 +145,10 @@ def _pack(
 
     The pieces are spread evenly over as few passages as hold them, so that the last one is no small rest.
     """
+    before = [0, *accumulate(piece.tokens for piece in pieces)]
     first = 0
     while first < len(pieces):
-        left = sum(piece.tokens for piece in pieces[first:])
+        left = before[-1] - before[first]
         target = left / max(1, -(-left // limit))
         last, tokens = first, pieces[first].tokens
         while last + 1 < len(pieces) and tokens + pieces[last + 1].tokens <= limit:

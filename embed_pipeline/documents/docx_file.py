@@ -47,9 +47,9 @@ def _add_paragraph(builder: DocumentBuilder, paragraph: "Paragraph") -> None:
     if level is not None:
         builder.heading(paragraph.text, level)
     else:
-        properties = paragraph._p.pPr
-        is_item = properties is not None and properties.numPr is not None
-        builder.block(paragraph.text, "list" if is_item else "text")
+        own = paragraph._p.find("./{*}pPr/{*}numPr")
+        styled = paragraph.style.element.find("./{*}pPr/{*}numPr") if paragraph.style is not None else None
+        builder.block(paragraph.text, "text" if own is None and styled is None else "list")
 
 
 def _level(paragraph: "Paragraph") -> int | None:

@@ -38,6 +38,8 @@ def read_html(builder: DocumentBuilder, content: bytes) -> None:
         element.decompose()
     for comment in soup.find_all(string=lambda text: isinstance(text, Comment)):
         comment.extract()
+    for line_break in soup.find_all("br"):
+        line_break.replace_with("\n")
     root = soup.find("main") or soup.select_one("[role=main]") or soup.find("article") or soup.body or soup
     if title and root.find("h1") is None and root.get_text(strip=True):
         builder.heading(title, 1)
@@ -54,7 +56,7 @@ def _walk(builder: DocumentBuilder, element: "Tag") -> None:
             loose = []
             _add(builder, child)
         elif isinstance(child, Tag):
-            loose.append("\n" if child.name == "br" else child.get_text())
+            loose.append(child.get_text())
         elif isinstance(child, NavigableString):
             loose.append(str(child))
     builder.block(_joined(loose))

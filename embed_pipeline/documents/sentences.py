@@ -13,7 +13,7 @@ _END = re.compile(
     rf"(?:[。！？；…]+[{re.escape(_CLOSING)}]*)|(?:[.!?]+[{re.escape(_CLOSING)}]*(?=\s|$|[\u4e00-\u9fff]))|(?:\n\s*\n)"
 )
 _ABBREVIATION = re.compile(
-    r"""(?:^|[\s(（"“„«\[])(?:
+    r"""(?:^|[\s(（"“„«\['’])(?:
         (?:art|arts|abs|al|approx|bzw|ca|cap|cf|ch|chap|co|corp|dept|dr|ed|eds|eq|etc|ex|fig|figs|ff|gen|hr|inc|jr|lit|
            ltd|max|mio|mme|mr|mrs|ms|min|no|nos|nr|op|p|par|para|pp|prof|resp|s|sec|sect|sr|st|str|tab|tel|u\.?a|usw|v|
            vgl|vol|vs|z|zzgl|jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez)

@@ -146,12 +146,12 @@ def test_a_pdf_gives_pages_paragraphs_and_numbered_headings(tmp_path: Path) -> N
 
 
 def test_running_lines_and_page_numbers_are_left_out(tmp_path: Path) -> None:
-    pages = [["Annual report", f"Page {n} tells story number {n} of the year.", str(n)] for n in range(1, 7)]
+    stories = ["apples", "bread", "cheese", "dates", "eggs", "figs"]
+    pages = [["Annual report 2022", f"This is what became of {story}.", str(n)] for n, story in enumerate(stories, 1)]
     document = _read(write_pdf(tmp_path / "a.pdf", pages))
-    assert "Annual report" not in document.text
     assert [document.text[b.start : b.end] for b in document.blocks] == [
-        f"Page {n} tells story number {n} of the year." for n in range(1, 7)
-    ] or "story number 6" in document.text
+        f"This is what became of {story}." for story in stories
+    ]
 
 
 def test_the_lines_of_a_table_of_contents_are_no_headings(tmp_path: Path) -> None:
