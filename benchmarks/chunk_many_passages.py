@@ -1,9 +1,9 @@
 """How long cutting documents into passages takes, and how much memory: python benchmarks/chunk_many_passages.py
 
 Makes documents of random words one after the other (half of them of Chinese-like characters, with headings and
-articles), cuts them by the tokens of the bundled encoder through the code of the asset `passages`, writes a question per
-passage offline, and runs the audits of cleaned_qa on the result. Prints seconds and the peak resident memory after
-every step.
+articles; made-up words by Zipf's law), cuts them by the tokens of the bundled encoder through the code of the asset
+`passages`, writes a question per passage offline, and runs the audits of cleaned_qa on the result. Prints seconds and
+the peak resident memory after every step.
 """
 
 import argparse
@@ -12,6 +12,8 @@ import resource
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import cache
+from itertools import accumulate, product
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -28,7 +30,7 @@ from embed_pipeline.synthesis.assembling import assemble_dataset
 from embed_pipeline.synthesis.generation import synthesise
 from embed_pipeline.synthesis.settings import SynthesisSettings
 
-SECTIONS, SENTENCES = 40, 24
+SECTIONS, SENTENCES, WORDS = 40, 24, 20_000
 
 
 def main() -> None:
@@ -107,9 +109,24 @@ def make_document(number: int) -> Document:
 
 
 def _words(chance: random.Random, count: int, chinese: bool) -> str:
+    chosen = chance.choices(_vocabulary(chinese), cum_weights=_zipf(), k=count)
+    return "".join(chosen) if chinese else " ".join(chosen).capitalize()
+
+
+@cache
+def _vocabulary(chinese: bool) -> list[str]:
+    chance = random.Random(chinese)
     if chinese:
-        return "".join(chr(chance.randrange(0x4E00, 0x5E00)) for _ in range(2 * count))
-    return " ".join("".join(chance.choices("abcdefghilmnoprstu", k=chance.randint(2, 9))) for _ in range(count)).title()
+        return [
+            "".join(chr(chance.randrange(0x4E00, 0x5E00)) for _ in range(chance.randint(1, 3))) for _ in range(WORDS)
+        ]
+    syllables = ["".join(pair) for pair in product("bcdfghlmnprstv", "aeiou")]
+    return ["".join(chance.choices(syllables, k=chance.randint(1, 4))) for _ in range(WORDS)]
+
+
+@cache
+def _zipf() -> list[float]:
+    return list(accumulate(1 / rank for rank in range(1, WORDS + 1)))
 
 
 def _tell(what: str, started: float) -> None:
