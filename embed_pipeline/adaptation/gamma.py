@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embed_pipeline.adaptation.ranks import BLOCK_ROWS, QUERIES_AT_ONCE, mask_answers, spans
+from embed_pipeline.adaptation.ranks import BLOCK_ROWS, QUERIES_AT_ONCE, TIE, mask_answers, spans
 from embed_pipeline.adaptation.reach import RelevantRows
 
 _PARALLEL = 1e-7
@@ -79,7 +79,7 @@ def best_gamma_on_grid(
                 scores = straight * cosines[:, 0] + across * sines[:, 0]
                 best[:, column] = np.maximum(best[:, column], np.where(answers, scores, -np.inf).max(axis=1))
                 rivals[:, column] = np.maximum(rivals[:, column], np.where(answers, -np.inf, scores).max(axis=1))
-        hits += (best >= rivals).sum(axis=0)
+        hits += (best + TIE >= rivals).sum(axis=0)
     return float(grid[int(hits.argmax())])
 
 
@@ -133,7 +133,7 @@ def _leading(corpus: np.ndarray, movable: MovableRows, part: _Part) -> dict[tupl
 def _narrow(behind: np.ndarray, gains: np.ndarray, low: float, high: float) -> tuple[float, float]:
     """The gammas from low to high at which `behind <= gamma * gains` holds in every row."""
     rising, falling = gains > _PARALLEL, gains < -_PARALLEL
-    if (behind[~rising & ~falling] > 0).any():
+    if (behind[~rising & ~falling] > TIE).any():
         return np.inf, -np.inf
     low = max(low, float((behind[rising] / gains[rising]).max(initial=-np.inf)))
     return low, min(high, float((behind[falling] / gains[falling]).min(initial=np.inf)))

@@ -13,9 +13,12 @@ from embed_pipeline.adaptation.reach import RelevantRows
 BLOCK_ROWS = 16_384
 QUERIES_AT_ONCE = 256
 
+TIE = 1e-6
+"""Scores nearer than this, or this share, are equal: one vector's score differs by that from one product to another."""
+
 
 def best_ranks(queries: np.ndarray, corpus: np.ndarray, relevant: RelevantRows) -> np.ndarray:
-    """int64 (queries,): 1 plus how many irrelevant passages score strictly higher than the best relevant one.
+    """int64 (queries,): 1 plus how many irrelevant passages score over a millionth higher than the best relevant one.
 
     Other answers of the same query never count against it. Memory: a block of 256 queries and 16,384 passages.
 
@@ -31,7 +34,7 @@ def best_ranks(queries: np.ndarray, corpus: np.ndarray, relevant: RelevantRows) 
         for block in spans(len(corpus), BLOCK_ROWS):
             scores = own @ corpus[block].T
             mask_answers(scores, rows, block)
-            higher += (scores > best[:, None]).sum(axis=1)
+            higher += (scores > (best + TIE * np.maximum(np.abs(best), 1))[:, None]).sum(axis=1)
         ranks[part] = higher + 1
     return ranks
 
