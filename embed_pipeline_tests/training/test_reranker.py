@@ -69,15 +69,16 @@ def test_scores_are_equal_in_flag_reranker_and_in_transformers(trained: Reranker
     np.testing.assert_allclose(found, _transformers_scores(trained.output, pairs), atol=1e-4)
 
 
-def test_a_trained_reranker_prefers_true_labels_and_its_base_does_not(trained: RerankerJob) -> None:
+def test_a_trained_reranker_puts_true_labels_above_more_wrong_ones_than_its_base(trained: RerankerJob) -> None:
     groups, labels = _groups(), list(LABELS)
     pairs = [(group.query, label) for group in groups for label in labels]
-    accuracy = []
+    shares = []
     for directory in (trained.work / BASE_FOLDER, trained.output):
-        first = _transformers_scores(directory, pairs).reshape(len(groups), -1).argmax(axis=1)
-        accuracy.append(np.mean([labels[at] == group.positives[0] for at, group in zip(first, groups, strict=True)]))
-    assert accuracy[0] < 0.4
-    assert accuracy[1] > accuracy[0] + 0.2
+        scores = _transformers_scores(directory, pairs).reshape(len(groups), -1)
+        true = scores[range(len(groups)), [labels.index(group.positives[0]) for group in groups]]
+        shares.append((scores < true[:, None]).sum() / (len(groups) * (len(labels) - 1)))
+    assert shares[0] < 0.65  # a fresh head: a coin
+    assert shares[1] > shares[0] + 0.1
 
 
 def test_the_checkpoint_holds_no_pickle(trained: RerankerJob) -> None:
