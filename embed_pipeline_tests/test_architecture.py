@@ -36,6 +36,7 @@ ORDER = (
     "retrieval",
     "mining",
     "training",
+    "adaptation",
     "evaluation",
     "reporting",
     "defs",

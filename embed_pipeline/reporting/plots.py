@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_INK, _ACCENT = "#1f6f8b", "#c26a2e"
+INK, ACCENT = "#1f6f8b", "#c26a2e"
 
 # Okabe and Ito's colours, told apart by colour-blind people too; with the shape of the mark none is met twice.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
@@ -43,23 +43,23 @@ def plot_loss_curve(points: Sequence[LossPoint], *, title: str = "Training loss"
     """
     if not points:
         raise ValueError("a loss curve needs at least one point, found none; did the trainer log a step?")
-    figure, axes = _new_figure(width=7.0, height=3.6)
+    figure, axes = new_figure(width=7.0, height=3.6)
     ordered = sorted(points, key=lambda point: point.step)
     axes.plot(
-        [p.step for p in ordered], [p.loss for p in ordered], color=_INK, marker="o", markersize=2.5, linewidth=1.4
+        [p.step for p in ordered], [p.loss for p in ordered], color=INK, marker="o", markersize=2.5, linewidth=1.4
     )
     axes.set(title=_ascii(title), xlabel="step", ylabel="loss")
-    axes.yaxis.label.set_color(_INK)
+    axes.yaxis.label.set_color(INK)
     rates = [(p.step, p.learning_rate) for p in ordered if p.learning_rate is not None]
     if rates:
         right = axes.twinx()
         right.plot(
-            [step for step, _ in rates], [rate for _, rate in rates], color=_ACCENT, linewidth=1.0, linestyle="--"
+            [step for step, _ in rates], [rate for _, rate in rates], color=ACCENT, linewidth=1.0, linestyle="--"
         )
-        right.set_ylabel("learning rate", color=_ACCENT)
+        right.set_ylabel("learning rate", color=ACCENT)
         right.spines["top"].set_visible(False)
         right.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
-    return _to_png(figure)
+    return to_png(figure)
 
 
 def plot_measure(rows: Sequence[MetricRow], measure: Measure) -> bytes:
@@ -75,18 +75,18 @@ def plot_measure(rows: Sequence[MetricRow], measure: Measure) -> bytes:
         raise ValueError(
             f"a plot of {measure} needs rows of one data set and split, found {len(chosen)} rows of several"
         )
-    figure, axes = _new_figure(width=7.0, height=1.4 + 0.45 * len(chosen))
+    figure, axes = new_figure(width=7.0, height=1.4 + 0.45 * len(chosen))
     values = [100 * row.value for row in chosen]
-    axes.barh(range(len(chosen)), values, color=_INK, height=0.6)
+    axes.barh(range(len(chosen)), values, color=INK, height=0.6)
     bounds = [100 * row.low for row in chosen], [100 * row.high for row in chosen]
     axes.hlines(range(len(chosen)), *bounds, color="#111111", linewidth=2)
     for edge in bounds:
         axes.plot(edge, range(len(chosen)), "|", color="#111111", markersize=9, markeredgewidth=2)
     axes.set_yticks(range(len(chosen)), labels=[_ascii(row.variant) for row in chosen])
-    axes.axvline(100 * chosen[0].ceiling, color=_ACCENT, linestyle="--", linewidth=1.0)
+    axes.axvline(100 * chosen[0].ceiling, color=ACCENT, linestyle="--", linewidth=1.0)
     axes.set(xlim=(0, 105), xlabel=f"{measure}, % of {chosen[0].queries} queries; line: interval; dashed: ceiling")
     axes.set_title(_ascii(f"{chosen[0].dataset} / {chosen[0].split}"))
-    return _to_png(figure)
+    return to_png(figure)
 
 
 def plot_history(points: Sequence[HistoryPoint], measure: Measure) -> bytes:
@@ -99,7 +99,7 @@ def plot_history(points: Sequence[HistoryPoint], measure: Measure) -> bytes:
         raise ValueError(f"a history of {measure} needs at least one evaluation, found none; evaluate a variant first")
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 
-    figure, axes = _new_figure(width=7.0, height=4.0)
+    figure, axes = new_figure(width=7.0, height=4.0)
     times = sorted({point.evaluated_at.astimezone(UTC) for point in points})
     for i, variant in enumerate(sorted({point.variant for point in points})):
         found = sorted((p for p in points if p.variant == variant), key=lambda point: point.evaluated_at)
@@ -118,15 +118,15 @@ def plot_history(points: Sequence[HistoryPoint], measure: Measure) -> bytes:
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))
     axes.set(xlabel="evaluated (UTC)", ylabel=f"{measure}, %, with intervals")
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return _to_png(figure)
+    return to_png(figure)
 
 
 def plot_score_distribution(distribution: ScoreDistribution, threshold: float | None) -> bytes:
     """A PNG with the shares of relevant (up) and hardest irrelevant passages (down) per score, and the threshold."""
-    figure, axes = _new_figure(width=7.0, height=3.4)
+    figure, axes = new_figure(width=7.0, height=3.4)
     left = distribution.edges[:-1]
     widths = [high - low for low, high in zip(left, distribution.edges[1:], strict=True)]
-    sides = (distribution.positives, 1, _INK, "relevant"), (distribution.negatives, -1, _ACCENT, "hardest irrelevant")
+    sides = (distribution.positives, 1, INK, "relevant"), (distribution.negatives, -1, ACCENT, "hardest irrelevant")
     for counts, sign, colour, name in sides:
         total = sum(counts) or 1
         heights = [sign * 100 * count / total for count in counts]
@@ -138,7 +138,7 @@ def plot_score_distribution(distribution: ScoreDistribution, threshold: float | 
     axes.set(xlabel="score", ylabel="% of passages, up and down")
     axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
     axes.legend(frameon=False, fontsize=8)
-    return _to_png(figure)
+    return to_png(figure)
 
 
 def plot_score_gaps(gaps: Sequence[float], *, bins: int = 40) -> bytes:
@@ -148,17 +148,17 @@ def plot_score_gaps(gaps: Sequence[float], *, bins: int = 40) -> bytes:
     """
     import numpy as np
 
-    figure, axes = _new_figure(width=7.0, height=3.0)
+    figure, axes = new_figure(width=7.0, height=3.0)
     axes.set(xlabel="score of the weakest positive minus score of the negative", ylabel="negatives")
     if not gaps:
         axes.text(0.5, 0.5, "no negative was mined", transform=axes.transAxes, ha="center", color="#555555")
         axes.set(xticks=[], yticks=[])
-        return _to_png(figure)
+        return to_png(figure)
     counts, edges = np.histogram(gaps, bins=bins)
-    colours = [_ACCENT if right <= 0 else _INK for right in edges[1:]]
+    colours = [ACCENT if right <= 0 else INK for right in edges[1:]]
     axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=colours, edgecolor="white", linewidth=0.4)
     axes.axvline(0, color="#111111", linestyle="--", linewidth=1.0)
-    return _to_png(figure)
+    return to_png(figure)
 
 
 def plot_latency_quality(rows: Sequence[MetricRow], measure: Measure) -> bytes:
@@ -166,7 +166,7 @@ def plot_latency_quality(rows: Sequence[MetricRow], measure: Measure) -> bytes:
 
     Variants without a latency are left out; without any the plot says so. Other measures than `measure` are ignored.
     """
-    figure, axes = _new_figure(width=7.0, height=4.0)
+    figure, axes = new_figure(width=7.0, height=4.0)
     chosen = sorted((row for row in rows if row.at == measure), key=lambda row: row.variant)
     looks = {row.variant: (_COLOURS[i % len(_COLOURS)], _SHAPES[i % len(_SHAPES)]) for i, row in enumerate(chosen)}
     found = [(row, row.latency_p50_ms) for row in chosen if row.latency_p50_ms]
@@ -174,7 +174,7 @@ def plot_latency_quality(rows: Sequence[MetricRow], measure: Measure) -> bytes:
     if not found:
         axes.text(0.5, 0.5, "no latency was measured", transform=axes.transAxes, ha="center", color="#555555")
         axes.set(xticks=[], yticks=[])
-        return _to_png(figure)
+        return to_png(figure)
     for row, latency in found:
         colour, shape = looks[row.variant]
         if row.latency_p95_ms:
@@ -185,10 +185,11 @@ def plot_latency_quality(rows: Sequence[MetricRow], measure: Measure) -> bytes:
     axes.margins(x=0.12)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return _to_png(figure)
+    return to_png(figure)
 
 
-def _new_figure(*, width: float, height: float) -> "tuple[Figure, Axes]":
+def new_figure(*, width: float, height: float) -> "tuple[Figure, Axes]":
+    """An empty drawing in the style of all plots; width and height in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -201,7 +202,8 @@ def _new_figure(*, width: float, height: float) -> "tuple[Figure, Axes]":
     return figure, axes
 
 
-def _to_png(figure: "Figure") -> bytes:
+def to_png(figure: "Figure") -> bytes:
+    """The drawing as PNG; the same drawing gives the same bytes."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})  # the version would change the bytes
     return buffer.getvalue()

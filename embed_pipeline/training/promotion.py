@@ -1,0 +1,166 @@
+"""Which mixture of base and tuned weights users should take, and why.
+
+Belongs here: the rule and its settings. Does not belong here: mixing weights (merging.py), measuring a mixture.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Promoted = Literal["base", "merged", "tuned"]
+
+_ROUNDING = 1e-9
+
+
+class MergeSettings(BaseModel):
+    """Which mixtures of base and tuned weights are tried, and what the promoted one has to keep."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    alphas: tuple[float, ...] = Field(
+        default=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+        description="Shares of the tuned weights that are tried; 0 (the base) and 1 (the tuned model) among them.",
+    )
+    kept_gain: float = Field(
+        default=0.8, gt=0, le=1, description="Share of the tuned model's gain on the target that must be kept."
+    )
+    allowed_loss: float = Field(
+        default=0.005,
+        ge=0,
+        lt=1,
+        description="What the general suite's measure may lose, 0 to 1: 0.005 is half a point.",
+    )
+    otherwise: Literal["base", "tuned"] = Field(
+        default="base",
+        description="What is promoted when no mixture does both: base, so that nothing that worked breaks, or tuned, "
+        "where only the target is ever asked.",
+    )
+
+    @field_validator("alphas")
+    @classmethod
+    def _check_alphas(cls, alphas: tuple[float, ...]) -> tuple[float, ...]:
+        if sorted(set(alphas)) != list(alphas) or not alphas or alphas[0] != 0 or alphas[-1] != 1:
+            raise ValueError(f"alphas must ascend from 0 to 1 without doubles, found {list(alphas)}")
+        return alphas
+
+
+@dataclass(frozen=True, slots=True)
+class MergePoint:
+    """One mixture, measured; values from 0 to 1, higher is better."""
+
+    alpha: float
+    target: float
+    """On validation queries of the data set that was trained on."""
+    general: float
+    """Mean over the general suite."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """The mixture to take, what it keeps and what it costs."""
+
+    alpha: float
+    promoted: Promoted
+    gain: float
+    """Of the promoted mixture on the target, against the base."""
+    kept_gain: float | None
+    """As a share of the tuned model's gain; None where that gained nothing."""
+    general_loss: float
+    """Against the base; negative where it gained."""
+    within_bounds: bool
+    """Whether it keeps enough of a gain inside the allowed loss."""
+    reason: str
+
+
+def choose_alpha(
+    points: Sequence[MergePoint],
+    *,
+    allowed_loss: float,
+    kept_gain: float = 0.8,
+    otherwise: Literal["base", "tuned"] = "base",
+) -> Promotion:
+    """The mixture with the best target value of those that keep the gain inside the allowed general loss.
+
+    Ties: the higher general value, then the smaller alpha. Without such a mixture, `otherwise`; without a gain, base.
+
+    Raises:
+        ValueError: alphas repeat, or the points lack alpha 0 or 1.
+    """
+    ordered = sorted(points, key=lambda point: point.alpha)
+    alphas = [point.alpha for point in ordered]
+    if len(set(alphas)) < len(alphas) or not alphas or alphas[0] != 0 or alphas[-1] != 1:
+        raise ValueError(f"promotion: expected points from alpha 0 to 1, each once, found {alphas}. Measure both ends.")
+    base, tuned = ordered[0], ordered[-1]
+    if tuned.target <= base.target:
+        return _promote(
+            base,
+            base,
+            tuned,
+            within_bounds=False,
+            reason=f"Base promoted: the tuned model scores {_points(tuned.target)} on the target, the base "
+            f"{_points(base.target)}, so there is no gain to keep.",
+        )
+    wanted = base.target + kept_gain * (tuned.target - base.target) - _ROUNDING
+    floor = base.general - allowed_loss - _ROUNDING
+    fitting = [point for point in ordered if point.target >= wanted and point.general >= floor]
+    if not fitting:
+        failed = _explain_failure(ordered, wanted=wanted, floor=floor, kept_gain=kept_gain, allowed_loss=allowed_loss)
+        why = (
+            "Base promoted, so that nothing that worked breaks: "
+            if otherwise == "base"
+            else "Tuned model promoted, because the settings put the target first: "
+        )
+        chosen = base if otherwise == "base" else tuned
+        return _promote(chosen, base, tuned, within_bounds=False, reason=why + failed)
+    best = max(fitting, key=lambda point: (point.target, point.general, -point.alpha))
+    return _promote(best, base, tuned, within_bounds=True, reason=_explain_choice(best, base, tuned, allowed_loss))
+
+
+def _promote(point: MergePoint, base: MergePoint, tuned: MergePoint, *, within_bounds: bool, reason: str) -> Promotion:
+    return Promotion(
+        alpha=point.alpha,
+        promoted="base" if point is base else "tuned" if point is tuned else "merged",
+        gain=point.target - base.target,
+        kept_gain=_kept(point, base, tuned) if tuned.target > base.target else None,
+        general_loss=base.general - point.general,
+        within_bounds=within_bounds,
+        reason=reason,
+    )
+
+
+def _explain_choice(best: MergePoint, base: MergePoint, tuned: MergePoint, allowed_loss: float) -> str:
+    name = "Tuned model" if best is tuned else f"Mixture alpha {best.alpha:g}"
+    beside = "" if best is tuned else f" The tuned model alone: {_change(tuned, base)}."
+    return (
+        f"{name} promoted: it keeps {100 * _kept(best, base, tuned):.0f} % of the gain ({_change(best, base)}), and "
+        f"{_points(allowed_loss)} points may be lost.{beside}"
+    )
+
+
+def _explain_failure(
+    points: Sequence[MergePoint], *, wanted: float, floor: float, kept_gain: float, allowed_loss: float
+) -> str:
+    base, tuned = points[0], points[-1]
+    safest = max((point for point in points if point.target >= wanted), key=lambda point: (point.general, -point.alpha))
+    richest = max((point for point in points if point.general >= floor), key=lambda point: (point.target, -point.alpha))
+    return (
+        f"of {len(points)} mixtures none keeps {100 * kept_gain:.0f} % of the gain and loses at most "
+        f"{_points(allowed_loss)} points. With the gain the least loss is at alpha {safest.alpha:g} "
+        f"({_change(safest, base)}); within the loss the most gain is at alpha {richest.alpha:g}, "
+        f"{100 * _kept(richest, base, tuned):.0f} % of it ({_change(richest, base)})."
+    )
+
+
+def _change(point: MergePoint, base: MergePoint) -> str:
+    target, general = 100 * (point.target - base.target), 100 * (point.general - base.general)
+    return f"target {target:+.1f}, general {general:+.1f} points"
+
+
+def _kept(point: MergePoint, base: MergePoint, tuned: MergePoint) -> float:
+    return (point.target - base.target) / (tuned.target - base.target)
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:.1f}"

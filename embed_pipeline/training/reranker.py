@@ -1,0 +1,136 @@
+"""Fine-tuning a cross-encoder with FlagEmbedding's own reranker trainer, as a process group.
+
+Belongs here: its settings, the base with a fresh head, the files and the command of the trainer, the folder it leaves.
+Does not belong here: scoring with the result, starting processes (finetune.py).
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from embed_pipeline.mining.groups import TrainingGroup
+from embed_pipeline.records import Passage
+from embed_pipeline.training.groups import write_flagembedding_groups
+
+GROUPS_FILE = "groups.jsonl"
+BASE_FOLDER = "base"
+_MODULE = "FlagEmbedding.finetune.reranker.encoder_only.base"
+
+
+class RerankerSettings(BaseModel):
+    """How a cross-encoder is fine-tuned on mined groups."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learning_rate: float = Field(default=6e-5, gt=0, description="Peak learning rate of AdamW.")
+    epochs: float = Field(default=1.0, gt=0, description="Passes over the training queries.")
+    batch_size: int = Field(default=8, ge=1, description="Queries per step and process, each with its group.")
+    train_group_size: int = Field(
+        default=8, ge=2, description="Passages per query: one positive, the rest mined negatives."
+    )
+    query_max_length: int = Field(default=64, ge=1, description="With passage_max_length the tokens of a pair.")
+    passage_max_length: int = Field(default=192, ge=1, description="With query_max_length the tokens of a pair.")
+    warmup_share: float = Field(default=0.1, ge=0, lt=1, description="Share of the steps with a rising learning rate.")
+    weight_decay: float = Field(default=0.01, ge=0, description="AdamW weight decay.")
+    knowledge_distillation: bool = Field(default=False, description="Learn from the scores in the groups as well.")
+    seed: int = Field(default=0, ge=0, description="Seed of the fresh head, the order, the draws and dropout.")
+
+
+class RerankerJob(BaseModel):
+    """Where a fine-tuning of a cross-encoder reads and writes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base: Path = Field(description="Model directory: an encoder, which gets a fresh head, or a cross-encoder.")
+    work: Path = Field(description="Empty directory for intermediate files, thrown away afterwards.")
+    output: Path = Field(description="Empty directory that becomes the checkpoint.")
+    settings: RerankerSettings
+    device: Literal["cpu", "cuda"]
+
+
+def prepare_reranker(job: RerankerJob, groups: Sequence[TrainingGroup], passages: Sequence[Passage]) -> int:
+    """Writes the trainer's groups and its base with a head into the work folder; returns how many negatives were drawn.
+
+    A base without a head for one score gets one from the seed, because the trainer would draw it unseeded.
+
+    Raises:
+        ValueError: there are fewer groups than one batch, or a group cannot be filled.
+    """
+    if len(groups) < job.settings.batch_size:
+        raise ValueError(
+            f"reranker: {len(groups)} training groups are less than one batch of {job.settings.batch_size}, and the "
+            "trainer takes whole batches only. Lower batch_size."
+        )
+    _write_base(job)
+    return write_flagembedding_groups(
+        groups,
+        passages,
+        job.work / GROUPS_FILE,
+        group_size=job.settings.train_group_size,
+        seed=job.settings.seed,
+        with_scores=job.settings.knowledge_distillation,
+    )
+
+
+def reranker_command(job: RerankerJob, *, processes: int) -> tuple[str, ...]:
+    """The command that trains the prepared job in `processes` worker processes on this machine."""
+    settings = job.settings
+    arguments: dict[str, object] = {
+        "model_name_or_path": job.work / BASE_FOLDER,
+        "train_data": job.work / GROUPS_FILE,
+        "cache_path": job.work / "cache",
+        "output_dir": job.output,
+        "train_group_size": settings.train_group_size,
+        "query_max_len": settings.query_max_length,
+        "passage_max_len": settings.passage_max_length,
+        "knowledge_distillation": settings.knowledge_distillation,
+        "learning_rate": settings.learning_rate,
+        "num_train_epochs": settings.epochs,
+        "per_device_train_batch_size": settings.batch_size,
+        "warmup_steps": settings.warmup_share,
+        "weight_decay": settings.weight_decay,
+        "seed": settings.seed,
+        "dataloader_drop_last": True,  # the loss is shaped by the batch size
+        "use_cpu": job.device == "cpu",
+        "save_strategy": "no",
+        "logging_steps": 10,
+        "report_to": "none",
+    }
+    return (
+        sys.executable,
+        *("-m", "torch.distributed.run", "--nnodes", "1", "--nproc-per-node", str(processes)),
+        *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"),
+        *("-m", _MODULE),
+        *(part for name, value in arguments.items() for part in (f"--{name}", str(value))),
+    )
+
+
+def finish_reranker(job: RerankerJob) -> Path:
+    """The checkpoint folder, checked and without the pickle that the trainer leaves in it.
+
+    Raises:
+        ValueError: the trainer wrote no weights.
+    """
+    if not (job.output / "model.safetensors").is_file():
+        found = ", ".join(sorted(path.name for path in job.output.iterdir())) or "nothing"
+        raise ValueError(f"{job.output}: expected model.safetensors from the trainer, found {found}. Read its log.")
+    (job.output / "training_args.bin").unlink(missing_ok=True)
+    return job.output
+
+
+def _write_base(job: RerankerJob) -> None:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    target = job.work / BASE_FOLDER
+    generator = torch.get_rng_state()
+    torch.manual_seed(job.settings.seed)
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(job.base, num_labels=1, local_files_only=True)
+    finally:
+        torch.set_rng_state(generator)
+    model.save_pretrained(target)
+    AutoTokenizer.from_pretrained(job.base, local_files_only=True).save_pretrained(target)
