@@ -49,16 +49,18 @@ def run(dataset: str | None, variant: str | None, everything: bool) -> None:
     from embed_pipeline.definitions import defs
     from embed_pipeline.defs.work import all_work, ready_work
 
-    started, attempted, failures = time.monotonic(), set(), 0
+    started, attempted, failures, given_up = time.monotonic(), set(), 0, set[Node]()
     wanted = _filter(_graph(), dataset, variant)
     with open_instance() as instance:
         while True:
-            work = all_work(_graph(), wanted) if everything else ready_work(_graph(), wanted)
+            work = all_work(_graph(), wanted) if everything else ready_work(_graph(), wanted, given_up)
             todo = [item for item in work if (item.job.name, item.partition, item.key) not in attempted]
             if not todo:
                 break
             attempted.add((todo[0].job.name, todo[0].partition, todo[0].key))
-            failures += not _execute(defs, todo[0], instance)
+            if not _execute(defs, todo[0], instance):
+                failures += 1
+                given_up |= {Node(asset, todo[0].partition) for asset in todo[0].job.assets}
     unfinished = [a for a in assess(_graph(), wanted) if wanted(a.node) and a.state != "fresh"]
     if not attempted and not unfinished:
         console.print("Everything is fresh; nothing was run.")

@@ -23,7 +23,18 @@ WORKER_SIDE = {
     f"training/{name}.py"
     for name in (
         *("worker", "training_run", "trainer", "trainer_arguments", "progress", "flagembedding"),
-        *("batches", "collator", "model", "loss", "gather", "parameters"),
+        *(
+            "resume",
+            "validation",
+            "watchdog",
+            "event_files",
+            "batches",
+            "collator",
+            "model",
+            "loss",
+            "gather",
+            "parameters",
+        ),
     )
 }
 ORDER = (

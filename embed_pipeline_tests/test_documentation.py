@@ -20,6 +20,7 @@ from embed_pipeline.synthesis.chat_settings import ChatSettings
 from embed_pipeline.synthesis.settings import RoundTripSettings, SynthesisSettings
 from embed_pipeline.training.recipes import FusionSettings, Recipe
 from embed_pipeline.training.settings import LoraSettings, TrainingSettings, VocabularyExtension
+from embed_pipeline.training.validation_settings import ValidationSettings
 
 ROOT = Path(__file__).parents[1]
 READMES = ("README.md", "README.zh-CN.md")
@@ -39,6 +40,7 @@ FILE_MAP = README[README.index("## The file map") :]
         (ScorerSettings, "recipes.md"),
         (MiningRerankerSettings, "recipes.md"),
         (TrainingSettings, "recipes.md"),
+        (ValidationSettings, "recipes.md"),
         (VocabularyExtension, "recipes.md"),
         (LoraSettings, "recipes.md"),
         (DatasetSettings, "datasets.md"),

@@ -15,6 +15,7 @@ import pytest
 
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.definitions import build_definitions
+from embed_pipeline.defs.reproduction import reproduce
 from embed_pipeline.defs.running import execute
 from embed_pipeline.defs.work import ready_work
 from embed_pipeline.reporting.database import read_newest
@@ -131,6 +132,7 @@ def test_everything_is_fresh_afterwards_and_a_document_saved_again_asks_nothing(
         assert 0 < len(server.calls) - calls <= 8  # the new passage's questions and their grades; none of the others
     finally:
         path.unlink()
+    assert "synthesise_questions terms" in finished.run() and len(server.calls) - calls <= 8
 
 
 def test_killed_at_half_the_next_run_repeats_no_call_that_was_answered(tmp_path: Path) -> None:
@@ -185,6 +187,14 @@ def _spent(project: PipelineProject) -> float:
     logs = (project.root / "home" / "chat").glob("*.jsonl")
     lines = [json.loads(line) for log in logs for line in log.read_text(encoding="utf-8").splitlines()]
     return sum(line["cost_usd"] for line in lines if line["event"] == "answered")
+
+
+def test_a_figure_is_made_again_from_the_recorded_answers(finished: PipelineProject, server: ChatServer) -> None:
+    calls = len(server.calls)
+    found = reproduce(finished.pipeline, "terms/bm25", None, build_definitions)
+    assert found.same, found.lines
+    assert any(line.startswith("synthetic_qa[terms]: the same bytes") for line in found.lines)
+    assert len(server.calls) == calls
 
 
 def test_prices_limits_and_address_of_the_service_make_nothing_stale(finished: PipelineProject) -> None:

@@ -11,6 +11,7 @@ DOCUMENT_ASSETS = ("raw_documents", "passages", "synthetic_qa")
 DATASET_ASSETS = ("raw_xlsx", "raw_pairs", *DOCUMENT_ASSETS, "cleaned_qa")
 TRAINED_ASSETS = ("mined_negatives", "finetuned_checkpoint")
 VARIANT_ASSETS = ("faiss_index", "query_metrics")
+FIGURES = ("query_metrics", "general_metrics")
 PUBLISHED_ASSETS = ("metrics_table", "report")
 
 ALL = "all"  # the partition name of what has none
@@ -49,8 +50,8 @@ CODE_VERSIONS: Mapping[str, str] = {
     "passages": "1",
     "synthetic_qa": "1",
     "cleaned_qa": "3",
-    "mined_negatives": "2",
-    "finetuned_checkpoint": "2",
+    "mined_negatives": "3",
+    "finetuned_checkpoint": "4",
     "word_vectors": "1",
     "faiss_index": "1",
     "query_metrics": "3",

@@ -5,13 +5,14 @@ No dagster here.
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
-from embed_pipeline.defs.graph import PAIR_SCORES_FOLDER, Graph
+from embed_pipeline.defs.graph import PAIR_SCORES_FOLDER, Graph, MissingInputError
 from embed_pipeline.encoding.cross_encoder import CrossEncoderSettings
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.vector_cache import VectorCache
-from embed_pipeline.training.finetune import abandoned_work
+from embed_pipeline.training.finetune import PROGRESS_FOLDER, abandoned_work, is_training
 
 
 def remove_unused(graph: Graph, *, dry_run: bool) -> Iterator[str]:
@@ -27,11 +28,25 @@ def remove_unused(graph: Graph, *, dry_run: bool) -> Iterator[str]:
     rerankers = {graph.cross_encoder(settings).fingerprint for settings in _rerankers(graph)}
     freed_scores = VectorCache(graph.project.home / PAIR_SCORES_FOLDER).gc(rerankers, dry_run=dry_run)
     abandoned = abandoned_work(graph.project.home)
+    abandoned += _abandoned_progress(graph)
     for path in abandoned if not dry_run else ():
         shutil.rmtree(path)
     yield f"trainings: {verb} {len(abandoned)} folders of runs that were killed"
     yield f"vectors: {verb} {freed / 1e6:.1f} MB of encoders that no variant uses"
     yield f"pair scores: {verb} {freed_scores / 1e6:.1f} MB of cross-encoders that no variant uses"
+
+
+def _abandoned_progress(graph: Graph) -> tuple[Path, ...]:
+    """Checkpoints of trainings that no variant, as it is now, would go on from, and that no process is writing."""
+    trained = [node for node in graph.nodes() if node.asset == "finetuned_checkpoint"]
+    wanted = set()
+    for node in trained:
+        try:
+            wanted.add(graph.plan(node).fingerprint)
+        except MissingInputError:
+            continue  # its fingerprint will be another one once the input is there
+    found = sorted((graph.project.home / PROGRESS_FOLDER).glob("*"))
+    return tuple(path for path in found if path.name not in wanted and not is_training(path))
 
 
 def _encoder_fingerprints(graph: Graph) -> set[str]:

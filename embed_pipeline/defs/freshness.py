@@ -1,10 +1,11 @@
 """What is fresh, stale or missing, and why: plans held against the store. No dagster here."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from embed_pipeline.artifacts import DamagedObjectError, Difference, differences
+from embed_pipeline.defs.catalogue import FIGURES, PUBLISHED_ASSETS
 from embed_pipeline.defs.graph import Graph, MissingInputError, Node
 
 FILES_SETTING = "files."
@@ -18,11 +19,13 @@ class Assessment:
     """The state of a node and the reasons for it, ready to print.
 
     waiting: an upstream node is not fresh, so its own inputs are not known yet. failed: its plan cannot be made.
+    blocked: no run can make it fresh, because it, or something upstream of it, failed.
     """
 
     node: Node
     state: State
     reasons: tuple[str, ...]
+    blocked: bool = False
 
 
 def every(node: Node) -> bool:
@@ -30,16 +33,21 @@ def every(node: Node) -> bool:
     return True
 
 
-def assess(graph: Graph, wanted: Callable[[Node], bool] = every) -> tuple[Assessment, ...]:
+def assess(
+    graph: Graph, wanted: Callable[[Node], bool] = every, given_up: Collection[Node] = ()
+) -> tuple[Assessment, ...]:
     """One assessment per node, upstream first. An artifact that a stale node would read is stale if it is damaged.
 
-    Nothing waits for a node that is not wanted: the metrics table then stands on what has been measured.
+    Nothing waits for a node that is not wanted: the metrics table then stands on what has been measured. Nodes that
+    were `given_up`, because their run failed, are blocked until they are fresh.
     """
     damage: dict[Node, str] = {}
     while True:
         found: dict[Node, Assessment] = {}
         for node in graph.nodes():
-            found[node] = _assess_node(graph, node, {n: a for n, a in found.items() if wanted(n)}, damage)
+            assessed = _assess_node(graph, node, {n: a for n, a in found.items() if wanted(n)}, damage)
+            is_blocked = assessed.blocked or (assessed.state != "fresh" and node in given_up)
+            found[node] = replace(assessed, blocked=is_blocked)
         new = _find_damage(graph, found)
         if not new:
             return tuple(found.values())
@@ -109,16 +117,19 @@ def format_difference(difference: Difference) -> str:
 def _assess_node(graph: Graph, node: Node, found: Mapping[Node, Assessment], damage: Mapping[Node, str]) -> Assessment:
     current = graph.store.read(node.asset, node.partition)
     unfinished = [u for u in graph.upstream(node) if u in found and found[u].state != "fresh"]
+    measured = any(graph.store.read(u.asset, u.partition) for u in graph.upstream(node) if u.asset in FIGURES)
+    if node.asset in PUBLISHED_ASSETS and measured:
+        # A variant that cannot be measured has no row; the others are not held up by it.
+        unfinished = [u for u in unfinished if not found[u].blocked]
     if unfinished:
         more = f" and {len(unfinished) - 1} more" if len(unfinished) > 1 else ""
         cause = f"waits for {unfinished[0]}, which is {found[unfinished[0]].state}{more}"
-        return Assessment(node, "missing" if current is None else "waiting", (cause,))
+        blocked = any(found[u].blocked for u in unfinished)
+        return Assessment(node, "missing" if current is None else "waiting", (cause,), blocked)
     try:
         plan = graph.plan(node)
-    except MissingInputError as error:
-        return Assessment(node, "failed", (str(error),))
-    except (ValueError, OSError) as error:
-        return Assessment(node, "failed", (str(error),))
+    except (MissingInputError, ValueError, OSError) as error:
+        return Assessment(node, "failed", (str(error),), blocked=True)
     if current is None:
         return Assessment(node, "missing", ("never built",))
     if node in damage:

@@ -13,6 +13,7 @@ from embed_pipeline.defs.catalogue import (
     CODE_VERSIONS,
     DATASET_ASSETS,
     DOCUMENT_ASSETS,
+    FIGURES,
     PUBLISHED_ASSETS,
     TRAINED_ASSETS,
     VARIANT_ASSETS,
@@ -180,8 +181,7 @@ class Graph:
 
     def _upstream_of_published(self, asset: str) -> tuple[Node, ...]:
         variants = self.project.variants.values()
-        figures = ("query_metrics", "general_metrics")
-        measured = [Node(asset, v.key) for v in variants for asset in self._assets_of(v) if asset in figures]
+        measured = [Node(asset, v.key) for v in variants for asset in self._assets_of(v) if asset in FIGURES]
         if asset == "metrics_table":
             return tuple(measured)
         words = [Node("word_vectors", v.key) for v in variants if "word_vectors" in self._assets_of(v)]

@@ -100,6 +100,9 @@ def mining_settings(
         # As for the batch: it moves no score.
         how = mining.reranker.model_dump(mode="json", exclude={"model", "revision", "batch"})
         found["reranker"] = {**how, "fingerprint": cross_encoder(mining.reranker).fingerprint}
+    training = variant.recipe.training
+    if training and training.validation:
+        found["writes_validation"] = True
     if "bm25" in mining.miners:
         found["bm25"] = LexicalSettings(language=language).model_dump(mode="json")
     return found

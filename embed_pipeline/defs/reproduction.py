@@ -4,6 +4,7 @@ Belongs here: comparing a row's record with today, and building its artifacts an
 belong here: following the record (lineage).
 """
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from embed_pipeline.defs.freshness import format_difference
 from embed_pipeline.defs.graph import Graph, MissingInputError, Node
 from embed_pipeline.defs.lineage import Link, find_row, trace_row
 from embed_pipeline.defs.measuring import METRICS_FILE
+from embed_pipeline.defs.questioning import CHAT_FOLDER
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.defs.running import execute
 from embed_pipeline.defs.work import ready_work
@@ -38,6 +40,8 @@ class Reproduction:
 def reproduce(pipeline: PipelineResource, variant: str, measure: str | None, build: Build) -> Reproduction:
     """The newest figure of a variant, built anew from the files without the store's artifacts and vectors.
 
+    Recorded answers of a chat model are used; none is asked for again.
+
     `build` gives the definitions of a project in other folders.
 
     Where a file, a setting, the code or a package is another one than recorded, nothing is built: the first difference
@@ -58,6 +62,10 @@ def reproduce(pipeline: PipelineResource, variant: str, measure: str | None, bui
     if difference is not None:
         return Reproduction(False, (f"not the same any more: {difference}",))
     with tempfile.TemporaryDirectory(dir=graph.project.home, prefix="reproduction-") as folder:
+        answers = graph.project.home / CHAT_FOLDER
+        if answers.is_dir():
+            # What a chat model answered is an input like a file: asked again it would cost, and say something else.
+            shutil.copytree(answers, Path(folder) / CHAT_FOLDER)
         errors = _build(pipeline, links, Path(folder), build)
         if errors:
             return Reproduction(False, tuple(errors))

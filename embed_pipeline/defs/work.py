@@ -5,10 +5,10 @@ No dagster here.
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from embed_pipeline.defs.catalogue import CODE_VERSIONS, JOBS, Job
+from embed_pipeline.defs.catalogue import CODE_VERSIONS, JOBS, PUBLISHED_ASSETS, Job
 from embed_pipeline.defs.freshness import Assessment, assess, every
 from embed_pipeline.defs.graph import Graph, Node
 
@@ -23,18 +23,27 @@ class Work:
     key: str
 
 
-def ready_work(graph: Graph, wanted: Callable[[Node], bool] = every) -> tuple[Work, ...]:
-    """The runs whose inputs from other jobs are all fresh and that hold a stale or missing node, in pipeline order."""
-    assessments = {assessment.node: assessment for assessment in assess(graph, wanted)}
+def ready_work(
+    graph: Graph, wanted: Callable[[Node], bool] = every, given_up: Collection[Node] = ()
+) -> tuple[Work, ...]:
+    """The runs whose inputs from other jobs are all fresh and that hold a stale or missing node, in pipeline order.
+
+    Publishing does not wait for what failed, or was `given_up` because its run did: the table then lacks its row.
+    """
+    assessments = {assessment.node: assessment for assessment in assess(graph, wanted, given_up)}
     found = []
     for job in JOBS:
         for partition in dict.fromkeys(node.partition for node in assessments if node.asset in job.assets):
             nodes = [Node(asset, partition) for asset in job.assets]
             outside = [n for node in nodes for n in graph.upstream(node) if n not in nodes and wanted(n)]
-            if not all(map(wanted, nodes)) or any(assessments[n].state != "fresh" for n in outside):
+            if job.assets == PUBLISHED_ASSETS:
+                outside = [node for node in outside if not assessments[node].blocked]
+            if not all(map(wanted, nodes)) or any(assessments[node].blocked for node in nodes):
+                continue
+            if any(assessments[n].state != "fresh" for n in outside):
                 continue
             unfinished = [assessments[node] for node in nodes if assessments[node].state != "fresh"]
-            if unfinished and unfinished[0].state != "failed":
+            if unfinished:
                 found.append(_work(graph, job, partition, unfinished))
     return tuple(found)
 

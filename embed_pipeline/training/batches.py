@@ -5,6 +5,7 @@ Imported by the worker process alone, therefore torch stands at the top.
 
 import random
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -15,9 +16,10 @@ _SORTED_BATCHES = 50  # batches whose queries are sorted by length together: ali
 
 
 class StepSampler(Sampler[list[StepBatch]]):
-    """Every query once per epoch. Each process sees the batches of all and takes its share in the collator.
+    """Every query once per epoch, in batches of nearly equal size.
 
-    The batches of an epoch depend on seed, epoch and batch size over all processes alone.
+    Each process sees the batches of all and takes its share in the collator. The batches of an epoch depend on seed,
+    epoch and batch size over all processes alone.
     """
 
     def __init__(self, lengths: Sequence[int], *, batch_size: int, group_by_length: bool, seed: int) -> None:
@@ -36,7 +38,9 @@ class StepSampler(Sampler[list[StepBatch]]):
             size = self.batch_size * _SORTED_BATCHES
             parts = [order[start : start + size] for start in range(0, len(order), size)]
             order = [at for part in parts for at in sorted(part, key=lambda at: -self.lengths[at])]
-        batches = [tuple(order[start : start + self.batch_size]) for start in range(0, len(order), self.batch_size)]
+        # Of nearly equal sizes: a last batch of one query would have nothing to be contrasted with.
+        ends = [len(order) * at // len(self) for at in range(len(self) + 1)]
+        batches = [tuple(order[start:end]) for start, end in pairwise(ends)]
         if self.group_by_length:
             chance.shuffle(batches)
         for number, queries in enumerate(batches):

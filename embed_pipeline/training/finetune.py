@@ -17,6 +17,12 @@ from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.training.settings import TrainingSettings
 
 LOG_FILE = "training_log.jsonl"
+SPEED_FILE = "speed.jsonl"
+REASON_FILE = "reason.txt"
+PROGRESS_FOLDER = "training"
+EVENTS_FOLDER = "tensorboard"
+OWNER_FILE = "owner"
+SAVE_STEPS = 200
 SUMMARY_FILE = "training_summary.json"
 STARTER_VARIABLE = "EMBED_PIPELINE_STARTER"
 
@@ -39,6 +45,10 @@ class FinetuneJob(BaseModel):
     work: Path = Field(description="Empty directory for intermediate files, thrown away afterwards.")
     output: Path = Field(description="Empty directory that becomes the checkpoint.")
     encoder: EncoderSettings
+    validation: Path | None = Field(None, description="validation.jsonl, where the recipe asks for validation.")
+    progress: Path | None = Field(None, description="Folder of the training's checkpoints; left out: none are saved.")
+    save_steps: int = Field(SAVE_STEPS, ge=1, description="Steps between two of them.")
+    tensorboard: Path | None = Field(None, description="Folder of event files; left out: none are written.")
     training: TrainingSettings
     device: Literal["cpu", "cuda"]
 
@@ -54,6 +64,15 @@ def abandoned_work(home: Path) -> tuple[Path, ...]:
 
     found = [(path, path.name.split("-")[1]) for path in sorted(home.glob("training-*-*"))]
     return tuple(path for path, pid in found if pid.isdecimal() and not psutil.pid_exists(int(pid)))
+
+
+def is_training(progress: Path) -> bool:
+    """Whether the process that wrote its number into a folder of checkpoints still runs."""
+    import psutil
+
+    owner = progress / OWNER_FILE
+    pid = owner.read_text(encoding="utf-8") if owner.is_file() else ""
+    return pid.isdecimal() and psutil.pid_exists(int(pid))
 
 
 def torchrun_command(job: Path, *, processes: int) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from embed_pipeline.training.validation_settings import ValidationSettings
+
 Candidates = Literal["auto", "in_batch", "mined", "sample", "corpus", "flagembedding"]
 
 
@@ -100,6 +102,9 @@ class TrainingSettings(BaseModel):
     )
     vocabulary_extension: VocabularyExtension | None = Field(
         None, description="Add characters the base tokenizer maps to unknown; left out, the vocabulary stays."
+    )
+    validation: ValidationSettings | None = Field(
+        None, description="Measure the model during training and keep its best step; left out: the last step is kept."
     )
     group_by_length: bool = Field(True, description="Batches of queries of similar length, less padding.")
     seed: int = Field(0, ge=0, description="Seed of weights, order, draws and dropout.")

@@ -14,7 +14,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
-    Trainer,
     TrainerCallback,
     TrainingArguments,
 )
@@ -25,12 +24,13 @@ from embed_pipeline.training.collator import StepCollator
 from embed_pipeline.training.examples import Examples
 from embed_pipeline.training.model import ContrastiveModel
 from embed_pipeline.training.parameters import parameter_groups
+from embed_pipeline.training.resume import ResumableTrainer
 from embed_pipeline.training.settings import TrainingSettings
 
 _CHUNK_TOKENS = {"cpu": 4096, "cuda": 65536}
 
 
-class ContrastiveTrainer(Trainer):
+class ContrastiveTrainer(ResumableTrainer):
     """Draws batches over all processes, steps each layer at its own learning rate."""
 
     def __init__(self, *, settings: TrainingSettings, examples: Examples, **arguments: Any) -> None:

@@ -13,6 +13,11 @@ from embed_pipeline.training.finetune import FinetuneJob
 LOGGED_STEPS = 100
 
 
+def saves_progress(job: FinetuneJob) -> bool:
+    """Whether a killed training goes on from a checkpoint; FlagEmbedding's draws depend on what was drawn before."""
+    return job.progress is not None and job.training.candidates != "flagembedding"
+
+
 def training_arguments(job: FinetuneJob, queries: int) -> TrainingArguments:
     """The arguments of the trainer; `queries` is the number of training queries, to know how often to log."""
     return TrainingArguments(**common_arguments(job, queries))
@@ -24,7 +29,7 @@ def common_arguments(job: FinetuneJob, queries: int) -> dict[str, Any]:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     steps = queries * training.epochs / (training.batch_size * processes * training.gradient_accumulation_steps)
     return {
-        "output_dir": str(job.work / "trainer"),
+        "output_dir": str(job.progress or job.work / "trainer"),
         "learning_rate": training.learning_rate,
         "num_train_epochs": training.epochs,
         "per_device_train_batch_size": training.batch_size,
@@ -43,7 +48,8 @@ def common_arguments(job: FinetuneJob, queries: int) -> dict[str, Any]:
         "seed": training.seed,
         "data_seed": training.seed,
         "full_determinism": False,
-        "save_strategy": "no",
+        "save_strategy": "steps" if saves_progress(job) else "no",
+        "save_steps": job.save_steps,
         "logging_steps": max(1, int(steps / LOGGED_STEPS)),
         "logging_first_step": True,
         "logging_nan_inf_filter": False,  # it would write the mean of the last losses over one that is no number

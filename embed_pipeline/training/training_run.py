@@ -19,15 +19,20 @@ from embed_pipeline.encoding.tokens import count_unknown
 from embed_pipeline.mining.negatives import TrainingGroup, read_groups
 from embed_pipeline.records import Passage
 from embed_pipeline.training.checkpoint import describe_encoder
+from embed_pipeline.training.event_files import EventFiles
 from embed_pipeline.training.examples import build_examples
-from embed_pipeline.training.finetune import LOG_FILE, SUMMARY_FILE, FinetuneJob
+from embed_pipeline.training.finetune import LOG_FILE, SPEED_FILE, SUMMARY_FILE, FinetuneJob
 from embed_pipeline.training.groups import write_flagembedding_groups
 from embed_pipeline.training.parameters import merged, prepare_parameters
 from embed_pipeline.training.progress import LogToRun, Report
+from embed_pipeline.training.resume import ResumableTrainer, newest_sound
 from embed_pipeline.training.settings import Candidates
 from embed_pipeline.training.trainer import build_trainer
-from embed_pipeline.training.trainer_arguments import training_arguments
+from embed_pipeline.training.trainer_arguments import saves_progress, training_arguments
+from embed_pipeline.training.validation import NetworkMeasure, Validator
+from embed_pipeline.training.validation_task import build_task, read_validation
 from embed_pipeline.training.vocabulary import extend_vocabulary, missing_characters
+from embed_pipeline.training.watchdog import WeightsWatch
 
 _SAVED_FILES = (
     "model.safetensors",
@@ -64,16 +69,64 @@ def train(job: FinetuneJob, report: Report, *, callbacks: Sequence[TrainerCallba
             if job.training.candidates == "flagembedding":
                 _write_plain_groups(job, groups, passages, report)
     set_seed(job.training.seed)
-    every = (LogToRun(job.output / LOG_FILE, report), *callbacks)
+    values: dict[int, float] = {}
+    log = LogToRun(job.output / LOG_FILE, report, validation=values, speed_file=job.work / SPEED_FILE)
+    events = [EventFiles(job.tensorboard, log)] if job.tensorboard else []
+    every = (log, *events, *callbacks)
     prepare = _prepare_plain if job.training.candidates == "flagembedding" else _prepare_own
     prepared = prepare(job, groups, passages, every)
     report(f"candidates: {prepared.candidates}")
-    prepared.trainer.train()
+    prepared.trainer.add_callback(WeightsWatch(prepared.network))
+    validator = _validator(job, prepared, passages, values, len(groups), report)
+    _run(job, prepared.trainer, validator, report)
     if arguments.process_index == 0:
+        if validator:
+            validator.apply_best()
         network = merged(prepared.network)
         _write_checkpoint(job, network, prepared.tokenizer)
-        summary = {"weight_change": _relative_change(_base_of(job), network), "candidates": prepared.candidates}
+        summary: dict[str, object] = {
+            "weight_change": _relative_change(_base_of(job), network),
+            "candidates": prepared.candidates,
+        }
+        if validator:
+            summary |= {"validation_base": validator.base, "best_step": validator.best_step}
         (job.output / SUMMARY_FILE).write_text(json.dumps(summary) + "\n", encoding="utf-8")
+
+
+def _validator(
+    job: FinetuneJob,
+    prepared: _Prepared,
+    passages: list[Passage],
+    values: dict[int, float],
+    queries: int,
+    report: Report,
+) -> Validator | None:
+    """The callback that measures, already with the trainer, where the recipe asks for it."""
+    settings, arguments = job.training.validation, prepared.trainer.args
+    if settings is None:
+        return None
+    if job.validation is None:
+        raise ValueError("recipe, training.validation: the job has no validation queries. Mine the negatives again.")
+    task = build_task(read_validation(job.validation), passages, settings, seed=job.training.seed)
+    measure = NetworkMeasure(prepared.network, prepared.tokenizer, job.encoder, task, settings.measure)
+    per_step = arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps
+    interval = settings.interval(queries / per_step)
+    validator = Validator(prepared.network, measure, settings, interval=interval, values=values, report=report)
+    prepared.trainer.add_callback(validator)
+    report(f"validation: {len(task.queries)} queries, {len(task.texts)} passages, every {interval} steps")
+    return validator
+
+
+def _run(job: FinetuneJob, trainer: Trainer, validator: Validator | None, report: Report) -> None:
+    """Train from the start, or from the newest sound checkpoint of a run that was killed."""
+    found = newest_sound(job.progress) if job.progress and saves_progress(job) else None
+    if found is None or not isinstance(trainer, ResumableTrainer):
+        trainer.train()
+        return
+    report(f"going on from step {found.name.partition('-')[2]}: an earlier run was interrupted")
+    trainer.go_on_from(found)
+    if validator is None or not validator.stopped:
+        trainer.train(resume_from_checkpoint=str(found))
 
 
 def _prepare_own(

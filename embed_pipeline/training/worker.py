@@ -17,9 +17,10 @@ from pathlib import Path
 from dagster_pipes import PipesContext, PipesEnvVarParamsLoader, open_dagster_pipes
 from transformers.utils import logging as transformers_logging
 
-from embed_pipeline.training.finetune import STARTER_VARIABLE, FinetuneJob
+from embed_pipeline.training.finetune import REASON_FILE, STARTER_VARIABLE, FinetuneJob
 from embed_pipeline.training.progress import Report
 from embed_pipeline.training.training_run import train
+from embed_pipeline.training.watchdog import HopelessTrainingError
 
 _WATCH_SECONDS = 2.0
 
@@ -64,7 +65,11 @@ def main() -> None:
     transformers_logging.disable_progress_bar()
     job = FinetuneJob.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
     with _run_log() as report:
-        train(job, report)
+        try:
+            train(job, report)
+        except HopelessTrainingError as error:
+            (job.work / REASON_FILE).write_text(str(error), encoding="utf-8")
+            raise
 
 
 if __name__ == "__main__":

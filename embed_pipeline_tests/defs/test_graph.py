@@ -241,6 +241,8 @@ def test_every_job_has_the_partitions_of_its_assets_and_the_definitions_are_soun
     expected = {
         "read_workbooks": partitions.workbooks,
         "read_pairs": partitions.pairs,
+        "read_documents": partitions.documents,
+        "synthesise_questions": partitions.documents,
         "prepare_dataset": partitions.datasets,
         "train_word_vectors": partitions.words,
         "measure_general_suite": partitions.general,
@@ -250,3 +252,31 @@ def test_every_job_has_the_partitions_of_its_assets_and_the_definitions_are_soun
     }
     assert {job.name: definitions.resolve_job_def(job.name).partitions_def for job in JOBS} == expected
     assert {asset for job in JOBS for asset in job.assets} == set(CODE_VERSIONS)
+
+
+def _rebuild(pipeline: PipelineResource, *nodes: Node, **details: object) -> None:
+    graph = pipeline.graph()
+    for node in nodes:
+        graph.store.build(graph.plan(node), lambda out, text=str(node): (out / "new").write_text(text) and details)
+
+
+def test_a_variant_that_failed_its_check_does_not_hold_up_the_table(pipeline: PipelineResource) -> None:
+    edit_yaml(_recipe(pipeline, "tuned"), "training", learning_rate=1.0)
+    edit_yaml(_recipe(pipeline, "base"), "encoder", query_max_length=40)
+    _rebuild(pipeline, Node("finetuned_checkpoint", TUNED), failed_blocking_checks="loss_is_finite_and_fell")
+    assert [work.partition for work in ready_work(pipeline.graph())] == ["small/base"]
+    _rebuild(pipeline, Node("faiss_index", "small/base"), Node("query_metrics", "small/base"))
+    assert [work.job.name for work in ready_work(pipeline.graph())] == ["publish_metrics"]
+    _rebuild(pipeline, Node("metrics_table", ALL), Node("report", ALL))
+    assert ready_work(pipeline.graph()) == ()
+    assert _unfinished(pipeline) == {f"faiss_index[{TUNED}]": "failed", f"query_metrics[{TUNED}]": "waiting"}
+
+
+def test_a_variant_whose_run_failed_and_was_given_up_does_not_hold_up_the_table(pipeline: PipelineResource) -> None:
+    edit_yaml(_recipe(pipeline, "tuned"), "training", learning_rate=1.0)
+    edit_yaml(_recipe(pipeline, "base"), "encoder", query_max_length=40)
+    _rebuild(pipeline, Node("faiss_index", "small/base"), Node("query_metrics", "small/base"))
+    assert [work.job.name for work in ready_work(pipeline.graph())] == ["finetune_variant"]
+    given_up = {Node("mined_negatives", TUNED), Node("finetuned_checkpoint", TUNED)}
+    found = ready_work(pipeline.graph(), given_up=given_up)
+    assert [work.job.name for work in found] == ["publish_metrics"]

@@ -234,7 +234,7 @@ def test_the_data_set_has_every_passage_and_a_judgment_for_each_source(tmp_path:
     for query in dataset.queries:
         question = by_id[query.id]
         assert (query.text, query.split) == (question.text, question.split)
-        assert query.attributes == {"style": question.style, "generator": "chat"}
+        assert query.attributes == {"style": question.style, "generator": f"chat {question.model}"}
     write_dataset(dataset, tmp_path)
     assert read_dataset(tmp_path) == dataset
 

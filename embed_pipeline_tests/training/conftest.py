@@ -1,6 +1,8 @@
 """Training jobs on the small model, run by the real worker under torchrun."""
 
 import hashlib
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,11 +10,14 @@ import pytest
 
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.mining.groups import TrainingGroup, write_groups
-from embed_pipeline.training.finetune import FinetuneJob, run_process_group, torchrun_command, worker_environment
+from embed_pipeline.records import Judgment, Query
+from embed_pipeline.training.finetune import FinetuneJob, torchrun_command, worker_environment
 from embed_pipeline.training.settings import TrainingSettings
+from embed_pipeline.training.validation_task import write_validation
 from embed_pipeline_tests.small_project import LABELS, encoder_settings, make_rows, training_settings, write_model
 
 Train = Callable[..., Path]
+StartJob = Callable[..., subprocess.Popen]
 
 
 @pytest.fixture(scope="session")
@@ -22,28 +27,55 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def train(tmp_path_factory: pytest.TempPathFactory, small_model: Path) -> Train:
-    """Trains 64 questions of one label each and returns the checkpoint folder."""
+def start(tmp_path_factory: pytest.TempPathFactory, small_model: Path) -> StartJob:
+    """Starts the training of 64 questions of one label each, validated on the next 16, and does not wait."""
 
-    def run(*, processes: int = 1, encoder: dict | None = None, **changes: object) -> Path:
-        root = tmp_path_factory.mktemp("training")
+    def run(
+        *,
+        processes: int = 1,
+        encoder: dict | None = None,
+        root: Path | None = None,
+        progress: Path | None = None,
+        save_steps: int = 1,
+        tensorboard: Path | None = None,
+        model: Path | None = None,
+        **changes: object,
+    ) -> subprocess.Popen:
+        root = root or tmp_path_factory.mktemp("training")
         for name in ("work", "output"):
             (root / name).mkdir()
         _write_inputs(root)
-        settings = EncoderSettings.model_validate(encoder_settings(small_model, **(encoder or {})))
+        settings = EncoderSettings.model_validate(encoder_settings(model or small_model, **(encoder or {})))
         job = FinetuneJob(
             groups=root / "groups.jsonl",
             corpus=root / "corpus.jsonl",
-            base=small_model,
+            base=model or small_model,
             work=root / "work",
             output=root / "output",
             encoder=settings,
+            validation=root / "validation.jsonl",
+            progress=progress,
+            save_steps=save_steps,
+            tensorboard=tensorboard,
             training=TrainingSettings.model_validate(training_settings(**changes)),
             device="cpu",
         )
         (root / "job.json").write_text(job.model_dump_json(), encoding="utf-8")
         command = torchrun_command(root / "job.json", processes=processes)
-        run_process_group(command, environment=worker_environment(threads=1))
+        return subprocess.Popen(command, env={**os.environ, **worker_environment(threads=1)}, start_new_session=True)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def train(tmp_path_factory: pytest.TempPathFactory, start: StartJob) -> Train:
+    """Trains to the end and returns the checkpoint folder."""
+
+    def run(*, root: Path | None = None, **changes: object) -> Path:
+        root = root or tmp_path_factory.mktemp("training")
+        status = start(root=root, **changes).wait()
+        if status:
+            raise RuntimeError(f"the training process ended with status {status}, expected 0")
         return root / "output"
 
     return run
@@ -77,3 +109,6 @@ def _write_inputs(root: Path) -> None:
             )
         )
     write_groups(groups[:64], root / "groups.jsonl")
+    queries = [Query(group.query_id, group.query, "validation") for group in groups[64:80]]
+    judgments = [Judgment(group.query_id, group.positive_ids[0], 1) for group in groups[64:80]]
+    write_validation(queries, judgments, root / "validation.jsonl")

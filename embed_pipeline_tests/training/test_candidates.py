@@ -207,3 +207,11 @@ def test_processes_share_the_work_of_one_and_see_the_same_masks(tokenizer, kind:
         assert total == int(whole[name].sum())
     encoded = sum(len(chunk["input_ids"]) for chunk in whole["passages"])
     assert sum(len(chunk["input_ids"]) for part in parts for chunk in part["passages"]) < encoded + processes
+
+
+@pytest.mark.parametrize(("queries", "batch"), [(641, 32), (33, 32), (64, 32), (5, 32), (1, 4)])
+def test_no_batch_is_a_rest_without_anything_to_be_contrasted_with(queries: int, batch: int) -> None:
+    sampler = StepSampler([1] * queries, batch_size=batch, group_by_length=True, seed=0)
+    sizes = [len(step.queries) for (step,) in sampler]
+    assert sum(sizes) == queries and len(sizes) == len(sampler) and max(sizes) <= batch
+    assert max(sizes) - min(sizes) <= 1

@@ -24,6 +24,7 @@ from embed_pipeline.reporting.plots import plot_score_gaps
 from embed_pipeline.retrieval.lexical import LexicalSettings
 from embed_pipeline.training.finetune import work_prefix
 from embed_pipeline.training.recipes import required
+from embed_pipeline.training.validation_task import VALIDATION_FILE, write_validation
 
 GROUPS_FILE = "groups.jsonl"
 
@@ -84,6 +85,8 @@ def _mine(step: Step, out: Path) -> dict[str, object]:
         report = report_mined(mined, corpus, queries, query_vectors, settings, reranker=reranker)
     write_groups(mined.groups, out / GROUPS_FILE)
     shutil.copyfile(cleaned / CORPUS_FILE, out / CORPUS_FILE)
+    if step.variant.recipe.training and step.variant.recipe.training.validation:
+        write_validation(dataset.queries_of("validation"), dataset.judgments, out / VALIDATION_FILE)
     outcomes = checks.check_negatives(mined.groups, dataset.judgments, report)
     counts = {"groups": len(mined.groups), "texts_encoded": encoder.encoded, "texts_from_cache": encoder.served}
     if reranker:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -17,11 +18,17 @@ from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.word_vectors import read_word_vectors, train_word_vectors, write_word_vectors
-from embed_pipeline.reporting.plots import LossPoint, plot_loss_curve
+from embed_pipeline.reporting.training_plots import TrainingPoint, plot_training
 from embed_pipeline.reporting.word_map import draw_word_map
 from embed_pipeline.training.checkpoint import check_trainable
 from embed_pipeline.training.finetune import (
+    EVENTS_FOLDER,
     LOG_FILE,
+    OWNER_FILE,
+    PROGRESS_FOLDER,
+    REASON_FILE,
+    SAVE_STEPS,
+    SPEED_FILE,
     SUMMARY_FILE,
     FinetuneJob,
     run_process_group,
@@ -30,6 +37,7 @@ from embed_pipeline.training.finetune import (
     worker_environment,
 )
 from embed_pipeline.training.recipes import required
+from embed_pipeline.training.validation_task import VALIDATION_FILE
 
 GPU_POOL = "gpu"
 
@@ -55,8 +63,8 @@ def define_assets(partitions: Partitions) -> Assets:
         step = pipeline.step(context)
         manifest = step.build(lambda out: _finetune(step, out))
         log = read_training_log(step.open(manifest) / LOG_FILE)
-        curve = plot_loss_curve([LossPoint(int(e["step"]), e["loss"], e.get("learning_rate")) for e in log])
-        metadata = {"loss_curve": picture(curve, "loss and learning rate"), "last_steps": table(log[-5:])}
+        curves = plot_training(_training_points(log, manifest.details.get("queries_per_second")))
+        metadata = {"curves": picture(curves, "the course of the training"), "last_steps": table(log[-5:])}
         return materialized(manifest, metadata=metadata, checks=results(outcomes_of(manifest)))
 
     @dg.asset(
@@ -79,7 +87,7 @@ def define_assets(partitions: Partitions) -> Assets:
 
 
 def read_training_log(path: Path) -> list[dict[str, float]]:
-    """The logged steps of a checkpoint: step, epoch, loss, learning_rate, gradient_norm."""
+    """The logged steps of a checkpoint: step, epoch, loss, learning_rate, gradient_norm, validation if measured."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
@@ -97,6 +105,9 @@ def _finetune(step: Step, out: Path) -> dict[str, object]:
     base = load_local_encoder(recipe.local_encoder, device=runtime.device)
     check_trainable(base.directory, base.settings)
     with tempfile.TemporaryDirectory(dir=step.project.home, prefix=work_prefix(os.getpid())) as work:
+        progress = step.project.home / PROGRESS_FOLDER / step.graph.plan(step.node).fingerprint
+        progress.mkdir(parents=True, exist_ok=True)
+        (progress / OWNER_FILE).write_text(str(os.getpid()), encoding="utf-8")
         job = FinetuneJob(
             groups=mined / "groups.jsonl",
             corpus=mined / "corpus.jsonl",
@@ -104,6 +115,10 @@ def _finetune(step: Step, out: Path) -> dict[str, object]:
             work=Path(work),
             output=out,
             encoder=base.settings,
+            validation=mined / VALIDATION_FILE if training.validation else None,
+            progress=progress,
+            save_steps=SAVE_STEPS,
+            tensorboard=step.project.home / EVENTS_FOLDER / step.variant.key / step.context.run_id,
             training=training,
             device=runtime.device,
         )
@@ -114,11 +129,36 @@ def _finetune(step: Step, out: Path) -> dict[str, object]:
             context_injector=dg.PipesTempFileContextInjector(),
             message_reader=dg.PipesTempFileMessageReader(),
         ) as session:
-            run_process_group(
-                torchrun_command(job_file, processes=runtime.processes),
-                environment={**worker_environment(threads=runtime.threads), **session.get_bootstrap_env_vars()},
-            )
-    log = read_training_log(out / LOG_FILE)
-    weight_change = json.loads((out / SUMMARY_FILE).read_text(encoding="utf-8"))["weight_change"]
-    outcomes = checks.check_training(log, weight_change)
-    return {"steps": int(log[-1]["step"]), "final_loss": round(log[-1]["loss"], 4), **describe_outcomes(outcomes)}
+            environment = {**worker_environment(threads=runtime.threads), **session.get_bootstrap_env_vars()}
+            try:
+                run_process_group(torchrun_command(job_file, processes=runtime.processes), environment=environment)
+            except RuntimeError as error:
+                reason = Path(work) / REASON_FILE
+                if reason.is_file():
+                    shutil.rmtree(progress)  # going on would end the same way
+                    raise RuntimeError(reason.read_text(encoding="utf-8")) from error
+                raise
+        speed_file = Path(work) / SPEED_FILE
+        # A run that went on from the checkpoint of the last step has nothing to log any more.
+        speeds = read_training_log(speed_file) if speed_file.is_file() else []
+    shutil.rmtree(progress)
+    log, summary = read_training_log(out / LOG_FILE), json.loads((out / SUMMARY_FILE).read_text(encoding="utf-8"))
+    outcomes = checks.check_training(log, summary["weight_change"])
+    found = {"steps": int(log[-1]["step"]), "final_loss": round(log[-1]["loss"], 4), **describe_outcomes(outcomes)}
+    found |= {name: summary[name] for name in ("validation_base", "best_step") if name in summary}
+    return {**found, "queries_per_second": {str(int(at["step"])): at["queries_per_second"] for at in speeds}}
+
+
+def _training_points(log: list[dict[str, float]], speeds: object) -> list[TrainingPoint]:
+    by_step = speeds if isinstance(speeds, dict) else {}
+    return [
+        TrainingPoint(
+            step=int(entry["step"]),
+            loss=entry["loss"],
+            validation=entry.get("validation"),
+            learning_rate=entry.get("learning_rate"),
+            gradient_norm=entry.get("gradient_norm"),
+            queries_per_second=by_step.get(str(int(entry["step"]))),
+        )
+        for entry in log
+    ]

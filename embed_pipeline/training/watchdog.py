@@ -1,0 +1,86 @@
+"""What ends a training that cannot succeed, with its reason.
+
+Belongs here: the rules. Does not belong here: checks of a finished checkpoint (defs/checks/training.py). Imported by
+the worker process alone, therefore torch stands at the top.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+ZERO_LOSSES = 3
+UNCHANGED_STEPS = 20
+
+
+class HopelessTrainingError(RuntimeError):
+    """A training that was stopped because going on could not help; the message says why and what to do."""
+
+
+class LossWatch:
+    """Looks at every loss and gradient norm of a process."""
+
+    def __init__(self) -> None:
+        self.zeros = 0
+
+    def check_loss(self, step: int, loss: float) -> None:
+        """Raises HopelessTrainingError for a loss that is no number, or exactly zero three times in a row."""
+        if not math.isfinite(loss):
+            raise HopelessTrainingError(
+                f"training, step {step}: expected a finite loss, found {loss}. Lower learning_rate, raise temperature, "
+                "or set precision: float32."
+            )
+        self.zeros = self.zeros + 1 if loss == 0 else 0
+        if self.zeros >= ZERO_LOSSES:
+            raise HopelessTrainingError(
+                f"training, step {step}: the loss was exactly 0 for {ZERO_LOSSES} batches in a row, so nothing is "
+                "learned. Add harder or more negatives, or lower epochs."
+            )
+
+    def check_gradient(self, step: int, norm: float) -> None:
+        """Raises HopelessTrainingError for a gradient norm that is no number."""
+        if not math.isfinite(norm):
+            raise HopelessTrainingError(
+                f"training, step {step}: expected a finite gradient, found a norm of {norm}. Lower learning_rate, or "
+                "set precision: float32."
+            )
+
+
+class WeightsWatch(TrainerCallback):
+    """Raises HopelessTrainingError if no trained weight has changed after so many steps, or at the end."""
+
+    def __init__(self, network: torch.nn.Module, steps: int = UNCHANGED_STEPS) -> None:
+        self.network, self.steps = network, steps
+        self.start: list[float] | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        if state.global_step == 0:
+            self.start = self._sums()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        if self.start is None or state.global_step < min(self.steps, state.max_steps):
+            return
+        if self._sums() == self.start:
+            raise HopelessTrainingError(
+                f"training, step {state.global_step}: no weight has changed since the start. Raise learning_rate, or "
+                "freeze less (freeze_layers, freeze_embeddings)."
+            )
+        self.start = None
+
+    def _sums(self) -> list[float]:
+        trained = [weight.detach() for weight in self.network.parameters() if weight.requires_grad]
+        return [weight.double().sum().item() for weight in trained] + [
+            weight.double().square().sum().item() for weight in trained
+        ]
+
+
+def check_validation(values: Sequence[float], base: float, measure: str, limit: int | None) -> None:
+    """Raises HopelessTrainingError if the last `limit` values (newest last) are all below the base's."""
+    if limit is not None and len(values) >= limit and all(value < base for value in values[-limit:]):
+        raise HopelessTrainingError(
+            f"training: validation {measure} stayed below the base's {base:.4f} for {limit} evaluations, the last "
+            f"{values[-1]:.4f}. Lower learning_rate, look at the negatives, or raise validation.stop_below_base."
+        )
