@@ -39,10 +39,10 @@ from embed_pipeline.evaluation.measures import Measure, measure_queries
 from embed_pipeline.mining.groups import write_groups
 from embed_pipeline.mining.negatives import mine_negatives
 from embed_pipeline.mining.settings import MiningSettings
+from embed_pipeline.recipes import TrainingSettings
 from embed_pipeline.retrieval.index import build_index
 from embed_pipeline.retrieval.search import DenseRetriever
 from embed_pipeline.training.finetune import FinetuneJob, torchrun_command, worker_environment
-from embed_pipeline.training.recipes import TrainingSettings
 from embed_pipeline.training.vocabulary import extend_vocabulary, missing_characters
 
 ROOT = Path(__file__).parents[1]

@@ -16,9 +16,9 @@ from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.encoding.word_vectors import WordVectorSettings
 from embed_pipeline.mining.settings import MiningRerankerSettings, MiningSettings, ScorerSettings
+from embed_pipeline.recipes import FusionSettings, Recipe
 from embed_pipeline.synthesis.chat_settings import ChatSettings
 from embed_pipeline.synthesis.settings import RoundTripSettings, SynthesisSettings
-from embed_pipeline.training.recipes import FusionSettings, Recipe
 from embed_pipeline.training.settings import LoraSettings, TrainingSettings, VocabularyExtension
 from embed_pipeline.training.validation_settings import ValidationSettings
 

@@ -18,8 +18,8 @@ from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.usage import UsageLog
 from embed_pipeline.encoding.vector_cache import VectorCache
+from embed_pipeline.recipes import read_recipe
 from embed_pipeline.reporting.database import read_newest
-from embed_pipeline.training.recipes import read_recipe
 from embed_pipeline_tests.embedding_server import EmbeddingServer, one_in_three
 from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.small_project import write_full_project, write_yaml

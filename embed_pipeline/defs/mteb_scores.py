@@ -12,8 +12,8 @@ from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
 from embed_pipeline.evaluation.mteb_run import TaskScore, measure_variant
+from embed_pipeline.recipes import required
 from embed_pipeline.records import LANGUAGE
-from embed_pipeline.training.recipes import required
 
 RESULTS_FOLDER = "mteb"
 

@@ -13,8 +13,8 @@ from embed_pipeline.dataset.settings import DatasetSettings, read_dataset_settin
 from embed_pipeline.defs.sections import read_section
 from embed_pipeline.documents.settings import DocumentSettings
 from embed_pipeline.evaluation.measures import Measure, parse_measure
+from embed_pipeline.recipes import Recipe, read_recipe
 from embed_pipeline.synthesis.settings import SynthesisSettings
-from embed_pipeline.training.recipes import Recipe, read_recipe
 
 
 @dataclass(frozen=True)

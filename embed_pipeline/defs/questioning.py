@@ -13,6 +13,7 @@ from embed_pipeline.defs.project import Project
 from embed_pipeline.defs.searching import Search, open_retriever, write_search_index
 from embed_pipeline.defs.source_settings import round_trip_recipe
 from embed_pipeline.encoding.encoder import Encoder
+from embed_pipeline.recipes import AnyEncoderSettings
 from embed_pipeline.records import Passage, Query
 from embed_pipeline.synthesis import filters
 from embed_pipeline.synthesis.chat import ChatEstimate, Progress
@@ -20,7 +21,6 @@ from embed_pipeline.synthesis.chat_settings import ChatSettings
 from embed_pipeline.synthesis.generation import RequestPlan, SynthesisResult, plan_requests, synthesise
 from embed_pipeline.synthesis.hosted_chat import HostedChat, load_hosted_chat
 from embed_pipeline.synthesis.templates import own_templates
-from embed_pipeline.training.recipes import AnyEncoderSettings
 
 CHAT_FOLDER = "chat"
 

@@ -23,7 +23,7 @@ from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.pair_scores import CachedPairScorer
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
 from embed_pipeline.encoding.word_vectors import WordVectorEncoder, read_word_vectors
-from embed_pipeline.training.recipes import AnyEncoderSettings, required
+from embed_pipeline.recipes import AnyEncoderSettings, required
 
 
 class Step:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.vector_cache import CachedEncoder
+from embed_pipeline.recipes import Recipe, required
 from embed_pipeline.records import Passage
 from embed_pipeline.retrieval.index import build_index, read_index, write_index
 from embed_pipeline.retrieval.lexical import (
@@ -27,7 +28,6 @@ from embed_pipeline.retrieval.search import (
     TfidfRetriever,
 )
 from embed_pipeline.retrieval.tfidf import TfidfSettings, build_tfidf_index, read_tfidf_index, write_tfidf_index
-from embed_pipeline.training.recipes import Recipe, required
 
 DENSE_FOLDER = "dense"
 LEXICAL_FOLDER = "bm25"

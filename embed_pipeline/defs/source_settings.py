@@ -13,8 +13,8 @@ from embed_pipeline.defs.project import Project
 from embed_pipeline.documents.files import document_paths
 from embed_pipeline.encoding.encoder import BUNDLED, Encoder, EncoderSettings
 from embed_pipeline.encoding.model_source import resolve_model
+from embed_pipeline.recipes import AnyEncoderSettings, Recipe, read_recipe
 from embed_pipeline.synthesis.templates import template_digests
-from embed_pipeline.training.recipes import AnyEncoderSettings, Recipe, read_recipe
 
 # What says how to compare and to present concerns the table; documents and synthesis concern what lies upstream.
 _NOT_CLEANING = {

@@ -1,12 +1,12 @@
 """The trade-off between target and general quality over a sweep of mixtures, as a PNG.
 
-Belongs here: this one plot. Does not belong here: choosing a mixture (training/promotion.py).
+Belongs here: this one plot. Does not belong here: choosing a mixture (merging/promotion.py).
 """
 
 from collections.abc import Sequence
 
+from embed_pipeline.merging.promotion import MergePoint, Promotion
 from embed_pipeline.reporting.plots import ACCENT, INK, new_figure, to_png
-from embed_pipeline.training.promotion import MergePoint, Promotion
 
 
 def plot_trade_off(

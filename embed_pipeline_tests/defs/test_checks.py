@@ -18,8 +18,8 @@ from embed_pipeline.evaluation.comparison import Comparison
 from embed_pipeline.evaluation.measures import Measure
 from embed_pipeline.mining.groups import TrainingGroup
 from embed_pipeline.mining.report import MiningReport
+from embed_pipeline.recipes import Recipe
 from embed_pipeline.records import Judgment, Passage, Query, Split
-from embed_pipeline.training.recipes import Recipe
 
 SETTINGS = DatasetSettings.model_validate(
     {

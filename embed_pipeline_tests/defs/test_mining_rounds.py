@@ -19,7 +19,7 @@ from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.mining.negatives import mine_negatives, read_groups
 from embed_pipeline.mining.settings import MiningSettings
-from embed_pipeline.training.recipes import read_recipe
+from embed_pipeline.recipes import read_recipe
 from embed_pipeline_tests.small_project import (
     edit_yaml,
     encoder_settings,

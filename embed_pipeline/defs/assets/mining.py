@@ -20,10 +20,10 @@ from embed_pipeline.mining.false_negatives import choose_examples, score_gaps
 from embed_pipeline.mining.groups import TrainingGroup, read_groups, write_groups
 from embed_pipeline.mining.negatives import mine
 from embed_pipeline.mining.report import report_mined
+from embed_pipeline.recipes import required
 from embed_pipeline.reporting.plots import plot_score_gaps
 from embed_pipeline.retrieval.lexical import LexicalSettings
 from embed_pipeline.training.finetune import work_prefix
-from embed_pipeline.training.recipes import required
 from embed_pipeline.training.validation_task import VALIDATION_FILE, write_validation
 
 GROUPS_FILE = "groups.jsonl"

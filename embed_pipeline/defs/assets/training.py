@@ -18,6 +18,7 @@ from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.word_vectors import read_word_vectors, train_word_vectors, write_word_vectors
+from embed_pipeline.recipes import required
 from embed_pipeline.reporting.training_plots import TrainingPoint, plot_training
 from embed_pipeline.reporting.word_map import draw_word_map
 from embed_pipeline.training.checkpoint import check_trainable
@@ -36,7 +37,6 @@ from embed_pipeline.training.finetune import (
     work_prefix,
     worker_environment,
 )
-from embed_pipeline.training.recipes import required
 from embed_pipeline.training.validation_task import VALIDATION_FILE
 
 GPU_POOL = "gpu"

@@ -9,7 +9,7 @@ from embed_pipeline.defs.catalogue import EVALUATED_SPLIT
 from embed_pipeline.defs.checks.outcome import CheckOutcome
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.tokens import count_truncated, count_unknown
-from embed_pipeline.training.recipes import Recipe
+from embed_pipeline.recipes import Recipe
 
 # What is cut off is not searched: one text in twenty already moves a recall by up to five points.
 TRUNCATED_LIMIT = 0.05

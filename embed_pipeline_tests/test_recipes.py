@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from embed_pipeline.training.recipes import read_recipe
+from embed_pipeline.recipes import read_recipe
 from embed_pipeline_tests.small_project import encoder_settings, training_settings, write_yaml
 
-SHIPPED = sorted((Path(__file__).parents[2] / "data" / "recipes").glob("*.yaml"))
+SHIPPED = sorted((Path(__file__).parents[1] / "data" / "recipes").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 
-from embed_pipeline.training.promotion import MergePoint, MergeSettings, choose_alpha
+from embed_pipeline.merging.promotion import MergePoint, choose_alpha
+from embed_pipeline.merging.settings import MergeSettings
 
 CURVE = [
     MergePoint(0.0, 0.700, 0.500),
@@ -76,4 +77,4 @@ def test_both_ends_once_are_needed(points: list[MergePoint]) -> None:
 @pytest.mark.parametrize("alphas", [(), (0.0,), (0.5, 1.0), (0.0, 0.5), (0.0, 0.5, 0.5, 1.0), (1.0, 0.0)])
 def test_a_sweep_without_both_ends_in_order_is_refused(alphas: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="ascend from 0 to 1"):
-        MergeSettings(alphas=alphas)
+        MergeSettings(of=("tuned",), alphas=alphas)

@@ -1,6 +1,6 @@
 """Fine-tuning a cross-encoder with FlagEmbedding's own reranker trainer, as a process group.
 
-Belongs here: its settings, the base with a fresh head, the files and the command of the trainer, the folder it leaves.
+Belongs here: the base with a fresh head, the files and the command of the trainer, the folder it leaves.
 Does not belong here: scoring with the result, starting processes (finetune.py).
 """
 
@@ -13,30 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from embed_pipeline.mining.groups import TrainingGroup
 from embed_pipeline.records import Passage
+from embed_pipeline.reranking.settings import RerankerSettings
 from embed_pipeline.training.groups import write_flagembedding_groups
 
 GROUPS_FILE = "groups.jsonl"
 BASE_FOLDER = "base"
 _MODULE = "FlagEmbedding.finetune.reranker.encoder_only.base"
-
-
-class RerankerSettings(BaseModel):
-    """How a cross-encoder is fine-tuned on mined groups."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    learning_rate: float = Field(default=6e-5, gt=0, description="Peak learning rate of AdamW.")
-    epochs: float = Field(default=1.0, gt=0, description="Passes over the training queries.")
-    batch_size: int = Field(default=8, ge=1, description="Queries per step and process, each with its group.")
-    train_group_size: int = Field(
-        default=8, ge=2, description="Passages per query: one positive, the rest mined negatives."
-    )
-    query_max_length: int = Field(default=64, ge=1, description="With passage_max_length the tokens of a pair.")
-    passage_max_length: int = Field(default=192, ge=1, description="With query_max_length the tokens of a pair.")
-    warmup_share: float = Field(default=0.1, ge=0, lt=1, description="Share of the steps with a rising learning rate.")
-    weight_decay: float = Field(default=0.01, ge=0, description="AdamW weight decay.")
-    knowledge_distillation: bool = Field(default=False, description="Learn from the scores in the groups as well.")
-    seed: int = Field(default=0, ge=0, description="Seed of the fresh head, the order, the draws and dropout.")
 
 
 class RerankerJob(BaseModel):

@@ -10,8 +10,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from embed_pipeline.mining.groups import TrainingGroup
 from embed_pipeline.records import Passage
-from embed_pipeline.training.finetune import run_process_group, worker_environment
-from embed_pipeline.training.reranker import (
+from embed_pipeline.reranking.reranker import (
     BASE_FOLDER,
     RerankerJob,
     RerankerSettings,
@@ -19,6 +18,7 @@ from embed_pipeline.training.reranker import (
     prepare_reranker,
     reranker_command,
 )
+from embed_pipeline.training.finetune import run_process_group, worker_environment
 from embed_pipeline_tests.small_project import LABELS, make_rows
 
 PASSAGES = [Passage(label, label) for label in LABELS]

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.model_directory import model_digest
-from embed_pipeline.training.merging import WEIGHTS_FILE, merge_weights, sweep_weights
+from embed_pipeline.merging.mixing import WEIGHTS_FILE, merge_weights, sweep_weights
 from embed_pipeline.training.vocabulary import extend_vocabulary
 from embed_pipeline_tests.small_project import LABELS, encoder_settings, write_model
 
