@@ -14,16 +14,10 @@ from embed_pipeline.records import Judgment, Query
 from embed_pipeline.training.finetune import FinetuneJob, torchrun_command, worker_environment
 from embed_pipeline.training.settings import TrainingSettings
 from embed_pipeline.training.validation_task import write_validation
-from embed_pipeline_tests.small_project import LABELS, encoder_settings, make_rows, training_settings, write_model
+from embed_pipeline_tests.small_project import LABELS, encoder_settings, make_rows, training_settings
 
 Train = Callable[..., Path]
 StartJob = Callable[..., subprocess.Popen]
-
-
-@pytest.fixture(scope="session")
-def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Without dropout, so that one process and two see the same network."""
-    return write_model(tmp_path_factory.mktemp("small_model"), dropout=0.0)
 
 
 @pytest.fixture(scope="session")
