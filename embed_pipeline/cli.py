@@ -18,8 +18,9 @@ from rich.table import Table
 from embed_pipeline.data_commands import convert, estimate, init
 from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.freshness import assess, explain
-from embed_pipeline.defs.graph import Graph, Node
+from embed_pipeline.defs.graph import Graph
 from embed_pipeline.defs.node_settings import METRICS_FILE
+from embed_pipeline.defs.topology import Node
 from embed_pipeline.evidence_commands import lineage, mteb, reproduce
 from embed_pipeline.terminal import CommandGroup, console
 

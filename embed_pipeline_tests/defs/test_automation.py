@@ -13,8 +13,8 @@ from dagster._core.definitions.sensor_definition import SensorExecutionData
 from embed_pipeline.definitions import build_definitions
 from embed_pipeline.defs.automation import NIGHTLY_TAG
 from embed_pipeline.defs.catalogue import JOBS
-from embed_pipeline.defs.graph import Node
 from embed_pipeline.defs.resources import PipelineResource
+from embed_pipeline.defs.topology import Node
 from embed_pipeline_tests.small_project import edit_yaml, make_rows, write_project, write_workbook
 
 

@@ -11,9 +11,10 @@ from embed_pipeline.artifacts import Plan
 from embed_pipeline.definitions import build_definitions
 from embed_pipeline.defs.catalogue import ALL, CODE_VERSIONS, JOBS
 from embed_pipeline.defs.freshness import assess, explain
-from embed_pipeline.defs.graph import MissingInputError, Node
+from embed_pipeline.defs.graph import MissingInputError
 from embed_pipeline.defs.partitions import define_partitions
 from embed_pipeline.defs.resources import PipelineResource
+from embed_pipeline.defs.topology import Node
 from embed_pipeline.defs.work import all_work, ready_work
 from embed_pipeline_tests.small_project import edit_yaml, write_model, write_project, write_yaml
 

@@ -35,8 +35,8 @@ def define_assets(partitions: Partitions) -> Assets:
     # The weights of an earlier round (mining.weights) are an input of the plan and no dependency here: Dagster refuses
     # two assets that lead to each other, even where their partitions do not.
     @dg.asset(
-        partitions_def=partitions.trained,
-        deps=[dg.AssetDep("cleaned_qa", partition_mapping=partitions.dataset_to_trained)],
+        partitions_def=partitions.of("mined_negatives"),
+        deps=partitions.deps("mined_negatives"),
         check_specs=checks.SPECS,
         group_name="mining",
         kinds={"faiss"},
