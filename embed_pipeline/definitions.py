@@ -7,14 +7,38 @@ from types import ModuleType
 
 import dagster as dg
 
-from embed_pipeline.defs.assets import dataset, documents, evaluation, mining, reporting, retrieval, synthesis, training
+from embed_pipeline.defs.assets import (
+    adaptation,
+    dataset,
+    documents,
+    evaluation,
+    merging,
+    mining,
+    reporting,
+    reranking,
+    retrieval,
+    synthesis,
+    training,
+)
 from embed_pipeline.defs.automation import define_schedules, define_sensors
 from embed_pipeline.defs.jobs import define_jobs
 from embed_pipeline.defs.partitions import define_partitions
 from embed_pipeline.defs.resources import PipelineResource, pipeline_from_environment
 from embed_pipeline.defs.running import terse_console
 
-STAGES: tuple[ModuleType, ...] = (documents, synthesis, dataset, mining, training, retrieval, evaluation, reporting)
+STAGES: tuple[ModuleType, ...] = (
+    documents,
+    synthesis,
+    dataset,
+    mining,
+    training,
+    merging,
+    adaptation,
+    reranking,
+    retrieval,
+    evaluation,
+    reporting,
+)
 
 
 def build_definitions(pipeline: PipelineResource) -> dg.Definitions:

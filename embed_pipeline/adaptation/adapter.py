@@ -147,8 +147,3 @@ def read_adapter(directory: Path) -> LinearAdapter:
             normalize=described["normalize"],
             encoder_fingerprint=described["encoder_fingerprint"],
         )
-
-
-def read_adapted(encoder: Encoder, directory: Path) -> AdaptedEncoder:
-    """The encoder with the adapter in the directory behind it; raises ValueError as reading and joining do."""
-    return AdaptedEncoder(encoder, read_adapter(directory))

@@ -5,7 +5,7 @@ No dagster here: the scores are for comparison with the outside world and do not
 
 from pathlib import Path
 
-from embed_pipeline.adaptation.adapter import read_adapted
+from embed_pipeline.adaptation.building import read_adapted
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.defs.graph import Graph
 from embed_pipeline.defs.topology import Node

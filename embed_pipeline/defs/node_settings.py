@@ -156,9 +156,7 @@ def _encoder_settings(asset: str, variant: Variant, base_encoder: Callable[[AnyE
     if settings is None:
         return {}
     found = _encoder_identity(settings)
-    # Where a whole model was trained, what searches with it does not see the base.
-    whole = variant.weights_asset in ("finetuned_checkpoint", "merged_checkpoint")
-    uses_base = not (whole and asset in ("faiss_index", "query_metrics", "reranker_checkpoint"))
+    uses_base = not (variant.weights_are_a_model and asset in ("faiss_index", "query_metrics", "reranker_checkpoint"))
     return {**found, "base_encoder": base_encoder(settings).fingerprint} if uses_base else found
 
 

@@ -113,6 +113,18 @@ class Project:
         return self.data / "recipes"
 
     def _check(self, dataset: str, name: str, recipe: Recipe, settings: DatasetSettings) -> None:
+        replay = recipe.mining.replay if recipe.mining else None
+        if replay and (replay.dataset not in self.datasets or replay.dataset in (dataset, *settings.general_suite)):
+            raise ValueError(
+                f"{self._recipes / name}.yaml, mining.replay.dataset: expected another data set that is not in the "
+                f"general_suite of {dataset}, found {replay.dataset!r}. What is trained on measures no forgetting."
+            )
+        chosen = bool(settings.general_suite) and "validation" in settings.expected_splits
+        if recipe.merge and not chosen:
+            raise ValueError(
+                f"{self.data / dataset / 'dataset.yaml'}, variants: {name} chooses a mixture on a validation split and "
+                "a general_suite, one of them is missing. Add it, or remove the variant."
+            )
         if settings.evaluation_only and (recipe.training or recipe.adaptation or recipe.rerank):
             raise ValueError(
                 f"{self.data / dataset / 'dataset.yaml'}, variants: {name} trains, but the data set is "

@@ -13,7 +13,7 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
-from embed_pipeline.adaptation.adapter import read_adapted
+from embed_pipeline.adaptation.building import read_adapted
 from embed_pipeline.artifacts import ArtifactStore, Manifest
 from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.graph import PAIR_SCORES_FOLDER, Graph
@@ -87,7 +87,7 @@ class Step:
     def checkpoint(self) -> Path | None:
         """The folder of the trained or merged model that the variant searches with, if there is one."""
         weights = self.graph.topology.weights(self.variant)
-        if weights is None or weights.asset not in ("finetuned_checkpoint", "merged_checkpoint"):
+        if weights is None or not self.variant.weights_are_a_model:
             return None
         return self.folder(weights.asset, weights.partition)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from embed_pipeline.adaptation.adapter import AdaptedEncoder
+from embed_pipeline.adaptation.shifted import ShiftedEncoder
 from embed_pipeline.dataset.formats import CORPUS_FILE, read_passages, write_passage_line
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.pair_scores import CachedPairScorer, PairScorer
@@ -109,7 +110,7 @@ def open_retriever(search: Search, directory: Path) -> Retriever:
 
 def encoding_counts(encoder: Encoder | None) -> dict[str, object]:
     """How many texts went through the model and how many came from the cache, where there is one."""
-    if isinstance(encoder, AdaptedEncoder):
+    if isinstance(encoder, AdaptedEncoder | ShiftedEncoder):
         return encoding_counts(encoder.encoder)
     if not isinstance(encoder, CachedEncoder):
         return {}
@@ -126,6 +127,6 @@ def _dense_part(search: Search) -> Search:
 
 
 def _uncached(encoder: Encoder | None) -> Encoder | None:
-    if isinstance(encoder, AdaptedEncoder):
+    if isinstance(encoder, AdaptedEncoder | ShiftedEncoder):
         return encoder.around(_uncached(encoder.encoder) or encoder.encoder)
     return encoder.encoder if isinstance(encoder, CachedEncoder) else encoder

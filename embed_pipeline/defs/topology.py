@@ -45,7 +45,9 @@ class Topology:
         for variant in sources_first(self.project.variants):
             yield from (Node(asset, variant.key) for asset in self._assets_of(variant))
         for dataset in self.project.datasets:
-            if any(variant.trains for variant in self.project.variants_of(dataset)):
+            # Without validation queries nothing could be chosen honestly.
+            is_chosen = "validation" in self.project.datasets[dataset].expected_splits
+            if is_chosen and any(variant.trains for variant in self.project.variants_of(dataset)):
                 yield Node("promoted_checkpoint", dataset)
         yield from (Node(asset, ALL) for asset in PUBLISHED_ASSETS)
 
@@ -69,8 +71,9 @@ class Topology:
         weights = tuple(node for node in [self.weights(variant)] if node)
         reranker = (Node("reranker_checkpoint", variant.key),) if variant.first_stage else ()
         if asset == "mined_negatives":
-            source = variant.mining_source
-            return (cleaned, Node("finetuned_checkpoint", source.key)) if source else (cleaned,)
+            source, replay = variant.mining_source, variant.recipe.mining and variant.recipe.mining.replay
+            weights = (Node("finetuned_checkpoint", source.key),) if source else ()
+            return (cleaned, *((Node("cleaned_qa", replay.dataset),) if replay else ()), *weights)
         if asset == "finetuned_checkpoint":
             return (Node("mined_negatives", variant.key),)
         if asset in ("word_vectors", "adapter"):

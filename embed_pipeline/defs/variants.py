@@ -73,6 +73,11 @@ class Variant:
         return "word_vectors" if variant.recipe.retriever == "word2vec" else None
 
     @property
+    def weights_are_a_model(self) -> bool:
+        """Whether what was trained is a whole model, so that what searches with it does not see the base."""
+        return self.weights_asset in ("finetuned_checkpoint", "merged_checkpoint")
+
+    @property
     def is_trained(self) -> bool:
         """Whether a base was trained, mixed, adapted or given a second stage, so that there is a before."""
         return self.weights_asset not in (None, "word_vectors") or self.first_stage is not None

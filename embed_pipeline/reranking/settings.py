@@ -43,7 +43,7 @@ class RerankSettings(BaseModel):
     def cross_encoder(self, folder: Path) -> CrossEncoderSettings:
         """The settings of the fine-tuned cross-encoder in a folder: pairs as long as in training."""
         longest = self.training.query_max_length + self.training.passage_max_length
-        return CrossEncoderSettings(model=str(folder), max_length=longest, batch=self.batch_size)
+        return CrossEncoderSettings(model=str(folder), revision=None, max_length=longest, batch=self.batch_size)
 
     @model_validator(mode="after")
     def _keep_some(self) -> Self:
