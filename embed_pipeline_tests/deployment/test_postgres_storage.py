@@ -146,7 +146,7 @@ def test_the_store_and_the_table_lie_on_disk_and_are_read_without_postgresql(fin
     root, graph = finished.project.root, finished.project.graph
     assert not any(name in os.environ for name in finished.environment if "POSTGRES" in name)
     assert {assessment.state for assessment in assess(graph)} == {"fresh"}
-    digests = {graph.input(node) for node in graph.nodes()}
+    digests = {graph.input(node).digest for node in graph.nodes()}
     assert all(finished.project.object(digest).is_dir() and graph.store.open(digest) for digest in digests)
     rows = [row for row in read_newest(root / "home" / "metrics.duckdb") if row.covers_own_queries]
     assert {(row.dataset, row.at) for row in rows} == {(name, measure) for name in DATASETS for measure in MEASURES}
