@@ -190,7 +190,7 @@ def test_a_team_waits_for_its_own_runs_and_never_for_those_of_another_team(pipel
     with dg.DagsterInstance.ephemeral() as instance:
         started = dg.DagsterRunStatus.STARTED
         job = build_definitions(theirs).resolve_job_def("evaluate_variant")
-        instance.create_run_for_job(job, status=started, tags={NIGHTLY_TAG: "2026-01-02"})
+        instance.create_run_for_job(job, status=started, tags={**job.run_tags, NIGHTLY_TAG: "2026-01-02"})
         assert _tick(theirs, instance).skip_message
         assert _named(_tick(ours, instance).run_requests or []) == {("read_workbooks", "small")}
         assert isinstance(_end_run(theirs, instance, dg.DagsterRunStatus.SUCCESS, night="2026-01-02"), dg.SkipReason)
@@ -210,7 +210,7 @@ def test_a_teams_assets_and_checks_are_the_same_graph_under_its_keys(pipeline: P
 
 
 def test_a_team_whose_name_cannot_be_in_a_key_is_refused(pipeline: PipelineResource) -> None:
-    with pytest.raises(ValueError, match="EMBED_PIPELINE_TEAM: expected a letter.*found 'under/writing'"):
+    with pytest.raises(ValueError, match=r"EMBED_PIPELINE_TEAM: expected a letter.*found 'under/writing'"):
         build_definitions(_of_team(pipeline, "under/writing"))
 
 
