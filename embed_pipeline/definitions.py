@@ -25,6 +25,7 @@ from embed_pipeline.defs.jobs import define_jobs
 from embed_pipeline.defs.partitions import define_partitions
 from embed_pipeline.defs.resources import PipelineResource, pipeline_from_environment
 from embed_pipeline.defs.running import terse_console
+from embed_pipeline.defs.teams import assign_to_team, check_team
 
 STAGES: tuple[ModuleType, ...] = (
     documents,
@@ -45,13 +46,14 @@ def build_definitions(pipeline: PipelineResource) -> dg.Definitions:
     """The definitions of the project that the resource points to.
 
     Raises:
-        ValueError: a dataset.yaml or a recipe in the data folder is malformed.
+        ValueError: a dataset.yaml or a recipe in the data folder is malformed, or the team's name is.
     """
-    partitions, jobs = define_partitions(pipeline.project()), define_jobs()
+    team = check_team(pipeline.team)
+    partitions, jobs = define_partitions(pipeline.project()), define_jobs(team)
     return dg.Definitions(
-        assets=[asset for stage in STAGES for asset in stage.define_assets(partitions)],
+        assets=[assign_to_team(asset, team) for stage in STAGES for asset in stage.define_assets(partitions)],
         jobs=list(jobs.values()),
-        sensors=define_sensors(partitions, jobs),
+        sensors=define_sensors(partitions, jobs, team),
         schedules=define_schedules(partitions, jobs, cron=pipeline.nightly_cron, time_zone=pipeline.time_zone),
         resources={"pipeline": pipeline},
         loggers={"console": terse_console},

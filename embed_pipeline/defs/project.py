@@ -150,6 +150,7 @@ ENVIRONMENT = {
     "training_threads": "EMBED_PIPELINE_THREADS",
     "nightly_cron": "EMBED_PIPELINE_NIGHTLY_CRON",
     "time_zone": "EMBED_PIPELINE_TIME_ZONE",
+    "team": "EMBED_PIPELINE_TEAM",
 }
 """The settings of where things lie and run, and the environment variable of each."""
 

@@ -39,7 +39,7 @@ class Step:
         self.graph = pipeline.graph()
         self.context = context
         partition = context.partition_key if context.has_partition_key else ALL
-        self.node = Node(context.asset_key.to_user_string(), partition)
+        self.node = Node(context.asset_key.path[-1], partition)
 
     @property
     def project(self) -> Project:
@@ -166,6 +166,7 @@ class PipelineResource(dg.ConfigurableResource):
 
     nightly_cron: str = Field("0 2 * * *", description="When the nightly re-evaluation starts, as cron writes it.")
     time_zone: str = Field("UTC", description="The time zone of nightly_cron, as Europe/Berlin.")
+    team: str | None = Field(None, description="Stands before every asset key; needed where teams share an instance.")
 
     def project(self) -> Project:
         """The project as its data folder stands now."""
