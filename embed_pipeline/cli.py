@@ -22,7 +22,7 @@ from embed_pipeline.defs.freshness import assess, explain
 from embed_pipeline.defs.graph import Graph
 from embed_pipeline.defs.node_settings import METRICS_FILE
 from embed_pipeline.defs.topology import Node
-from embed_pipeline.evidence_commands import lineage, mteb, reproduce
+from embed_pipeline.evidence_commands import ladder, lineage, mteb, reproduce
 from embed_pipeline.terminal import CommandGroup, console
 
 if TYPE_CHECKING:
@@ -195,5 +195,5 @@ def _known(what: str, nodes: list[Node]) -> str:
     return f"{what}: {', '.join(dict.fromkeys(n.asset for n in nodes))}"
 
 
-for command in (init, convert, estimate, lineage, reproduce, mteb, promoted, export):
+for command in (init, convert, estimate, lineage, reproduce, ladder, mteb, promoted, export):
     main.add_command(command)

@@ -1,4 +1,4 @@
-"""Commands about a single figure: where it comes from, whether it can be made again, what mteb says.
+"""Commands about figures: where one comes from, whether it can be made again, what a setting earned, mteb.
 
 Belongs here: their arguments and what they print. Does not belong here: the work (defs.lineage, defs.reproduction,
 defs.mteb_scores).
@@ -39,6 +39,38 @@ def reproduce(variant: str, measure: str | None) -> None:
     for line in found.lines:
         console.print(escape(line), soft_wrap=True)
     sys.exit(0 if found.same else 1)
+
+
+@click.command()
+@click.argument("dataset")
+def ladder(dataset: str) -> None:
+    """Say what each setting earned: DATASET's variants, each against the earlier one it differs least from."""
+    from embed_pipeline.defs.ladder import climb
+    from embed_pipeline.defs.resources import pipeline_from_environment
+
+    graph = pipeline_from_environment().graph()
+    if dataset not in graph.project.datasets:
+        raise click.ClickException(f"no data set {dataset!r}. Data sets: {', '.join(graph.project.datasets)}.")
+    table = Table(box=None, pad_edge=False)
+    for header in (
+        "variant",
+        str(graph.project.headline(dataset)),
+        "earned",
+        "p",
+        "against",
+        "what changed",
+        "trained",
+    ):
+        left = header in ("variant", "against", "what changed")
+        table.add_column(header, justify="left" if left else "right", overflow="fold")
+    for rung in climb(graph, dataset):
+        found, seconds = rung.comparison, rung.training_seconds
+        earned = f"{100 * found.difference:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]" if found else "–"
+        changes = escape("; ".join(rung.changes[:4])) + (f" and {len(rung.changes) - 4} more" * (len(rung.changes) > 4))
+        p_value = f"{found.p_value:.3f}" if found else "–"
+        trained = f"{seconds:.0f} s" if seconds is not None else "–"
+        table.add_row(rung.variant, f"{100 * rung.value:.1f}", earned, p_value, rung.before or "–", changes, trained)
+    console.print(table)
 
 
 @click.command()

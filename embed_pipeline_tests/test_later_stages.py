@@ -9,6 +9,7 @@ import yaml
 from click.testing import CliRunner
 
 from embed_pipeline.cli import main
+from embed_pipeline.defs.ladder import climb
 from embed_pipeline.defs.measuring import HITS_FILE
 from embed_pipeline.evaluation.query_metrics import read_hits
 from embed_pipeline.merging.candidates import read_promoted
@@ -168,3 +169,14 @@ def test_the_command_line_says_what_to_take_and_copies_it_once(
     assert (tmp_path / "second" / "model.safetensors").is_file()
     refused = CliRunner().invoke(main, ["export", "small/bm25", str(tmp_path / "third")])
     assert refused.exit_code == 1 and "nothing was trained" in refused.output
+
+
+def test_the_ladder_names_the_setting_and_its_worth(project: PipelineProject) -> None:
+    rungs = {rung.variant: rung for rung in climb(project.graph, "small")}
+    assert list(rungs) == VARIANTS and rungs["bm25"].comparison is None
+    nudged = rungs["nudged"]
+    assert nudged.before in ("base", "adapted")
+    assert all("adaptation" in change for change in nudged.changes)
+    found = nudged.comparison
+    assert found is not None
+    assert found.difference == pytest.approx(nudged.value - rungs[nudged.before].value)

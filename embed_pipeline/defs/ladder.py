@@ -1,0 +1,104 @@
+"""What each setting earned: the measured variants of a data set, each held against the one that it differs least from.
+
+Belongs here: which variants are neighbours, what their recipes differ in, the paired comparison. Does not belong here:
+printing it (evidence_commands). No dagster here.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from embed_pipeline.defs.graph import Graph
+from embed_pipeline.defs.measuring import METRICS_FILE
+from embed_pipeline.defs.topology import Node
+from embed_pipeline.defs.variants import Variant
+from embed_pipeline.evaluation.comparison import Comparison, compare
+from embed_pipeline.evaluation.measures import Measure
+from embed_pipeline.evaluation.query_metrics import read_query_metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One measured variant: its value, 0 to 1, and what it earned over the earlier variant that is most like it."""
+
+    variant: str
+    value: float
+    before: str | None
+    """The name of that earlier variant; None for the first."""
+    changes: tuple[str, ...]
+    """The settings that differ, as `training.temperature: 0.02 → 0.03`."""
+    comparison: Comparison | None
+    training_seconds: float | None
+
+
+def climb(graph: Graph, dataset: str) -> tuple[Rung, ...]:
+    """The measured variants in the data set's order, on its headline; each compared query by query.
+
+    Variants whose test queries are others than those of the neighbour are not compared.
+
+    Raises:
+        ValueError: nothing of the data set has been measured.
+    """
+    headline, rungs = graph.project.headline(dataset), []
+    measured: list[tuple[Variant, dict[str, float]]] = []
+    for variant in graph.project.variants_of(dataset):
+        values = _values(graph, variant, headline)
+        if not values:
+            continue
+        neighbour = min(measured, key=lambda one: len(recipe_changes(one[0], variant)), default=None)
+        alike = neighbour is not None and neighbour[1].keys() == values.keys()
+        rungs.append(
+            Rung(
+                variant.name,
+                fmean(values.values()),
+                neighbour[0].name if neighbour else None,
+                recipe_changes(neighbour[0], variant) if neighbour else (),
+                compare(headline, neighbour[1], values) if neighbour and alike else None,
+                _training_seconds(graph, variant),
+            )
+        )
+        measured.append((variant, values))
+    if not rungs:
+        raise ValueError(f"{dataset}: nothing has been measured yet. Run `embed-pipeline run --dataset {dataset}`.")
+    return tuple(rungs)
+
+
+def recipe_changes(before: Variant, after: Variant) -> tuple[str, ...]:
+    """The fields of two recipes that differ, by name; a section that only one has is one change."""
+    sides = [variant.recipe.model_dump(mode="json", exclude={"description"}) for variant in (before, after)]
+    return tuple(_changes(sides[0], sides[1], ""))
+
+
+def _changes(before: Mapping[str, object], after: Mapping[str, object], place: str) -> Iterator[str]:
+    for name in sorted({*before, *after}):
+        old, new = before.get(name), after.get(name)
+        if old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _changes(old, new, f"{place}{name}.")
+        else:
+            yield f"{place}{name}: {_short(old)} → {_short(new)}"
+
+
+def _short(value: object) -> str:
+    if isinstance(value, dict):
+        return "set"
+    return "none" if value is None else json.dumps(value, ensure_ascii=False).strip('"')
+
+
+def _values(graph: Graph, variant: Variant, measure: Measure) -> dict[str, float]:
+    manifest = graph.store.read("query_metrics", variant.key)
+    if manifest is None:
+        return {}
+    found = read_query_metrics(graph.store.open(manifest) / METRICS_FILE)
+    return {one.query_id: one.value for one in found if one.measure == measure}
+
+
+def _training_seconds(graph: Graph, variant: Variant) -> float | None:
+    weights = graph.topology.weights(variant)
+    nodes: Sequence[Node] = [node for node in (weights,) if node is not None]
+    if variant.first_stage is not None:
+        nodes = [Node("reranker_checkpoint", variant.key)]
+    found = [graph.store.read(node.asset, node.partition) for node in nodes]
+    return sum(manifest.seconds for manifest in found if manifest is not None) if any(found) else None
