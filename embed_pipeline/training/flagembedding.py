@@ -52,6 +52,13 @@ class PlainTrainer(ResumableTrainer, EncoderOnlyEmbedderTrainer):
         version, internal, gauss = memory["chance"]
         random.setstate((version, tuple(internal), gauss))
 
+    def _run_epoch(self, *arguments: Any, epoch: int, train_dataloader: Any, **named: Any) -> None:
+        batches = train_dataloader.batch_sampler
+        while hasattr(batches, "batch_sampler"):
+            batches = batches.batch_sampler
+        batches.sampler.set_epoch(epoch)  # of several processes going on, nobody else tells it
+        super()._run_epoch(*arguments, epoch=epoch, train_dataloader=train_dataloader, **named)
+
     def _load_rng_state(self, checkpoint: str | None) -> None:
         ours = random.getstate()  # the checkpoint's is that of a batch later
         super()._load_rng_state(checkpoint)

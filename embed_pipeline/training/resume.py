@@ -137,12 +137,15 @@ def newest_sound(run: Path, report: Callable[[str], None]) -> Path | None:
 
     Damaged ones on the way to it are removed, and said to be: `publish` would count them as kept.
     """
-    for folder in reversed(_checkpoints(run)):
+    found = _checkpoints(run)
+    for folder in reversed(found):
         damage = find_damage(folder)
         if damage is None:
             return folder
         report(f"{folder.name} cannot be used and is removed: {damage}")
         shutil.rmtree(folder)
+    if found:
+        report("the training starts over: none of its checkpoints is sound")
     return None
 
 

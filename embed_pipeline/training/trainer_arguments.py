@@ -39,7 +39,7 @@ def common_arguments(job: FinetuneJob, queries: int) -> dict[str, Any]:
         "deepspeed": dict(training.deepspeed) if training.deepspeed else None,
         # Without use_cpu two processes on a CPU train the same rows unsynchronised.
         "use_cpu": job.device == "cpu",
-        "ddp_backend": "gloo" if job.device == "cpu" else None,
+        "ddp_backend": "gloo" if job.device == "cpu" and "WORLD_SIZE" in os.environ else None,
         "ddp_find_unused_parameters": False,
         "ddp_timeout": _PATIENCE_SECONDS,
         "seed": training.seed,
