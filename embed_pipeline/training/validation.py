@@ -43,8 +43,10 @@ class NetworkMeasure:
         encoder: EncoderSettings,
         task: ValidationTask,
         measure: str,
+        batch_tokens: int = _BATCH_TOKENS,
     ) -> None:
         self.network, self.encoder, self.task, self.measure = network, encoder, task, measure
+        self.batch_tokens = batch_tokens
         self.padding: Any = tokenizer.pad_token_id or 0
         self.tokens = {"query": self._tokenise(tokenizer, "query", task.queries)}
         self.tokens["passage"] = self._tokenise(tokenizer, "passage", task.texts)
@@ -83,7 +85,7 @@ class NetworkMeasure:
         config: Any = self.network.config
         device = next(self.network.parameters()).device
         vectors = torch.zeros((len(token_ids), config.hidden_size), device=device)
-        batches = batches_of([len(ids) for ids in token_ids], _BATCH_TOKENS)
+        batches = batches_of([len(ids) for ids in token_ids], self.batch_tokens)
         for batch in list(batches)[process_number() :: processes()]:
             longest = max(len(token_ids[row]) for row in batch)
             padded = [token_ids[row] + [self.padding] * (longest - len(token_ids[row])) for row in batch]
