@@ -6,7 +6,11 @@ import pytest
 import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
+from embed_pipeline.dataset.formats import read_passages
+from embed_pipeline.encoding.local import load_local_encoder
+from embed_pipeline.records import Judgment, Query
 from embed_pipeline.training.training_run import train
+from embed_pipeline.training.validation_task import read_validation, write_validation
 from embed_pipeline.training.watchdog import HopelessTrainingError, LossWatch, WeightsWatch, check_validation
 from embed_pipeline_tests.training.conftest import write_job
 
@@ -35,14 +39,28 @@ def test_validation_below_the_base_stops_only_after_the_limit_in_a_row() -> None
         check_validation([0.6, 0.1, 0.2], 0.5, "ndcg@10", 2)
 
 
-def test_a_training_that_moves_no_weight_or_stays_below_its_base_stops(small_model: Path, tmp_path: Path) -> None:
+def test_a_training_that_moves_no_weight_or_bursts_stops(small_model: Path, tmp_path: Path) -> None:
     still = {"epochs": 1, "learning_rate": 1e-60, "vocabulary_extension": None}
     with pytest.raises(HopelessTrainingError, match="no weight has changed since the start"):
         train(write_job(tmp_path / "still", small_model, **still), lambda _: None)
-    below = {"every": "1 steps", "measure": "ndcg@3", "stop_below_base": 2}
-    wild = {"epochs": 9, "learning_rate": 1e9, "vocabulary_extension": None, "validation": below}
-    with pytest.raises(HopelessTrainingError, match="stayed below the base's"):
-        train(write_job(tmp_path / "wild", small_model, **wild), lambda _: None)
+    with pytest.raises(HopelessTrainingError, match="expected a finite"):
+        train(write_job(tmp_path / "bursting", small_model, epochs=9, learning_rate=1e9), lambda _: None)
+
+
+def test_a_training_away_from_what_the_base_could_do_stops(small_model: Path, tmp_path: Path) -> None:
+    validation = {"every": "1 steps", "measure": "ndcg@3", "stop_below_base": 2}
+    job = write_job(tmp_path, small_model, epochs=20, vocabulary_extension=None, validation=validation)
+    base, passages = load_local_encoder(job.encoder, directory=small_model), list(read_passages(job.corpus))
+    file = tmp_path / "validation.jsonl"
+    queries = read_validation(file)
+    texts, corpus = [query.text for query in queries], [passage.text for passage in passages]
+    first = (base.encode_queries(texts) @ base.encode_passages(corpus).T).argmax(axis=1)
+    judgments = [Judgment(query.id, passages[row].id) for query, row in zip(queries, first, strict=True)]
+    write_validation(
+        [Query(query.id, query.text, "validation") for query in queries], judgments, tmp_path / "validation.jsonl"
+    )
+    with pytest.raises(HopelessTrainingError, match=r"stayed below the base's 1\.0000 for 2 evaluations"):
+        train(job, lambda _: None)
 
 
 def test_losses_that_are_read_together_are_judged_one_by_one_and_before_a_checkpoint() -> None:
