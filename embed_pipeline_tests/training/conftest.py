@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.mining.groups import TrainingGroup, write_groups
@@ -81,6 +82,21 @@ def train(tmp_path_factory: pytest.TempPathFactory, start: StartJob) -> Train:
         if status:
             raise RuntimeError(f"the training process ended with status {status}, expected 0")
         return root / "output"
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def train_here(tmp_path_factory: pytest.TempPathFactory, small_model: Path) -> Train:
+    """Trains to the end in this process, as one process of torchrun would, and returns the checkpoint folder."""
+    from embed_pipeline.training.training_run import train
+
+    torch.set_num_threads(1)
+
+    def run(**changes: object) -> Path:
+        job = write_job(tmp_path_factory.mktemp("training") / "job", small_model, **changes)
+        train(job, lambda _: None)
+        return job.output
 
     return run
 
