@@ -8,9 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
+from embed_pipeline.training.resume import find_damage, newest_sound, publish, seal
 from embed_pipeline.training.training_run import train as train_here
 from embed_pipeline_tests.small_project import write_model
 from embed_pipeline_tests.training.conftest import StartJob, Train, digest, write_job
@@ -116,10 +117,6 @@ def test_without_its_checkpoint_or_from_other_weights_it_would_end_with_other_by
     weights = progress / "checkpoint-3" / "model.safetensors"
     other = {name: weight.clone() for name, weight in load_file(weights).items()}
     other["network.encoder.layer.0.output.dense.bias"] += 0.01
-    from safetensors.torch import save_file
-
-    from embed_pipeline.training.resume import seal
-
     save_file(other, weights)
     (progress / "checkpoint-3" / "digests.json").unlink()
     seal(progress / "checkpoint-3")
@@ -145,6 +142,29 @@ def test_with_every_checkpoint_damaged_it_starts_over_and_says_so(dropping: Path
     assert digest(run("resumed", progress=progress)) == expected
     assert any("starts over" in said for said in run.said)
     assert run.steps_taken("resumed")[0] == 1
+
+
+def test_two_sound_checkpoints_are_kept_whatever_was_damaged_before(tmp_path: Path) -> None:
+    def publish_step(step: int) -> None:
+        folder = tmp_path / "partial" / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        (folder / "weights").write_bytes(b"abc")
+        seal(folder)
+        publish(folder, tmp_path / folder.name)
+
+    for step in (1, 2, 3):
+        publish_step(step)
+    assert not (tmp_path / "checkpoint-1").exists()
+    (tmp_path / "checkpoint-3" / "weights").write_bytes(b"abd")
+    (tmp_path / "checkpoint-4").mkdir()
+    (tmp_path / "partial" / "checkpoint-5").mkdir()
+    said: list[str] = []
+    assert newest_sound(tmp_path, said.append) == tmp_path / "checkpoint-2"
+    assert [line.partition(" ")[0] for line in said] == ["checkpoint-4", "checkpoint-3"]
+    publish_step(4)
+    kept = sorted(tmp_path.glob("checkpoint-*"))
+    assert [path.name for path in kept] == ["checkpoint-2", "checkpoint-4"]
+    assert not any(find_damage(path) for path in kept)
 
 
 def _cut(path: Path) -> None:
