@@ -93,7 +93,7 @@ def train_here(tmp_path_factory: pytest.TempPathFactory, small_model: Path) -> T
 
     torch.set_num_threads(1)
 
-    def run(**changes: object) -> Path:
+    def run(**changes: Any) -> Path:
         job = write_job(tmp_path_factory.mktemp("training") / "job", small_model, **changes)
         train(job, lambda _: None)
         return job.output

@@ -85,5 +85,5 @@ def test_weights_that_never_move_are_noticed_although_the_training_was_interrupt
     with pytest.raises(HopelessTrainingError, match="step 4: no weight has changed"):
         after.on_step_end(arguments, TrainerState(global_step=4, max_steps=9), control)
     with torch.no_grad():
-        network.bias += 1
+        network.bias.add_(1)
     after.on_step_end(arguments, TrainerState(global_step=4, max_steps=9), control)
