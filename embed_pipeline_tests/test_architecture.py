@@ -25,6 +25,7 @@ WORKER_SIDE = {
         *("worker", "training_run", "trainer", "trainer_arguments", "progress", "flagembedding"),
         *(
             "resume",
+            "keeper",
             "validation",
             "watchdog",
             "event_files",

@@ -76,6 +76,19 @@ def inputs_in_use(state: Path) -> set[str]:
     return found
 
 
+def is_held(state: Path, name: str) -> bool:
+    """Whether a living process, this one included, holds the lock of a name."""
+    if not _lock_path(state, name).exists():
+        return False
+    lock = _lock(state, name)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
 def leftovers(state: Path) -> list[Path]:
     """Everything in `staging` that no living process holds, sorted."""
     return [path for path in _staged(state) if not _is_held(state, path)]
@@ -99,16 +112,7 @@ def _staged(state: Path) -> list[Path]:
 
 
 def _is_held(state: Path, staged: Path) -> bool:
-    name = staged.name.rpartition("-")[0]
-    if not _lock_path(state, name).exists():
-        return False
-    lock = _lock(state, name)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return True
-    lock.release()
-    return False
+    return is_held(state, staged.name.rpartition("-")[0])
 
 
 def _lock(state: Path, name: str) -> FileLock:

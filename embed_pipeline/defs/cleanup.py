@@ -1,10 +1,11 @@
-"""Removing what nothing refers to any more: unreachable artifacts, vectors of encoders no variant uses.
+"""Removing what nothing refers to any more: unreachable artifacts, vectors of encoders no variant uses, old trainings.
 
 No dagster here.
 """
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from embed_pipeline.defs.graph import PAIR_SCORES_FOLDER, Graph, MissingInputError
@@ -12,7 +13,7 @@ from embed_pipeline.encoding.cross_encoder import CrossEncoderSettings
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.vector_cache import VectorCache
-from embed_pipeline.training.finetune import PROGRESS_FOLDER, abandoned_work, is_training
+from embed_pipeline.training.finetune import EVENTS_FOLDER, PROGRESS_FOLDER, abandoned_work
 
 
 def remove_unused(graph: Graph, *, dry_run: bool) -> Iterator[str]:
@@ -27,26 +28,46 @@ def remove_unused(graph: Graph, *, dry_run: bool) -> Iterator[str]:
     freed = VectorCache(graph.project.home / "vectors").gc(used, dry_run=dry_run)
     rerankers = {graph.cross_encoder(settings).fingerprint for settings in _rerankers(graph)}
     freed_scores = VectorCache(graph.project.home / PAIR_SCORES_FOLDER).gc(rerankers, dry_run=dry_run)
-    abandoned = abandoned_work(graph.project.home)
-    abandoned += _abandoned_progress(graph)
-    for path in abandoned if not dry_run else ():
+    wanted = _training_fingerprints(graph)
+    abandoned = (*abandoned_work(graph.project.home, graph.store.is_building), *_abandoned_progress(graph, wanted))
+    events = _old_event_files(graph, wanted)
+    for path in (*abandoned, *events) if not dry_run else ():
         shutil.rmtree(path)
     yield f"trainings: {verb} {len(abandoned)} folders of runs that were killed"
+    yield f"TensorBoard: {verb} {len(events)} folders of trainings whose weights no variant uses"
     yield f"vectors: {verb} {freed / 1e6:.1f} MB of encoders that no variant uses"
     yield f"pair scores: {verb} {freed_scores / 1e6:.1f} MB of cross-encoders that no variant uses"
 
 
-def _abandoned_progress(graph: Graph) -> tuple[Path, ...]:
+def _training_fingerprints(graph: Graph) -> dict[str, set[str]]:
+    """Per variant the training that its recipe asks for now, and the one whose weights it stands at."""
+    found: dict[str, set[str]] = {}
+    for node in graph.nodes():
+        if node.asset != "finetuned_checkpoint":
+            continue
+        made = graph.store.read(node.asset, node.partition)
+        found[node.partition] = {made.fingerprint} if made else set()
+        with suppress(MissingInputError):  # its fingerprint will be another one once the input is there
+            found[node.partition].add(graph.plan(node).fingerprint)
+    return found
+
+
+def _abandoned_progress(graph: Graph, wanted: dict[str, set[str]]) -> tuple[Path, ...]:
     """Checkpoints of trainings that no variant, as it is now, would go on from, and that no process is writing."""
-    trained = [node for node in graph.nodes() if node.asset == "finetuned_checkpoint"]
-    wanted = set()
-    for node in trained:
-        try:
-            wanted.add(graph.plan(node).fingerprint)
-        except MissingInputError:
-            continue  # its fingerprint will be another one once the input is there
+    known = set().union(*wanted.values())
     found = sorted((graph.project.home / PROGRESS_FOLDER).glob("*"))
-    return tuple(path for path in found if path.name not in wanted and not is_training(path))
+    return tuple(path for path in found if path.name not in known and not graph.store.is_building(path.name))
+
+
+def _old_event_files(graph: Graph, wanted: dict[str, set[str]]) -> tuple[Path, ...]:
+    """Event files of trainings that are neither under way nor behind a variant's weights."""
+    folder = graph.project.home / EVENTS_FOLDER
+    return tuple(
+        path
+        for path in sorted(folder.glob("*/*/*"))
+        if path.name not in wanted.get(path.parent.relative_to(folder).as_posix(), set())
+        and not graph.store.is_building(path.name)
+    )
 
 
 def _encoder_fingerprints(graph: Graph) -> set[str]:

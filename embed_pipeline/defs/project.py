@@ -148,6 +148,8 @@ ENVIRONMENT = {
     "device": "EMBED_PIPELINE_DEVICE",
     "training_processes": "EMBED_PIPELINE_PROCESSES",
     "training_threads": "EMBED_PIPELINE_THREADS",
+    "save_steps": "EMBED_PIPELINE_SAVE_STEPS",
+    "tensorboard": "EMBED_PIPELINE_TENSORBOARD",
     "nightly_cron": "EMBED_PIPELINE_NIGHTLY_CRON",
     "time_zone": "EMBED_PIPELINE_TIME_ZONE",
     "team": "EMBED_PIPELINE_TEAM",

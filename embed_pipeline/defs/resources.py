@@ -5,16 +5,19 @@ sets.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import dagster as dg
 from pydantic import Field
 
 from embed_pipeline.adaptation.building import read_adapted
-from embed_pipeline.artifacts import ArtifactStore, Manifest
+from embed_pipeline.artifacts import ArtifactStore, Manifest, Plan
 from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.graph import PAIR_SCORES_FOLDER, Graph
 from embed_pipeline.defs.node_settings import mining_encoder_settings
@@ -29,6 +32,7 @@ from embed_pipeline.encoding.pair_scores import CachedPairScorer
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
 from embed_pipeline.encoding.word_vectors import WordVectorEncoder, read_word_vectors
 from embed_pipeline.recipes import AnyEncoderSettings, required
+from embed_pipeline.training.finetune import work_prefix
 
 
 class Step:
@@ -40,6 +44,17 @@ class Step:
         self.context = context
         partition = context.partition_key if context.has_partition_key else ALL
         self.node = Node(context.asset_key.path[-1], partition)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What is being built and all that it depends on."""
+        return self.graph.plan(self.node)
+
+    @contextmanager
+    def work_folder(self) -> Iterator[Path]:
+        """An empty folder for intermediate files; what a killed run leaves in it, `embed-pipeline gc` finds."""
+        with TemporaryDirectory(dir=self.project.home, prefix=work_prefix(self.plan.fingerprint)) as folder:
+            yield Path(folder)
 
     @property
     def project(self) -> Project:
@@ -144,7 +159,7 @@ class Step:
 
     def build(self, make: Callable[[Path], Mapping[str, object]]) -> Manifest:
         """The artifact of this partition: served from the store if its fingerprint is known, else made."""
-        manifest = self.graph.store.build(self.graph.plan(self.node), make, run_id=self.context.run_id)
+        manifest = self.graph.store.build(self.plan, make, run_id=self.context.run_id)
         how = "found in the store" if manifest.cached else f"built in {manifest.seconds:.1f} s"
         self.context.log.info(f"{self.node} {how}: digest {manifest.digest[:12]}")
         return manifest
@@ -163,7 +178,8 @@ class PipelineResource(dg.ConfigurableResource):
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where models run. cuda without a GPU is an error.")
     training_processes: int = Field(1, ge=1, description="Processes that torchrun starts: 1 on CPU, one per GPU.")
     training_threads: int | None = Field(None, ge=1, description="CPU threads of a training process; default: all.")
-
+    save_steps: int = Field(200, ge=1, description="Steps between two checkpoints that a killed training goes on from.")
+    tensorboard: bool = Field(True, description="Whether trainings write TensorBoard files into tensorboard/ in home.")
     nightly_cron: str = Field("0 2 * * *", description="When the nightly re-evaluation starts, as cron writes it.")
     time_zone: str = Field("UTC", description="The time zone of nightly_cron, as Europe/Berlin.")
     team: str | None = Field(None, description="Stands before every asset key; needed where teams share an instance.")

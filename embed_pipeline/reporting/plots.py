@@ -5,7 +5,6 @@ ASCII: a font with Chinese characters is not everywhere.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -24,42 +23,6 @@ INK, ACCENT = "#1f6f8b", "#c26a2e"
 # Okabe and Ito's colours, told apart by colour-blind people too; with the shape of the mark none is met twice.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
 _SHAPES = ("o", "s", "D", "^", "v", "P", "X", "<")
-
-
-@dataclass(frozen=True, slots=True)
-class LossPoint:
-    """What the trainer reported at one step."""
-
-    step: int
-    loss: float
-    learning_rate: float | None = None
-
-
-def plot_loss_curve(points: Sequence[LossPoint], *, title: str = "Training loss") -> bytes:
-    """A PNG of loss, and learning rate where reported, over steps; equal points give equal bytes.
-
-    Raises:
-        ValueError: there is no point.
-    """
-    if not points:
-        raise ValueError("a loss curve needs at least one point, found none; did the trainer log a step?")
-    figure, axes = new_figure(width=7.0, height=3.6)
-    ordered = sorted(points, key=lambda point: point.step)
-    axes.plot(
-        [p.step for p in ordered], [p.loss for p in ordered], color=INK, marker="o", markersize=2.5, linewidth=1.4
-    )
-    axes.set(title=_ascii(title), xlabel="step", ylabel="loss")
-    axes.yaxis.label.set_color(INK)
-    rates = [(p.step, p.learning_rate) for p in ordered if p.learning_rate is not None]
-    if rates:
-        right = axes.twinx()
-        right.plot(
-            [step for step, _ in rates], [rate for _, rate in rates], color=ACCENT, linewidth=1.0, linestyle="--"
-        )
-        right.set_ylabel("learning rate", color=ACCENT)
-        right.spines["top"].set_visible(False)
-        right.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
-    return to_png(figure)
 
 
 def plot_measure(rows: Sequence[MetricRow], measure: Measure) -> bytes:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -21,8 +21,6 @@ SPEED_FILE = "speed.jsonl"
 REASON_FILE = "reason.txt"
 PROGRESS_FOLDER = "training"
 EVENTS_FOLDER = "tensorboard"
-OWNER_FILE = "owner"
-SAVE_STEPS = 200
 SUMMARY_FILE = "training_summary.json"
 STARTER_VARIABLE = "EMBED_PIPELINE_STARTER"
 
@@ -47,32 +45,26 @@ class FinetuneJob(BaseModel):
     encoder: EncoderSettings
     validation: Path | None = Field(None, description="validation.jsonl, where the recipe asks for validation.")
     progress: Path | None = Field(None, description="Folder of the training's checkpoints; left out: none are saved.")
-    save_steps: int = Field(SAVE_STEPS, ge=1, description="Steps between two of them.")
+    save_steps: int = Field(ge=1, description="Steps between two of them.")
     tensorboard: Path | None = Field(None, description="Folder of event files; left out: none are written.")
     training: TrainingSettings
     device: Literal["cpu", "cuda"]
 
 
-def work_prefix(pid: int) -> str:
-    """The beginning of the name of a training's folder for intermediate files: it says whose it is."""
-    return f"training-{pid}-"
+def work_prefix(fingerprint: str) -> str:
+    """The beginning of the name of a folder for intermediate files: it says what is being built in it."""
+    return f"training-{fingerprint}-"
 
 
-def abandoned_work(home: Path) -> tuple[Path, ...]:
-    """Such folders whose process is gone: what a killed run left behind."""
-    import psutil
-
+def abandoned_work(home: Path, is_building: Callable[[str], bool]) -> tuple[Path, ...]:
+    """Such folders of what nobody is building (ArtifactStore.is_building): what a killed run left behind."""
     found = [(path, path.name.split("-")[1]) for path in sorted(home.glob("training-*-*"))]
-    return tuple(path for path, pid in found if pid.isdecimal() and not psutil.pid_exists(int(pid)))
+    return tuple(path for path, fingerprint in found if not is_building(fingerprint))
 
 
-def is_training(progress: Path) -> bool:
-    """Whether the process that wrote its number into a folder of checkpoints still runs."""
-    import psutil
-
-    owner = progress / OWNER_FILE
-    pid = owner.read_text(encoding="utf-8") if owner.is_file() else ""
-    return pid.isdecimal() and psutil.pid_exists(int(pid))
+def events_folder(home: Path, variant: str, fingerprint: str) -> Path:
+    """Where the event files of one training lie, those of its interrupted runs beside each other."""
+    return home / EVENTS_FOLDER / variant / fingerprint
 
 
 def torchrun_command(job: Path, *, processes: int) -> tuple[str, ...]:
@@ -99,13 +91,16 @@ def worker_environment(*, threads: int) -> dict[str, str]:
     }
 
 
-def run_process_group(command: Sequence[str], *, environment: Mapping[str, str], grace_seconds: float = 5.0) -> None:
+def run_process_group(
+    command: Sequence[str], *, environment: Mapping[str, str], grace_seconds: float = 5.0, reason: Path | None = None
+) -> None:
     """Run a command in its own session and wait for it; whatever interrupts the wait, no process of it survives.
 
     Descendants that left the session (torchrun starts each worker in a session of its own) are ended too.
 
     Raises:
-        RuntimeError: the command ended with another status than 0.
+        RuntimeError: the command ended with another status than 0; what it wrote into `reason`, if anything, is the
+            message.
     """
     process = subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True)
     try:
@@ -114,6 +109,8 @@ def run_process_group(command: Sequence[str], *, environment: Mapping[str, str],
         end_process_tree(process.pid, grace_seconds=grace_seconds)
         process.wait()
         raise
+    if status != 0 and reason and reason.is_file():
+        raise RuntimeError(reason.read_text(encoding="utf-8"))
     if status != 0:
         name = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
         raise RuntimeError(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from embed_pipeline.training.resume import Keeper
+from embed_pipeline.training.keeper import Keeper
 
 Report = Callable[[str], None]
 

@@ -8,30 +8,21 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_model, save_model
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer
 
+from embed_pipeline.training.keeper import Keeper
 from embed_pipeline.training.watchdog import LossWatch
 
 SEAL_FILE = "digests.json"
 KEPT = 2
 _PARTIAL, _WEIGHTS = "partial", "model.safetensors"
-
-
-class Keeper(TrainerCallback):
-    """A callback with a memory that must outlive the process."""
-
-    def keep(self, folder: Path) -> None:
-        """Write the memory into a checkpoint (in the first process)."""
-        raise NotImplementedError
-
-    def restore(self, folder: Path, *, first: bool) -> None:
-        """Take it from there again; `first`: in the first process."""
-        raise NotImplementedError
+_READ_TOGETHER = 64  # losses and gradient norms on a GPU: reading each would make every step wait
 
 
 class ResumableTrainer(Trainer):
@@ -40,9 +31,11 @@ class ResumableTrainer(Trainer):
     That holds for batches that depend on seed and epoch alone. Every loss and gradient goes past the watchdogs.
     """
 
-    saving = False
-    watch: LossWatch | None = None
-    resumed_from: Path | None = None
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.saving = False
+        self.resumed_from: Path | None = None
+        self.watch = LossWatch(1 if self.args.device.type == "cpu" else _READ_TOGETHER)
 
     def go_on_from(self, checkpoint: Path) -> None:
         """Take the callbacks' memories from a checkpoint, and the rest once `train` is called."""
@@ -50,27 +43,39 @@ class ResumableTrainer(Trainer):
         for keeper in self._keepers():
             keeper.restore(checkpoint, first=self.args.process_index == 0)
 
+    def remember(self) -> dict[str, Any]:
+        """What this process, each one for itself, must know again to go on."""
+        # Of the steps since the last line of the log, so that the next line has the same mean.
+        loss = {"since_logged": self._tr_loss.item(), "last_logged": self._globalstep_last_logged}
+        return {**loss, "zeros": self.watch.zeros}
+
+    def recall(self, memory: dict[str, Any]) -> None:
+        """Know again what `remember` gave; called before the first batch is drawn."""
+        self._tr_loss = torch.tensor(memory["since_logged"], device=self.args.device)
+        self._globalstep_last_logged = memory["last_logged"]
+        self.watch.zeros = memory["zeros"]
+
     def training_step(self, *arguments: Any, **named: Any) -> torch.Tensor:
         """The loss of a batch, watched."""
         loss = super().training_step(*arguments, **named)
-        self.watch = self.watch or LossWatch()
-        self.watch.check_loss(self.state.global_step + 1, loss.item())
+        self.watch.see("loss", self.state.global_step + 1, loss)
         return loss
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        if self.watch and norm is not None and not self.args.fp16:  # float16 skips steps that overflow
-            self.watch.check_gradient(self.state.global_step + 1, float(norm))
+        if norm is not None and not self.args.fp16:  # float16 skips steps that overflow
+            self.watch.see("gradient", self.state.global_step + 1, norm)
         return norm
 
     def _run_epoch(self, *arguments: Any, **named: Any) -> Any:
         if self.resumed_from:
-            found = json.loads((self.resumed_from / f"loss_{self.args.process_index}.json").read_text(encoding="utf-8"))
-            # Of the steps since the last line of the log, so that the next line has the same mean.
-            self._tr_loss = torch.tensor(found["since_logged"], device=self.args.device)
-            self._globalstep_last_logged = found["last_logged"]
+            self.recall(json.loads(self._memory_file(self.resumed_from).read_text(encoding="utf-8")))
             self.resumed_from = None
-        return super()._run_epoch(*arguments, **named)
+        super()._run_epoch(*arguments, **named)
+        self.watch.settle()
+
+    def _memory_file(self, folder: Path) -> Path:
+        return folder / f"process_{self.args.process_index}.json"
 
     def _keepers(self) -> list[Keeper]:
         return [callback for callback in self.callback_handler.callbacks if isinstance(callback, Keeper)]
@@ -89,6 +94,7 @@ class ResumableTrainer(Trainer):
         load_model(network, Path(resume_from_checkpoint) / _WEIGHTS, strict=True)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self.watch.settle()  # hopeless weights are not worth a checkpoint
         run, first = Path(self.args.output_dir or ""), self.args.process_index == 0
         folder = run / _PARTIAL / f"checkpoint-{self.state.global_step}"
         if first:
@@ -99,8 +105,7 @@ class ResumableTrainer(Trainer):
             super()._save_checkpoint(model, trial)
         finally:
             self.saving = False
-        loss = {"since_logged": self._tr_loss.item(), "last_logged": self._globalstep_last_logged}
-        (folder / f"loss_{self.args.process_index}.json").write_text(json.dumps(loss), encoding="utf-8")
+        self._memory_file(folder).write_text(json.dumps(self.remember()), encoding="utf-8")
         _wait_for_all()
         if first:
             for keeper in self._keepers():
@@ -127,9 +132,30 @@ def publish(folder: Path, target: Path) -> None:
         shutil.rmtree(old)
 
 
-def newest_sound(run: Path) -> Path | None:
-    """The newest checkpoint whose files are as they were written; None if there is none."""
-    return next((folder for folder in reversed(_checkpoints(run)) if _is_sound(folder)), None)
+def newest_sound(run: Path, report: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint whose files are as they were written; None if there is none.
+
+    Damaged ones on the way to it are removed, and said to be: `publish` would count them as kept.
+    """
+    found = _checkpoints(run)
+    for folder in reversed(found):
+        damage = find_damage(folder)
+        if damage is None:
+            return folder
+        report(f"{folder.name} cannot be used and is removed: {damage}")
+        shutil.rmtree(folder)
+    if found:
+        report("the training starts over: none of its checkpoints is sound")
+    return None
+
+
+def newest_for_all(run: Path, report: Callable[[str], None]) -> Path | None:
+    """`newest_sound` as the first process finds it, in every process."""
+    if not torch.distributed.is_initialized():
+        return newest_sound(run, report)
+    found = [newest_sound(run, report) if torch.distributed.get_rank() == 0 else None]
+    torch.distributed.broadcast_object_list(found, src=0)
+    return found[0]
 
 
 def _checkpoints(run: Path) -> list[Path]:
@@ -137,12 +163,17 @@ def _checkpoints(run: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
 
 
-def _is_sound(folder: Path) -> bool:
+def find_damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, None if its files are as they were sealed."""
     try:
         digests = json.loads((folder / SEAL_FILE).read_text(encoding="utf-8"))
-        return bool(digests) and all(_digest(folder / name) == digest for name, digest in digests.items())
     except (OSError, ValueError):
-        return False
+        return f"{SEAL_FILE} is missing or cut off"
+    missing = [name for name in digests if not (folder / name).is_file()]
+    changed = [name for name, digest in digests.items() if name not in missing and _digest(folder / name) != digest]
+    if missing or changed or not digests:
+        return f"missing {', '.join(missing) or 'nothing'}, with another digest {', '.join(changed) or 'nothing'}"
+    return None
 
 
 def _digest(path: Path) -> str:

@@ -11,11 +11,7 @@ from transformers import TrainingArguments
 from embed_pipeline.training.finetune import FinetuneJob
 
 LOGGED_STEPS = 100
-
-
-def saves_progress(job: FinetuneJob) -> bool:
-    """Whether a killed training goes on from a checkpoint; FlagEmbedding's draws depend on what was drawn before."""
-    return job.progress is not None and job.training.candidates != "flagembedding"
+_PATIENCE_SECONDS = 4 * 3600  # processes wait while one extends the vocabulary, or writes a checkpoint to a slow disk
 
 
 def training_arguments(job: FinetuneJob, queries: int) -> TrainingArguments:
@@ -43,12 +39,13 @@ def common_arguments(job: FinetuneJob, queries: int) -> dict[str, Any]:
         "deepspeed": dict(training.deepspeed) if training.deepspeed else None,
         # Without use_cpu two processes on a CPU train the same rows unsynchronised.
         "use_cpu": job.device == "cpu",
-        "ddp_backend": "gloo" if job.device == "cpu" else None,
+        "ddp_backend": "gloo" if job.device == "cpu" and "WORLD_SIZE" in os.environ else None,
         "ddp_find_unused_parameters": False,
+        "ddp_timeout": _PATIENCE_SECONDS,
         "seed": training.seed,
         "data_seed": training.seed,
         "full_determinism": False,
-        "save_strategy": "steps" if saves_progress(job) else "no",
+        "save_strategy": "steps" if job.progress else "no",
         "save_steps": job.save_steps,
         "logging_steps": max(1, int(steps / LOGGED_STEPS)),
         "logging_first_step": True,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, Trainer, TrainerCallback, set_seed
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, TrainerCallback, set_seed
 
 from embed_pipeline.dataset.formats import read_passages
 from embed_pipeline.encoding.tokens import count_unknown
@@ -25,10 +25,10 @@ from embed_pipeline.training.finetune import LOG_FILE, SPEED_FILE, SUMMARY_FILE,
 from embed_pipeline.training.groups import write_flagembedding_groups
 from embed_pipeline.training.parameters import merged, prepare_parameters
 from embed_pipeline.training.progress import LogToRun, Report
-from embed_pipeline.training.resume import ResumableTrainer, newest_sound
+from embed_pipeline.training.resume import ResumableTrainer, newest_for_all
 from embed_pipeline.training.settings import Candidates
 from embed_pipeline.training.trainer import build_trainer
-from embed_pipeline.training.trainer_arguments import saves_progress, training_arguments
+from embed_pipeline.training.trainer_arguments import training_arguments
 from embed_pipeline.training.validation import NetworkMeasure, Validator
 from embed_pipeline.training.validation_task import build_task, read_validation
 from embed_pipeline.training.vocabulary import extend_vocabulary, missing_characters
@@ -47,7 +47,7 @@ _SAVED_FILES = (
 class _Prepared:
     """A trainer that is ready, the encoder inside it, and what its queries are contrasted with."""
 
-    trainer: Trainer
+    trainer: ResumableTrainer
     network: PreTrainedModel
     tokenizer: Any
     candidates: Candidates
@@ -117,10 +117,10 @@ def _validator(
     return validator
 
 
-def _run(job: FinetuneJob, trainer: Trainer, validator: Validator | None, report: Report) -> None:
+def _run(job: FinetuneJob, trainer: ResumableTrainer, validator: Validator | None, report: Report) -> None:
     """Train from the start, or from the newest sound checkpoint of a run that was killed."""
-    found = newest_sound(job.progress) if job.progress and saves_progress(job) else None
-    if found is None or not isinstance(trainer, ResumableTrainer):
+    found = newest_for_all(job.progress, report) if job.progress else None
+    if found is None:
         trainer.train()
         return
     report(f"going on from step {found.name.partition('-')[2]}: an earlier run was interrupted")

@@ -1,7 +1,7 @@
 """Measuring the model under training on the validation queries; the best step is kept, a long drought ends it.
 
-The first process measures; the others wait for its value, so that all decide alike. Imported by the worker process
-alone, therefore torch stands at the top.
+The processes encode a share each and hold the first one's value, so that they decide alike. Imported by the worker
+process alone, therefore torch stands at the top.
 """
 
 import json
@@ -17,8 +17,9 @@ from transformers import PreTrainedTokenizerBase, TrainerControl, TrainerState, 
 from embed_pipeline.encoding.encoder import EncoderSettings, Role
 from embed_pipeline.encoding.heads import pool
 from embed_pipeline.encoding.local import batches_of
+from embed_pipeline.training.gather import process_number, processes
+from embed_pipeline.training.keeper import Keeper
 from embed_pipeline.training.progress import Report
-from embed_pipeline.training.resume import Keeper
 from embed_pipeline.training.validation_settings import ValidationSettings
 from embed_pipeline.training.validation_task import ValidationTask, measure_ranking
 from embed_pipeline.training.watchdog import check_validation
@@ -29,7 +30,11 @@ _VALUES_FILE, _WEIGHTS_FILE = "validation.json", "best.safetensors"
 
 
 class NetworkMeasure:
-    """The mean of a measure over a task's queries, for a network as it is now; takes nothing from chance."""
+    """The mean of a measure over a task's queries, for a network as it is now; takes nothing from chance.
+
+    Every process must call it: each encodes its share of the batches, none waits long for another. The batches are
+    those of one process, and so are the vectors.
+    """
 
     def __init__(
         self,
@@ -38,20 +43,23 @@ class NetworkMeasure:
         encoder: EncoderSettings,
         task: ValidationTask,
         measure: str,
+        batch_tokens: int = _BATCH_TOKENS,
     ) -> None:
         self.network, self.encoder, self.task, self.measure = network, encoder, task, measure
+        self.batch_tokens = batch_tokens
         self.padding: Any = tokenizer.pad_token_id or 0
         self.tokens = {"query": self._tokenise(tokenizer, "query", task.queries)}
         self.tokens["passage"] = self._tokenise(tokenizer, "passage", task.texts)
 
     def __call__(self) -> float:
-        trains = self.network.training
+        modes = {module: module.training for module in self.network.modules()}
         self.network.eval()
         try:
             with torch.no_grad():
-                return self._measure()
+                return _of_first(self._measure(), next(self.network.parameters()).device)
         finally:
-            self.network.train(trains)
+            for module, trains in modes.items():  # one by one: a part may be in evaluation for good
+                module.training = trains
 
     def _measure(self) -> float:
         queries, passages = self._encode("query"), self._encode("passage")
@@ -72,21 +80,31 @@ class NetworkMeasure:
         return found["input_ids"]
 
     def _encode(self, role: Role) -> Tensor:
+        """float32 (texts, dimension), the whole of it in every process."""
         token_ids = self.tokens[role]
+        config: Any = self.network.config
         device = next(self.network.parameters()).device
-        rows: list[Tensor | None] = [None] * len(token_ids)
-        for batch in batches_of([len(ids) for ids in token_ids], _BATCH_TOKENS):
+        vectors = torch.zeros((len(token_ids), config.hidden_size), device=device)
+        batches = batches_of([len(ids) for ids in token_ids], self.batch_tokens)
+        for batch in list(batches)[process_number() :: processes()]:
             longest = max(len(token_ids[row]) for row in batch)
             padded = [token_ids[row] + [self.padding] * (longest - len(token_ids[row])) for row in batch]
             mask = [[1] * len(token_ids[row]) + [0] * (longest - len(token_ids[row])) for row in batch]
             ids, shown = torch.tensor(padded, device=device), torch.tensor(mask, device=device)
             hidden = self.network(input_ids=ids, attention_mask=shown).last_hidden_state.float()
-            vectors = pool(hidden, shown, self.encoder.pooling or "")
-            if self.encoder.normalize:
-                vectors = torch.nn.functional.normalize(vectors, dim=-1)
-            for row, vector in zip(batch, vectors, strict=True):
-                rows[row] = vector
-        return torch.stack([row for row in rows if row is not None])
+            vectors[list(batch)] = pool(hidden, shown, self.encoder.pooling or "")
+        if processes() > 1:
+            torch.distributed.all_reduce(vectors)  # a row is zero but in the process that encoded it
+        return torch.nn.functional.normalize(vectors, dim=-1) if self.encoder.normalize else vectors
+
+
+def _of_first(value: float, device: torch.device) -> float:
+    """The first process's value, in every process."""
+    if processes() == 1:
+        return value
+    shared = torch.tensor(value, dtype=torch.float64, device=device)
+    torch.distributed.broadcast(shared, src=0)
+    return shared.item()
 
 
 class Validator(Keeper):
@@ -118,14 +136,14 @@ class Validator(Keeper):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         if self.base is None:
-            self.base = self._value()
+            self.base = self.measure()
             self.report(f"validation {self.settings.measure} of the base: {self.base:.4f}")
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         step = state.global_step
         if step % self.interval and step < state.max_steps:
             return
-        value = self.values[step] = self._value()
+        value = self.values[step] = self.measure()
         control.should_log = True  # so that the log has a line for this step
         if self.best_step == step and state.is_world_process_zero:
             self.best = {name: weight.detach().cpu().clone() for name, weight in self.network.state_dict().items()}
@@ -158,13 +176,3 @@ class Validator(Keeper):
         self.values.update((int(step), float(value)) for step, value in content["values"])
         if first and (folder / _WEIGHTS_FILE).is_file():
             self.best = load_file(folder / _WEIGHTS_FILE)
-
-    def _value(self) -> float:
-        """The first process's measurement, in every process."""
-        if not torch.distributed.is_initialized():
-            return self.measure()
-        device = next(self.network.parameters()).device
-        first = torch.distributed.get_rank() == 0
-        value = torch.tensor(self.measure() if first else 0.0, dtype=torch.float64, device=device)
-        torch.distributed.broadcast(value, src=0)
-        return value.item()

@@ -4,14 +4,20 @@ Belongs here: the rules. Does not belong here: checks of a finished checkpoint (
 the worker process alone, therefore torch stands at the top.
 """
 
+import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from torch import Tensor
+from transformers import TrainerControl, TrainerState, TrainingArguments
+
+from embed_pipeline.training.keeper import Keeper
 
 ZERO_LOSSES = 3
 UNCHANGED_STEPS = 20
+_START_FILE = "start.json"
 
 
 class HopelessTrainingError(RuntimeError):
@@ -19,10 +25,27 @@ class HopelessTrainingError(RuntimeError):
 
 
 class LossWatch:
-    """Looks at every loss and gradient norm of a process."""
+    """Looks at every loss and gradient norm of a process, in their order.
 
-    def __init__(self) -> None:
-        self.zeros = 0
+    Reading a number waits for the device, so `at_once` of them are read together.
+    """
+
+    def __init__(self, at_once: int = 1) -> None:
+        self.at_once, self.zeros = at_once, 0
+        self.unread: list[tuple[str, int, Tensor | float]] = []
+
+    def see(self, kind: str, step: int, value: Tensor | float) -> None:
+        """Take a `loss` or a `gradient` norm; raises HopelessTrainingError once it is read and hopeless."""
+        self.unread.append((kind, step, value.detach() if isinstance(value, Tensor) else value))
+        if len(self.unread) >= self.at_once:
+            self.settle()
+
+    def settle(self) -> None:
+        """Read what was not yet read; raises HopelessTrainingError."""
+        unread, self.unread = self.unread, []
+        for kind, step, value in unread:
+            check = self.check_loss if kind == "loss" else self.check_gradient
+            check(step, float(value))
 
     def check_loss(self, step: int, loss: float) -> None:
         """Raises HopelessTrainingError for a loss that is no number, or exactly zero three times in a row."""
@@ -47,7 +70,7 @@ class LossWatch:
             )
 
 
-class WeightsWatch(TrainerCallback):
+class WeightsWatch(Keeper):
     """Raises HopelessTrainingError if no trained weight has changed after so many steps, or at the end."""
 
     def __init__(self, network: torch.nn.Module, steps: int = UNCHANGED_STEPS) -> None:
@@ -69,6 +92,14 @@ class WeightsWatch(TrainerCallback):
                 "freeze less (freeze_layers, freeze_embeddings)."
             )
         self.start = None
+
+    def keep(self, folder: Path) -> None:
+        """See Keeper."""
+        (folder / _START_FILE).write_text(json.dumps(self.start), encoding="utf-8")
+
+    def restore(self, folder: Path, *, first: bool) -> None:
+        """See Keeper."""
+        self.start = json.loads((folder / _START_FILE).read_text(encoding="utf-8"))
 
     def _sums(self) -> list[float]:
         trained = [weight.detach() for weight in self.network.parameters() if weight.requires_grad]

@@ -69,7 +69,7 @@ def main() -> None:
             train(job, report)
         except HopelessTrainingError as error:
             (job.work / REASON_FILE).write_text(str(error), encoding="utf-8")
-            raise
+            sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -129,3 +129,28 @@ def test_what_build_returns_is_there_however_often_garbage_is_collected(tmp_path
     stop.touch()
     process.join(30)
     assert process.exitcode == 0
+
+
+def test_what_is_being_built_is_known_until_it_is_made_or_its_process_is_killed(tmp_path: Path) -> None:
+    plan, going = plan_of(0.1), tmp_path / "going"
+    seen = []
+
+    def make(directory: Path) -> dict:
+        seen.append(ArtifactStore(tmp_path / "root").is_building(plan.fingerprint))
+        return Writer("rows")(directory)
+
+    def hang(directory: Path) -> dict:
+        going.touch()
+        time.sleep(60)
+        return Writer("rows")(directory)
+
+    store, other = ArtifactStore(tmp_path / "root"), plan_of(0.2)
+    assert not store.is_building(plan.fingerprint)
+    store.build(plan, make)
+    assert seen == [True] and not store.is_building(plan.fingerprint)
+    process = start(lambda: ArtifactStore(tmp_path / "root").build(other, hang))
+    wait_for(going)
+    assert store.is_building(other.fingerprint) and not store.is_building(plan.fingerprint)
+    process.kill()
+    process.join(30)
+    assert not store.is_building(other.fingerprint)

@@ -1,12 +1,15 @@
-"""Training jobs on the small model, run by the real worker under torchrun."""
+"""Training jobs on the small model, and their start by the real worker under torchrun."""
 
 import hashlib
 import os
 import subprocess
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.mining.groups import TrainingGroup, write_groups
@@ -20,43 +23,51 @@ Train = Callable[..., Path]
 StartJob = Callable[..., subprocess.Popen]
 
 
+def write_job(
+    root: Path,
+    model: Path,
+    *,
+    encoder: dict | None = None,
+    progress: Path | None = None,
+    save_steps: int = 1,
+    tensorboard: Path | None = None,
+    **changes: object,
+) -> FinetuneJob:
+    """The training of 64 questions of one label each, validated on the next 16, written into `root`."""
+    for name in ("work", "output"):
+        (root / name).mkdir(parents=True)
+    _write_inputs(root)
+    job = FinetuneJob(
+        groups=root / "groups.jsonl",
+        corpus=root / "corpus.jsonl",
+        base=model,
+        work=root / "work",
+        output=root / "output",
+        encoder=EncoderSettings.model_validate(encoder_settings(model, **(encoder or {}))),
+        validation=root / "validation.jsonl",
+        progress=progress,
+        save_steps=save_steps,
+        tensorboard=tensorboard,
+        training=TrainingSettings.model_validate(training_settings(**changes)),
+        device="cpu",
+    )
+    (root / "job.json").write_text(job.model_dump_json(), encoding="utf-8")
+    return job
+
+
 @pytest.fixture(scope="session")
 def start(tmp_path_factory: pytest.TempPathFactory, small_model: Path) -> StartJob:
-    """Starts the training of 64 questions of one label each, validated on the next 16, and does not wait."""
+    """Starts a training and does not wait; what it says goes into `said` if that is given."""
 
     def run(
-        *,
-        processes: int = 1,
-        encoder: dict | None = None,
-        root: Path | None = None,
-        progress: Path | None = None,
-        save_steps: int = 1,
-        tensorboard: Path | None = None,
-        model: Path | None = None,
-        **changes: object,
+        *, processes: int = 1, root: Path | None = None, model: Path | None = None, said: Path | None = None, **job: Any
     ) -> subprocess.Popen:
         root = root or tmp_path_factory.mktemp("training")
-        for name in ("work", "output"):
-            (root / name).mkdir()
-        _write_inputs(root)
-        settings = EncoderSettings.model_validate(encoder_settings(model or small_model, **(encoder or {})))
-        job = FinetuneJob(
-            groups=root / "groups.jsonl",
-            corpus=root / "corpus.jsonl",
-            base=model or small_model,
-            work=root / "work",
-            output=root / "output",
-            encoder=settings,
-            validation=root / "validation.jsonl",
-            progress=progress,
-            save_steps=save_steps,
-            tensorboard=tensorboard,
-            training=TrainingSettings.model_validate(training_settings(**changes)),
-            device="cpu",
-        )
-        (root / "job.json").write_text(job.model_dump_json(), encoding="utf-8")
+        write_job(root, model or small_model, **job)
         command = torchrun_command(root / "job.json", processes=processes)
-        return subprocess.Popen(command, env={**os.environ, **worker_environment(threads=1)}, start_new_session=True)
+        with said.open("w") if said else nullcontext() as output:
+            environment = {**os.environ, **worker_environment(threads=1)}
+            return subprocess.Popen(command, env=environment, start_new_session=True, stdout=output)
 
     return run
 
@@ -71,6 +82,21 @@ def train(tmp_path_factory: pytest.TempPathFactory, start: StartJob) -> Train:
         if status:
             raise RuntimeError(f"the training process ended with status {status}, expected 0")
         return root / "output"
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def train_here(tmp_path_factory: pytest.TempPathFactory, small_model: Path) -> Train:
+    """Trains to the end in this process, as one process of torchrun would, and returns the checkpoint folder."""
+    from embed_pipeline.training.training_run import train
+
+    torch.set_num_threads(1)
+
+    def run(**changes: Any) -> Path:
+        job = write_job(tmp_path_factory.mktemp("training") / "job", small_model, **changes)
+        train(job, lambda _: None)
+        return job.output
 
     return run
 

@@ -1,6 +1,5 @@
 """Starting and ending processes: nothing outlives an interrupt, a failure has a reason."""
 
-import os
 import subprocess
 import sys
 import time
@@ -67,9 +66,16 @@ def _is_running(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
-def test_only_folders_of_trainings_whose_process_is_gone_are_abandoned(tmp_path: Path) -> None:
-    ended = subprocess.Popen([sys.executable, "-c", "pass"])
-    ended.wait()
-    for pid in (os.getpid(), ended.pid):
-        (tmp_path / f"{work_prefix(pid)}abc").mkdir()
-    assert [path.name for path in abandoned_work(tmp_path)] == [f"training-{ended.pid}-abc"]
+def test_only_folders_of_what_nobody_builds_are_abandoned(tmp_path: Path) -> None:
+    for fingerprint in ("built", "abandoned"):
+        (tmp_path / f"{work_prefix(fingerprint)}abc").mkdir()
+    found = abandoned_work(tmp_path, lambda fingerprint: fingerprint == "built")
+    assert [path.name for path in found] == ["training-abandoned-abc"]
+
+
+def test_the_reason_that_a_command_wrote_is_the_message(tmp_path: Path) -> None:
+    code = f"open({str(tmp_path / 'reason')!r}, 'w').write('too hot'); raise SystemExit(1)"
+    with pytest.raises(RuntimeError, match=r"^too hot$"):
+        run_process_group([sys.executable, "-c", code], environment={}, reason=tmp_path / "reason")
+    with pytest.raises(RuntimeError, match="ended with status 1"):
+        run_process_group([sys.executable, "-c", "raise SystemExit(1)"], environment={}, reason=tmp_path / "none")

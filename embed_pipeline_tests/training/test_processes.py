@@ -1,4 +1,4 @@
-"""One process with the whole batch, two with half of it, four with a quarter: the same loss, the same gradients."""
+"""One process with the whole batch, two with half of it, four with a quarter: the same loss, gradients, validation."""
 
 import itertools
 import os
@@ -22,6 +22,8 @@ from embed_pipeline.training.examples import build_examples
 from embed_pipeline.training.model import ContrastiveModel
 from embed_pipeline.training.parameters import prepare_parameters
 from embed_pipeline.training.settings import TrainingSettings
+from embed_pipeline.training.validation import NetworkMeasure
+from embed_pipeline.training.validation_task import ValidationTask
 from embed_pipeline_tests.small_project import LABELS, encoder_settings, make_rows, write_model
 
 VARIANTS = (
@@ -93,11 +95,28 @@ def take_step(model_folder: Path, changes: dict, *, queries: int, dropout_seed: 
     return Step(total.item() / processes, gradients)
 
 
+def measure_network(model_folder: Path) -> tuple[float, int]:
+    """The network's validation as every process takes part in it, and how many batches this one encoded."""
+    encoder = EncoderSettings.model_validate(encoder_settings(model_folder))
+    network = AutoModel.from_pretrained(model_folder)
+    batches = []
+    network.register_forward_hook(lambda *_: batches.append(1))
+    labels = list(LABELS)
+    task = ValidationTask(
+        queries=tuple(str(row[0]) for row in ROWS),
+        texts=tuple(labels),
+        relevant=tuple({labels.index(label): 1 for label in row[2:4] if label} for row in ROWS),
+    )
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    return NetworkMeasure(network, tokenizer, encoder, task, "ndcg@3", batch_tokens=64)(), len(batches)
+
+
 def _run_process(process: int, processes: int, folder: str) -> None:
     torch.set_num_threads(1)
     os.environ |= {"GLOO_SOCKET_IFNAME": "lo"}
     store = Path(folder) / f"meeting-{processes}"
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=process, world_size=processes)
+    torch.save(measure_network(Path(folder) / "model"), Path(folder) / f"measured-{processes}-{process}.pt")
     for queries in QUERIES:
         found = [take_step(Path(folder) / "model", dict(changes), queries=queries) for changes in VARIANTS]
         if process == processes - 1:
@@ -117,6 +136,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_find_the_loss_and_gradients_of_one(folder: Path, processes: int) -> None:
     spawn(_run_process, args=(processes, str(folder)), nprocs=processes)
+    measured, batches = measure_network(folder / "model")
+    assert batches > 8 * processes
+    for process in range(processes):
+        value, encoded = torch.load(folder / f"measured-{processes}-{process}.pt")
+        assert value == measured, "a validation by several processes is that of one"
+        assert encoded <= batches / processes + 2, "none waits for another that encodes everything"
     for queries, (at, changes) in itertools.product(QUERIES, enumerate(VARIANTS)):
         step = torch.load(folder / f"steps-{processes}-{queries}.pt")[at]
         alone = take_step(folder / "model", dict(changes), queries=queries)

@@ -7,7 +7,6 @@ import pytest
 
 from embed_pipeline.evaluation.measures import measure_queries, parse_measure
 from embed_pipeline.records import Hit, Judgment, Passage, Query
-from embed_pipeline.training.resume import newest_sound, publish, seal
 from embed_pipeline.training.validation_settings import ValidationSettings
 from embed_pipeline.training.validation_task import (
     ValidationQuery,
@@ -46,17 +45,3 @@ def test_what_is_written_is_read_and_queries_without_answers_are_left_out(tmp_pa
     queries = [Query("b", "y", "validation"), Query("a", "x", "validation")]
     assert write_validation(queries, [Judgment("a", "1"), Judgment("b", "1", 0)], tmp_path / "v.jsonl") == 1
     assert read_validation(tmp_path / "v.jsonl") == (ValidationQuery("a", "x", {"1": 1}),)
-
-
-def test_a_damaged_or_half_written_checkpoint_is_passed_over_and_two_are_kept(tmp_path: Path) -> None:
-    for step in (1, 2, 3):
-        folder = tmp_path / "partial" / f"checkpoint-{step}"
-        folder.mkdir(parents=True)
-        (folder / "weights").write_bytes(b"abc")
-        seal(folder)
-        publish(folder, tmp_path / folder.name)
-    (tmp_path / "partial" / "checkpoint-4").mkdir()
-    (tmp_path / "checkpoint-4").mkdir()
-    (tmp_path / "checkpoint-3" / "weights").write_bytes(b"abd")
-    assert newest_sound(tmp_path) == tmp_path / "checkpoint-2"
-    assert not (tmp_path / "checkpoint-1").exists()

@@ -1,12 +1,18 @@
 """A hopeless training stops, and its error says why."""
 
-import json
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from embed_pipeline.training.watchdog import HopelessTrainingError, LossWatch, check_validation
-from embed_pipeline_tests.training.conftest import Train
+from embed_pipeline.dataset.formats import read_passages
+from embed_pipeline.encoding.local import load_local_encoder
+from embed_pipeline.records import Judgment, Query
+from embed_pipeline.training.training_run import train
+from embed_pipeline.training.validation_task import read_validation, write_validation
+from embed_pipeline.training.watchdog import HopelessTrainingError, LossWatch, WeightsWatch, check_validation
+from embed_pipeline_tests.training.conftest import write_job
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -33,22 +39,51 @@ def test_validation_below_the_base_stops_only_after_the_limit_in_a_row() -> None
         check_validation([0.6, 0.1, 0.2], 0.5, "ndcg@10", 2)
 
 
-def test_a_training_that_moves_no_weight_stops_with_the_reason_in_a_file(train: Train, tmp_path: Path) -> None:
-    root = tmp_path / "job"
-    root.mkdir()
-    with pytest.raises(RuntimeError, match="status 1"):
-        train(root=root, epochs=1, learning_rate=1e-60, vocabulary_extension=None)
-    assert "no weight has changed since the start" in (root / "work" / "reason.txt").read_text(encoding="utf-8")
+@pytest.mark.parametrize("candidates", ["corpus", "flagembedding"])
+def test_a_training_that_moves_no_weight_or_bursts_stops(small_model: Path, tmp_path: Path, candidates: str) -> None:
+    still = {"epochs": 1, "learning_rate": 1e-60, "vocabulary_extension": None, "candidates": candidates}
+    with pytest.raises(HopelessTrainingError, match="no weight has changed since the start"):
+        train(write_job(tmp_path / "still", small_model, **still), lambda _: None)
+    with pytest.raises(HopelessTrainingError, match="expected a finite"):
+        train(write_job(tmp_path / "bursting", small_model, **{**still, "learning_rate": 1e9}), lambda _: None)
 
 
-def test_the_best_step_is_kept_and_patience_ends_the_training(train: Train, tmp_path: Path) -> None:
-    validation = {"every": "1 steps", "patience": 2, "measure": "ndcg@10", "stop_below_base": None}
-    events = tmp_path / "events"
-    folder = train(epochs=20, vocabulary_extension=None, validation=validation, tensorboard=events)
-    log = [json.loads(line) for line in (folder / "training_log.jsonl").read_text(encoding="utf-8").splitlines()]
-    values = {entry["step"]: entry["validation"] for entry in log if "validation" in entry}
-    summary = json.loads((folder / "training_summary.json").read_text(encoding="utf-8"))
-    best = min(step for step, value in values.items() if value == max(values.values()))
-    assert summary["best_step"] == best and max(values) == best + 2 and max(values) < 80
-    assert 0 <= summary["validation_base"] <= 1
-    assert list(events.glob("events.out.tfevents.*"))
+def test_a_training_away_from_what_the_base_could_do_stops(small_model: Path, tmp_path: Path) -> None:
+    validation = {"every": "1 steps", "measure": "ndcg@3", "stop_below_base": 2}
+    job = write_job(tmp_path, small_model, epochs=20, vocabulary_extension=None, validation=validation)
+    base, passages = load_local_encoder(job.encoder, directory=small_model), list(read_passages(job.corpus))
+    file = tmp_path / "validation.jsonl"
+    queries = read_validation(file)
+    texts, corpus = [query.text for query in queries], [passage.text for passage in passages]
+    first = (base.encode_queries(texts) @ base.encode_passages(corpus).T).argmax(axis=1)
+    judgments = [Judgment(query.id, passages[row].id) for query, row in zip(queries, first, strict=True)]
+    write_validation(
+        [Query(query.id, query.text, "validation") for query in queries], judgments, tmp_path / "validation.jsonl"
+    )
+    with pytest.raises(HopelessTrainingError, match=r"stayed below the base's 1\.0000 for 2 evaluations"):
+        train(job, lambda _: None)
+
+
+def test_losses_that_are_read_together_are_judged_one_by_one_and_before_a_checkpoint() -> None:
+    watch = LossWatch(at_once=4)
+    for step in (1, 2, 3):
+        watch.see("loss", step, torch.tensor(float("nan") if step == 2 else 1.0))
+    with pytest.raises(HopelessTrainingError, match="step 2: expected a finite loss"):
+        watch.settle()
+    watch.see("loss", 4, torch.tensor(1.0))
+    watch.settle()
+
+
+def test_weights_that_never_move_are_noticed_although_the_training_was_interrupted(tmp_path: Path) -> None:
+    network, arguments, control = torch.nn.Linear(2, 2), TrainingArguments(use_cpu=True), TrainerControl()
+    before, after = WeightsWatch(network, steps=4), WeightsWatch(network, steps=4)
+    before.on_train_begin(arguments, TrainerState(global_step=0), control)
+    before.keep(tmp_path)
+    after.restore(tmp_path, first=True)
+    after.on_train_begin(arguments, TrainerState(global_step=2, max_steps=9), control)
+    after.on_step_end(arguments, TrainerState(global_step=3, max_steps=9), control)
+    with pytest.raises(HopelessTrainingError, match="step 4: no weight has changed"):
+        after.on_step_end(arguments, TrainerState(global_step=4, max_steps=9), control)
+    with torch.no_grad():
+        network.bias.add_(1)
+    after.on_step_end(arguments, TrainerState(global_step=4, max_steps=9), control)

@@ -1,8 +1,6 @@
 """Assets of the stage `mining`: what a trained variant learns from."""
 
-import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +23,6 @@ from embed_pipeline.mining.settings import MiningSettings
 from embed_pipeline.recipes import required
 from embed_pipeline.reporting.plots import plot_score_gaps
 from embed_pipeline.retrieval.lexical import LexicalSettings
-from embed_pipeline.training.finetune import work_prefix
 from embed_pipeline.training.validation_task import VALIDATION_FILE, write_validation
 
 GROUPS_FILE = "groups.jsonl"
@@ -69,10 +66,10 @@ def _mine(step: Step, out: Path) -> dict[str, object]:
     dataset, encoder, reranker = read_dataset(cleaned), step.mining_encoder(), step.reranker()
     queries = dataset.queries_of("train")
     lexical = LexicalSettings(language=step.project.datasets[step.dataset].language)
-    with tempfile.TemporaryDirectory(dir=step.project.home, prefix=work_prefix(os.getpid())) as work:
+    with step.work_folder() as work:
         query_vectors = encoder.encode_queries([query.text for query in queries])
         texts = [passage.text for passage in dataset.passages]
-        vectors = encode_to_file(encoder.encode_passages, texts, encoder.dimension, Path(work) / "passages.npy")
+        vectors = encode_to_file(encoder.encode_passages, texts, encoder.dimension, work / "passages.npy")
         corpus, device = MiningCorpus.of(dataset.passages, vectors), step.pipeline.runtime().device
         mined = mine(
             corpus,

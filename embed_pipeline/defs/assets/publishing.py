@@ -49,8 +49,9 @@ def detail_table(manifest: Manifest, name: str) -> dg.MetadataValue:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> dg.MetadataValue:
-    """Rows as a table in the asset's metadata; an empty table when there are none."""
-    records = [dg.TableRecord({name: _cell(value) for name, value in row.items()}) for row in rows]
+    """Rows as a table in the asset's metadata, a cell that a row lacks left empty; `none` when there are no rows."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    records = [dg.TableRecord({name: _cell(row.get(name, "")) for name in names}) for row in rows]
     if not records:
         return dg.MetadataValue.text("none")
     return dg.MetadataValue.table(records=records)

@@ -1,7 +1,5 @@
 """Assets of the stage `reranking`: the cross-encoder of a second stage."""
 
-import os
-import tempfile
 from pathlib import Path
 
 import dagster as dg
@@ -20,7 +18,7 @@ from embed_pipeline.reranking.reranker import (
     prepare_reranker,
     reranker_command,
 )
-from embed_pipeline.training.finetune import run_process_group, work_prefix, worker_environment
+from embed_pipeline.training.finetune import run_process_group, worker_environment
 
 
 def define_assets(partitions: Partitions) -> Assets:
@@ -50,9 +48,9 @@ def define_assets(partitions: Partitions) -> Assets:
 def _train(step: Step, out: Path) -> dict[str, object]:
     runtime, settings = step.pipeline.runtime(), required(step.variant.recipe.rerank, "rerank").training
     mined, base = step.folder("mined_negatives"), step.checkpoint()
-    with tempfile.TemporaryDirectory(dir=step.project.home, prefix=work_prefix(os.getpid())) as work:
+    with step.work_folder() as work:
         job = RerankerJob(
-            base=required(base, "rerank.of"), work=Path(work), output=out, settings=settings, device=runtime.device
+            base=required(base, "rerank.of"), work=work, output=out, settings=settings, device=runtime.device
         )
         groups = read_groups(mined / "groups.jsonl")
         filled = prepare_reranker(job, groups, tuple(read_passages(mined / CORPUS_FILE)))

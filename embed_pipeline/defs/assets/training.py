@@ -1,9 +1,7 @@
 """Assets of the stage `training`: the fine-tuned encoder, and the word vectors of the baseline from before."""
 
 import json
-import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import dagster as dg
@@ -16,30 +14,28 @@ from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, r
 from embed_pipeline.defs.node_settings import word_vector_settings
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.encoding.local import load_local_encoder
+from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
 from embed_pipeline.encoding.word_vectors import read_word_vectors, train_word_vectors, write_word_vectors
 from embed_pipeline.recipes import required
 from embed_pipeline.reporting.training_plots import TrainingPoint, plot_training
 from embed_pipeline.reporting.word_map import draw_word_map
 from embed_pipeline.training.checkpoint import check_trainable
 from embed_pipeline.training.finetune import (
-    EVENTS_FOLDER,
     LOG_FILE,
-    OWNER_FILE,
     PROGRESS_FOLDER,
     REASON_FILE,
-    SAVE_STEPS,
     SPEED_FILE,
     SUMMARY_FILE,
     FinetuneJob,
+    events_folder,
     run_process_group,
     torchrun_command,
-    work_prefix,
     worker_environment,
 )
 from embed_pipeline.training.validation_task import VALIDATION_FILE
 
 GPU_POOL = "gpu"
+_JOB_FILE = "job.json"
 
 
 def define_assets(partitions: Partitions) -> Assets:
@@ -100,53 +96,60 @@ def _train_words(step: Step, out: Path) -> dict[str, object]:
 
 
 def _finetune(step: Step, out: Path) -> dict[str, object]:
-    mined, recipe, runtime = step.folder("mined_negatives"), step.variant.recipe, step.pipeline.runtime()
-    training = required(recipe.training, "training")
-    base = load_local_encoder(step.variant.local_encoder, device=runtime.device)
+    base = load_local_encoder(step.variant.local_encoder, device=step.pipeline.runtime().device)
     check_trainable(base.directory, base.settings)
-    with tempfile.TemporaryDirectory(dir=step.project.home, prefix=work_prefix(os.getpid())) as work:
-        progress = step.project.home / PROGRESS_FOLDER / step.graph.plan(step.node).fingerprint
-        progress.mkdir(parents=True, exist_ok=True)
-        (progress / OWNER_FILE).write_text(str(os.getpid()), encoding="utf-8")
-        job = FinetuneJob(
-            groups=mined / "groups.jsonl",
-            corpus=mined / "corpus.jsonl",
-            base=base.directory,
-            work=Path(work),
-            output=out,
-            encoder=base.settings,
-            validation=mined / VALIDATION_FILE if training.validation else None,
-            progress=progress,
-            save_steps=SAVE_STEPS,
-            tensorboard=step.project.home / EVENTS_FOLDER / step.variant.key / step.context.run_id,
-            training=training,
-            device=runtime.device,
-        )
-        job_file = Path(work) / "job.json"
-        job_file.write_text(job.model_dump_json(indent=2), encoding="utf-8")
-        with dg.open_pipes_session(
-            context=step.context,
-            context_injector=dg.PipesTempFileContextInjector(),
-            message_reader=dg.PipesTempFileMessageReader(),
-        ) as session:
-            environment = {**worker_environment(threads=runtime.threads), **session.get_bootstrap_env_vars()}
-            try:
-                run_process_group(torchrun_command(job_file, processes=runtime.processes), environment=environment)
-            except RuntimeError as error:
-                reason = Path(work) / REASON_FILE
-                if reason.is_file():
-                    shutil.rmtree(progress)  # going on would end the same way
-                    raise RuntimeError(reason.read_text(encoding="utf-8")) from error
-                raise
-        speed_file = Path(work) / SPEED_FILE
+    with step.work_folder() as work:
+        job = _write_job(step, base, work, out)
+        _run(step, work / _JOB_FILE, work / REASON_FILE, progress=job.progress)
         # A run that went on from the checkpoint of the last step has nothing to log any more.
-        speeds = read_training_log(speed_file) if speed_file.is_file() else []
-    shutil.rmtree(progress)
+        speeds = read_training_log(work / SPEED_FILE) if (work / SPEED_FILE).is_file() else []
+    if job.progress:
+        shutil.rmtree(job.progress)
     log, summary = read_training_log(out / LOG_FILE), json.loads((out / SUMMARY_FILE).read_text(encoding="utf-8"))
     outcomes = checks.check_training(log, summary["weight_change"])
     found = {"steps": int(log[-1]["step"]), "final_loss": round(log[-1]["loss"], 4), **describe_outcomes(outcomes)}
     found |= {name: summary[name] for name in ("validation_base", "best_step") if name in summary}
     return {**found, "queries_per_second": {str(int(at["step"])): at["queries_per_second"] for at in speeds}}
+
+
+def _write_job(step: Step, base: LocalEncoder, work: Path, out: Path) -> FinetuneJob:
+    mined, home, pipeline = step.folder("mined_negatives"), step.project.home, step.pipeline
+    training = required(step.variant.recipe.training, "training")
+    progress = home / PROGRESS_FOLDER / step.plan.fingerprint
+    progress.mkdir(parents=True, exist_ok=True)
+    job = FinetuneJob(
+        groups=mined / "groups.jsonl",
+        corpus=mined / "corpus.jsonl",
+        base=base.directory,
+        work=work,
+        output=out,
+        encoder=base.settings,
+        validation=mined / VALIDATION_FILE if training.validation else None,
+        progress=progress,
+        save_steps=pipeline.save_steps,
+        tensorboard=events_folder(home, step.variant.key, step.plan.fingerprint) if pipeline.tensorboard else None,
+        training=training,
+        device=pipeline.runtime().device,
+    )
+    (work / _JOB_FILE).write_text(job.model_dump_json(indent=2), encoding="utf-8")
+    return job
+
+
+def _run(step: Step, job: Path, reason: Path, *, progress: Path | None) -> None:
+    runtime = step.pipeline.runtime()
+    with dg.open_pipes_session(
+        context=step.context,
+        context_injector=dg.PipesTempFileContextInjector(),
+        message_reader=dg.PipesTempFileMessageReader(),
+    ) as session:
+        environment = {**worker_environment(threads=runtime.threads), **session.get_bootstrap_env_vars()}
+        command = torchrun_command(job, processes=runtime.processes)
+        try:
+            run_process_group(command, environment=environment, reason=reason)
+        except RuntimeError:
+            if progress and reason.is_file():
+                shutil.rmtree(progress)  # going on would end the same way
+            raise
 
 
 def _training_points(log: list[dict[str, float]], speeds: object) -> list[TrainingPoint]:

@@ -1,0 +1,200 @@
+"""The asset as Dagster runs it: why it failed, where it goes on, what is left when it is killed or cancelled."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+from dagster_graphql import DagsterGraphQLClient
+
+from embed_pipeline.definitions import build_definitions
+from embed_pipeline.defs.catalogue import JOBS
+from embed_pipeline.defs.cleanup import remove_unused
+from embed_pipeline.defs.graph import Node
+from embed_pipeline.defs.project import ENVIRONMENT
+from embed_pipeline.defs.resources import PipelineResource
+from embed_pipeline.defs.running import execute
+from embed_pipeline.defs.work import Work
+from embed_pipeline_tests.pipeline_project import PipelineProject
+from embed_pipeline_tests.small_project import edit_yaml, write_project
+
+TUNED = "small/tuned"
+LONG = 2000  # epochs: far more steps than a test waits for
+VALIDATION = {"every": "1 epochs", "measure": "ndcg@3", "stop_below_base": None}
+NO_DAEMON = "run_coordinator: {module: dagster._core.run_coordinator, class: DefaultRunCoordinator}\n"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> PipelineProject:
+    """A project whose fine-tuned variant was trained once."""
+    project = PipelineProject(tmp_path_factory.mktemp("trained"))
+    (project.root / "dagster").mkdir()
+    write_project(project.root)
+    _edit(project, epochs=1, validation=VALIDATION)
+    for job, partition in (("read_workbooks", "small"), ("prepare_dataset", "small"), ("finetune_variant", TUNED)):
+        assert not _run(project, job, partition)
+    return project
+
+
+@pytest.fixture
+def project(trained: PipelineProject, tmp_path: Path) -> PipelineProject:
+    """A copy of it that a test may change."""
+    shutil.copytree(trained.root, tmp_path / "project")
+    return PipelineProject(tmp_path / "project")
+
+
+def test_a_killed_run_goes_on_under_its_own_recipe_alone_and_a_hopeless_one_says_why_and_never_goes_on(
+    project: PipelineProject, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _edit(project, epochs=LONG)
+    progress = project.root / "home" / "training" / _fingerprint(project)
+    process = _start(project)
+    _wait_until(lambda: bool(list(progress.glob("checkpoint-*"))), "a checkpoint")
+    _remove_unused(project)
+    assert list((project.root / "home").glob("training-*")), "the folder of a living run"
+    _kill(process, project)
+    _remove_unused(project)
+    assert not list((project.root / "home").glob("training-*")) and progress.is_dir()
+    capfd.readouterr()
+    again = _start(project)
+    _wait_until(lambda: "going on from step " in capfd.readouterr().err, "the run to go on")
+    _kill(again, project)
+    _edit(project, learning_rate=1e-60, vocabulary_extension=None)
+    (error,) = _run(project, "finetune_variant", TUNED)
+    assert "no weight has changed since the start. Raise learning_rate" in error
+    assert "going on" not in capfd.readouterr().err
+    assert list((project.root / "home" / "training").iterdir()) == [progress], "nothing to go on from is left of it"
+    _remove_unused(project)
+    assert not progress.exists()
+
+
+def test_event_files_of_weights_that_no_variant_uses_are_removed(project: PipelineProject) -> None:
+    events = project.root / "home" / "tensorboard" / TUNED
+    made = _fingerprint(project)
+    assert list((events / made).glob("events.out.tfevents.*"))
+    _edit(project, epochs=0.5)
+    for name in (_fingerprint(project), "0" * 64):
+        (events / name).mkdir()
+    would, did = (list(remove_unused(project.graph, dry_run=dry)) for dry in (True, False))
+    assert "TensorBoard: would remove 1 folders of trainings whose weights no variant uses" in would
+    assert "TensorBoard: removed 1 folders of trainings whose weights no variant uses" in did
+    assert {path.name for path in events.iterdir()} == {made, _fingerprint(project)}
+
+
+def test_how_often_is_saved_and_what_is_drawn_on_the_way_are_of_the_place(project: PipelineProject) -> None:
+    places = {"data": str(project.root / "data"), "home": str(project.root / "home")}
+    pipeline = PipelineResource.model_validate({**places, "save_steps": "7", "tensorboard": "0"})
+    assert (pipeline.save_steps, pipeline.tensorboard) == (7, False)
+    assert pipeline.graph().plan(Node("finetuned_checkpoint", TUNED)).fingerprint == _fingerprint(project)
+
+
+def test_a_run_cancelled_in_the_ui_leaves_no_process(project: PipelineProject) -> None:
+    _edit(project, epochs=LONG)
+    with _webserver(project) as (server, client):
+        run = client.submit_job_execution("finetune_variant", tags={"dagster/partition": TUNED})
+        _wait_until(lambda: _is_training(project), "the first steps", alive=server)
+        workers = _workers(project)
+        assert workers
+        client.terminate_run(run)
+        _wait_until(lambda: client.get_run_status(run) == dg.DagsterRunStatus.CANCELED, "the run to be cancelled")
+        _wait_until(lambda: not _workers(project), "the workers to end")
+        assert not list((project.root / "home").glob("training-*")), "the folder for intermediate files"
+        assert list((project.root / "home" / "training").glob("*/")), "what a new run may go on from"
+
+
+def _edit(project: PipelineProject, **changes: object) -> None:
+    edit_yaml(project.root / "data" / "recipes" / "tuned.yaml", "training", **changes)
+
+
+def _fingerprint(project: PipelineProject) -> str:
+    return project.graph.plan(Node("finetuned_checkpoint", TUNED)).fingerprint
+
+
+def _run(project: PipelineProject, job: str, partition: str) -> tuple[str, ...]:
+    (found,) = (one for one in JOBS if one.name == job)
+    with dg.DagsterInstance.local_temp(str(project.root / "dagster")) as instance:
+        return execute(build_definitions(project.pipeline), Work(found, partition, (), ""), instance)
+
+
+def _remove_unused(project: PipelineProject) -> None:
+    list(remove_unused(project.graph, dry_run=False))
+
+
+def _environment(project: PipelineProject) -> dict[str, str]:
+    places = {"data": str(project.root / "data"), "home": str(project.root / "home"), "training_threads": "1"}
+    places |= {"save_steps": "2", "tensorboard": "false"}
+    return {**os.environ, **{ENVIRONMENT[name]: value for name, value in places.items()}}
+
+
+def _start(project: PipelineProject) -> subprocess.Popen:
+    code = (
+        "from embed_pipeline.definitions import defs; import sys\n"
+        "defs.resolve_job_def('finetune_variant').execute_in_process(\n"
+        "    partition_key=sys.argv[1], run_config={'loggers': {'console': {}}})\n"
+    )
+    return subprocess.Popen([sys.executable, "-c", code, TUNED], env=_environment(project))
+
+
+def _kill(process: subprocess.Popen, project: PipelineProject) -> None:
+    process.kill()
+    process.wait()
+    _wait_until(lambda: not _workers(project), "the workers to end after their starter was killed")
+
+
+@contextmanager
+def _webserver(project: PipelineProject) -> Iterator[tuple[subprocess.Popen, DagsterGraphQLClient]]:
+    """The UI's server over the project, and what its buttons call."""
+    home = project.root / "ui"
+    home.mkdir()
+    (home / "dagster.yaml").write_text(NO_DAEMON + "telemetry: {enabled: false}\n", encoding="utf-8")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "dagster_webserver", "-m", "embed_pipeline.definitions"]
+    environment = {**_environment(project), "DAGSTER_HOME": str(home)}
+    server = subprocess.Popen([*command, "-h", "127.0.0.1", "-p", str(port)], env=environment)
+    try:
+        _wait_until(lambda: _listens(port), "the server", alive=server)
+        yield server, DagsterGraphQLClient("127.0.0.1", port_number=port)
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(timeout=60)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as found:
+        return found.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _is_training(project: PipelineProject) -> bool:
+    staging = project.root / "home" / "artifacts" / "staging"
+    return staging.is_dir() and any(staging.rglob("training_log.jsonl"))
+
+
+def _workers(project: PipelineProject) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            command = " ".join(process.cmdline())
+            if "embed_pipeline.training.worker" in command and str(project.root) in command:
+                found.append(process)
+    return found
+
+
+def _wait_until(
+    condition: Callable[[], bool], what: str, *, alive: subprocess.Popen | None = None, seconds: float = 240.0
+) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        assert alive is None or alive.poll() is None, f"the server ended while {what} was waited for"
+        time.sleep(0.1)
