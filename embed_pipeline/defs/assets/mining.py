@@ -9,10 +9,10 @@ from pathlib import Path
 import dagster as dg
 
 from embed_pipeline.dataset.formats import CORPUS_FILE, read_dataset
-from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, detail_table, materialized, picture, table
+from embed_pipeline.defs.assets.publishing import Assets, asset_options, detail_table, materialized, picture, table
 from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.checks import mining as checks
-from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.mining.corpus import MiningCorpus, encode_to_file
@@ -37,11 +37,11 @@ def define_assets(partitions: Partitions) -> Assets:
     @dg.asset(
         partitions_def=partitions.trained,
         deps=[dg.AssetDep("cleaned_qa", partition_mapping=partitions.dataset_to_trained)],
-        check_specs=checks.SPECS,
+        check_specs=per_partition(checks.SPECS, partitions.trained),
         group_name="mining",
         kinds={"faiss"},
         code_version=CODE_VERSIONS["mined_negatives"],
-        **ASSET_OPTIONS,
+        **asset_options("variant", "may_be_paid"),
     )
     def mined_negatives(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One training group per train query: its positives and hard negatives with the scores they were judged by.
@@ -51,13 +51,15 @@ def define_assets(partitions: Partitions) -> Assets:
         """
         step = pipeline.step(context)
         manifest = step.build(lambda out: _mine(step, out))
-        groups = read_groups(step.open(manifest) / GROUPS_FILE)
+        folder = step.open(manifest)
+        groups = read_groups(folder / GROUPS_FILE)
         metadata = {
             "examples": table(_examples(groups)),
             "report": detail_table(manifest, "report"),
             "score_gaps": picture(plot_score_gaps(score_gaps(groups)), "score gaps of the negatives"),
         }
-        return materialized(manifest, metadata=metadata, checks=results(outcomes_of(manifest)))
+        rows, checked = len(groups), results(outcomes_of(manifest))
+        return materialized(manifest, rows=rows, folder=folder, metadata=metadata, checks=checked)
 
     return [mined_negatives]
 

@@ -7,10 +7,10 @@ import dagster as dg
 
 from embed_pipeline.dataset.formats import CORPUS_FILE, read_passages
 from embed_pipeline.dataset.ledger import LEDGER_FILE, read_ledger, summarise_ledger, write_ledger
-from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, materialized, table
+from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, table
 from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.checks import synthesis as checks
-from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.questioning import Questioning
 from embed_pipeline.defs.resources import PipelineResource, Step
@@ -26,11 +26,11 @@ def define_assets(partitions: Partitions) -> Assets:
     @dg.asset(
         partitions_def=partitions.documents,
         deps=["passages"],
-        check_specs=checks.SPECS,
+        check_specs=per_partition(checks.SPECS, partitions.documents),
         group_name="synthesis",
         kinds={"openai"},
         code_version=CODE_VERSIONS["synthetic_qa"],
-        **ASSET_OPTIONS,
+        **asset_options("data_set", "may_be_paid"),
     )
     def synthetic_qa(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One row per question: its text, the passages that answer it, its split, and what wrote it with which seed.
@@ -42,6 +42,7 @@ def define_assets(partitions: Partitions) -> Assets:
         manifest = step.build(lambda out: _write_questions(step, out))
         folder = step.open(manifest)
         texts = {passage.id: passage.text for passage in read_passages(step.folder("passages") / CORPUS_FILE)}
+        questions = read_questions(folder / QUESTIONS_FILE)
         samples = [
             {
                 "question": q.text,
@@ -49,7 +50,7 @@ def define_assets(partitions: Partitions) -> Assets:
                 "split": q.split,
                 "passages": " ¶ ".join(texts[p] for p in q.passage_ids),
             }
-            for q in read_questions(folder / QUESTIONS_FILE)[:SAMPLE_ROWS]
+            for q in questions[:SAMPLE_ROWS]
         ]
         entries = read_ledger(folder / LEDGER_FILE)
         metadata = {
@@ -57,7 +58,8 @@ def define_assets(partitions: Partitions) -> Assets:
             "dropped_by_reason": table([{"reason": r, "entries": n} for r, n in summarise_ledger(entries).items()]),
             "ledger": table([asdict(entry) for entry in entries[:LEDGER_ROWS]]),
         }
-        return materialized(manifest, metadata=metadata, checks=results(outcomes_of(manifest)))
+        rows, checked = len(questions), results(outcomes_of(manifest))
+        return materialized(manifest, rows=rows, folder=folder, metadata=metadata, checks=checked)
 
     return [synthetic_qa]
 
