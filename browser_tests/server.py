@@ -25,6 +25,12 @@ _STATES = """{ assetNodes { assetKey { path } partitionStats
     { numPartitions numMaterialized numFailed numMaterializing } } }"""
 _RUNS = "{ runsOrError(limit: 500) { ... on Runs { results { id status jobName tags { key value } } } } }"
 
+_TICKS = """query($selector: InstigationSelector!) { instigationStateOrError(instigationSelector: $selector)
+    { ... on InstigationState { ticks(limit: 100) { status skipReason runIds } } } }"""
+_METADATA = """{ assetNodes { assetKey { path } assetMaterializations(limit: 1)
+    { metadataEntries { label __typename } } } }"""
+_STATE_WORDS = ("fresh", "stale", "missing", "waiting", "failed")
+
 
 @dataclass(frozen=True)
 class PartitionCounts:
@@ -106,6 +112,30 @@ class DevServer:
         runs = self.ask(_RUNS)["runsOrError"]["results"]
         return [{**run, "tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in runs]
 
+    def unfinished(self) -> list[dict[str, Any]]:
+        """The runs that have not ended."""
+        return [run for run in self.runs() if run["status"] not in ("SUCCESS", "FAILURE", "CANCELED")]
+
+    def ticks(self, name: str) -> list[dict[str, Any]]:
+        """The evaluations of a sensor or a schedule, newest first: status, skipReason, runIds."""
+        selector = {"repositoryLocationName": "embed-pipeline", "repositoryName": "__repository__", "name": name}
+        found = self.ask(_TICKS, selector=selector)["instigationStateOrError"]
+        return found.get("ticks", [])
+
+    def metadata(self) -> dict[str, dict[str, str]]:
+        """The kinds of metadata of the newest materialisation of every asset, by key."""
+        nodes = self.ask(_METADATA)["assetNodes"]
+        return {
+            node["assetKey"]["path"][-1]: {entry["label"]: entry["__typename"] for entry in made["metadataEntries"]}
+            for node in nodes
+            for made in node["assetMaterializations"]
+        }
+
+    def states(self) -> dict[str, str]:
+        """What `embed-pipeline status` says of every partition: `asset[partition]` to its state."""
+        lines = [line.split() for line in self.type("status").splitlines() if line and not line.startswith(" ")]
+        return {f"{asset}[{partition}]": state for asset, partition, state, *_ in lines if state in _STATE_WORDS}
+
     def _loaded(self) -> bool:
         try:
             return bool(self.ask("{ assetNodes { id } }")["assetNodes"])
@@ -125,7 +155,7 @@ def _command(*arguments: str) -> list[str]:
 
 def _clean_environment() -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if not name.startswith(("EMBED_PIPELINE_", "DAGSTER_"))}
-    return own | {"PYTHONPATH": str(ROOT), "DAGSTER_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1"}
+    return own | {"PYTHONPATH": str(ROOT), "DAGSTER_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "250"}
 
 
 def _free_port() -> int:
