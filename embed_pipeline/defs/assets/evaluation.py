@@ -112,7 +112,9 @@ def _describe_measured(step: Step, manifest: Manifest) -> dict[str, dg.MetadataV
     folder = step.open(manifest)
     means, headline = summarise(read_query_metrics(folder / METRICS_FILE)), step.project.headline(step.dataset)
     calibration, scores = read_calibration(folder), read_scores(folder)
-    found = {str(mean.measure): dg.MetadataValue.float(mean.value) for mean in means if mean.measure == headline}
+    found = {
+        str(mean.measure): dg.MetadataValue.float(round(mean.value, 4)) for mean in means if mean.measure == headline
+    }
     found |= {"measures": table(_by_cutoff(means)), "profile": detail_table(manifest, "profile")}
     if calibration:
         found["calibration"] = figure_table(asdict(calibration))
@@ -127,11 +129,11 @@ def _describe_measured(step: Step, manifest: Manifest) -> dict[str, dg.MetadataV
 
 
 def _by_cutoff(means: Sequence[MeasureSummary]) -> list[dict[str, str]]:
-    """A row per measure, a column per cutoff: the mean and its 95 % interval."""
+    """A row per measure, a column per cutoff: the mean in percent and its 95 % interval."""
     rows: dict[str, dict[str, str]] = {}
     for mean in means:
         row = rows.setdefault(mean.measure.name, {"measure": mean.measure.name})
-        row[f"@{mean.measure.cutoff}"] = f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
+        row[f"@{mean.measure.cutoff}"] = f"{100 * mean.value:.1f} [{100 * mean.low:.0f}–{100 * mean.high:.0f}]"
     return list(rows.values())
 
 

@@ -1,5 +1,6 @@
 """Assets of the stage `synthesis`: the questions written for the passages."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, p
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.questioning import Questioning
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.synthesis.questions import QUESTIONS_FILE, read_questions, write_questions
+from embed_pipeline.synthesis.questions import QUESTIONS_FILE, SyntheticQuestion, read_questions, write_questions
 
 SAMPLE_ROWS = 20
 LEDGER_ROWS = 200
@@ -41,20 +42,10 @@ def define_assets(partitions: Partitions) -> Assets:
         step = pipeline.step(context)
         manifest = step.build(lambda out: _write_questions(step, out))
         folder = step.open(manifest)
-        texts = {passage.id: passage.text for passage in read_passages(step.folder("passages") / CORPUS_FILE)}
         questions = read_questions(folder / QUESTIONS_FILE)
-        samples = [
-            {
-                "question": q.text,
-                "style": q.style,
-                "split": q.split,
-                "passages": " ¶ ".join(texts[p] for p in q.passage_ids),
-            }
-            for q in questions[:SAMPLE_ROWS]
-        ]
         entries = read_ledger(folder / LEDGER_FILE)
         metadata = {
-            "samples": table(samples),
+            "samples": table(_samples(step, questions)),
             "dropped_by_reason": table([{"reason": r, "entries": n} for r, n in summarise_ledger(entries).items()]),
             "ledger": table([asdict(entry) for entry in entries[:LEDGER_ROWS]]),
         }
@@ -62,6 +53,19 @@ def define_assets(partitions: Partitions) -> Assets:
         return materialized(manifest, rows=rows, folder=folder, metadata=metadata, checks=checked)
 
     return [synthetic_qa]
+
+
+def _samples(step: Step, questions: Sequence[SyntheticQuestion]) -> list[dict[str, str]]:
+    texts = {passage.id: passage.text for passage in read_passages(step.folder("passages") / CORPUS_FILE)}
+    return [
+        {
+            "question": q.text,
+            "style": q.style,
+            "split": q.split,
+            "passages": " ¶ ".join(texts[p] for p in q.passage_ids),
+        }
+        for q in questions[:SAMPLE_ROWS]
+    ]
 
 
 def _write_questions(step: Step, out: Path) -> dict[str, object]:
