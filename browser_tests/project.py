@@ -48,13 +48,19 @@ def drop_workbook(root: Path) -> None:
 
 
 def spoil_documents(root: Path) -> None:
-    """Leave one tiny document in `help`: its questions cannot fill three splits, which a blocking check finds."""
+    """Leave documents in `help` that all say nearly the same.
+
+    Of questions that are nearly equal one is kept, so that two splits stay empty: a blocking check finds that.
+    """
     folder = root / "data" / "help" / "documents"
-    written = root / "only.md"
-    written.write_text("# Cards\n\nA lost card is replaced within three days.\n", encoding="utf-8")
+    written = root / "documents_after"
+    written.mkdir()
+    for at, day in enumerate(("three", "seven", "eight", "fifty")):
+        rule = "A card that was lost or stolen while its owner travels abroad is replaced free of charge and sent by express"
+        text = f"# Lost cards\n\n{rule} mail to any address that the owner names, within {day} days.\n"
+        (written / f"lost_{at}.md").write_text(text, encoding="utf-8")
     folder.rename(root / "documents_before")
-    folder.mkdir()
-    written.replace(folder / written.name)
+    written.rename(folder)
 
 
 def _write_recipes(folder: Path, model: Path) -> None:
