@@ -56,7 +56,9 @@ def spoil_documents(root: Path) -> None:
     written = root / "documents_after"
     written.mkdir()
     for at, day in enumerate(("three", "seven", "eight", "fifty")):
-        rule = "A card that was lost or stolen while its owner travels abroad is replaced free of charge and sent by mail"
+        rule = (
+            "A card that was lost or stolen while its owner travels abroad is replaced free of charge and sent by mail"
+        )
         text = f"# Lost cards\n\n{rule} to any address that the owner names, within {day} days.\n"
         (written / f"lost_{at}.md").write_text(text, encoding="utf-8")
     folder.rename(root / "documents_before")

@@ -150,7 +150,9 @@ def _counts(node: Mapping[str, Any]) -> PartitionCounts | None:
 
 
 def _command(*arguments: str) -> list[str]:
-    return [sys.executable, "-c", "from embed_pipeline.cli import main; main()", *arguments]
+    # A shell starts what runs in its background deaf to Ctrl-C, and so are its children; the server is ended by it.
+    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    return [sys.executable, "-c", f"{listen}; from embed_pipeline.cli import main; main()", *arguments]
 
 
 def _clean_environment() -> dict[str, str]:
