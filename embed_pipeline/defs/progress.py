@@ -50,6 +50,28 @@ class Progress:
         return f", {format_rate(rate)} {self.things}/s{left}"
 
 
+@dataclass
+class Tally:
+    """Called with what is done where nobody knows how much there is: says so, and the rate, every so many things."""
+
+    say: Callable[[str], None]
+    verb: str
+    things: str
+    every: int
+    clock: Callable[[], float] = time.monotonic
+    _started: float = field(init=False)
+    _told: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._started = self.clock()
+
+    def __call__(self, done: int) -> None:
+        if done // self.every > self._told:
+            self._told = done // self.every
+            rate = done / max(self.clock() - self._started, 1e-6)
+            self.say(f"{self.verb} {done} {self.things}, {format_rate(rate)} {self.things}/s")
+
+
 def format_rate(rate: float) -> str:
     """A rate with three figures, as many digits as it needs: 0.0512, 3.14, 1234."""
     return f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}"

@@ -16,7 +16,7 @@ from embed_pipeline.artifacts import ArtifactStore, Manifest
 from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.graph import PAIR_SCORES_FOLDER, USAGE_FOLDER, Graph, Node
 from embed_pipeline.defs.node_settings import mining_encoder_settings
-from embed_pipeline.defs.progress import Progress
+from embed_pipeline.defs.progress import Progress, Tally
 from embed_pipeline.defs.project import Project, Runtime, Variant, environment_settings
 from embed_pipeline.defs.questioning import CHAT_FOLDER
 from embed_pipeline.defs.searching import Search
@@ -110,6 +110,10 @@ class Step:
     def log_progress(self, done_to: str = "encoded", what: str = "texts") -> Callable[[int, int], None]:
         """A callback that says in the run's log how far a long step is: share done, rate and time left."""
         return Progress(self.context.log.info, done_to, what)
+
+    def log_tally(self, verb: str, things: str, every: int) -> Callable[[int], None]:
+        """The same for a step of unknown length: what is done and the rate, every so many things."""
+        return Tally(self.context.log.info, verb, things, every)
 
     def build(self, make: Callable[[Path], Mapping[str, object]]) -> Manifest:
         """The artifact of this partition: served from the store if its fingerprint is known, else made."""

@@ -13,7 +13,7 @@ from embed_pipeline.definitions import STAGES, defs
 from embed_pipeline.defs.assets.publishing import materialized, table
 from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.checks.outcome import CheckOutcome, results
-from embed_pipeline.defs.progress import Progress, format_seconds
+from embed_pipeline.defs.progress import Progress, Tally, format_seconds
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.defs.spending import spent_usd
 
@@ -147,6 +147,16 @@ def test_progress_says_nothing_between_tenths_unless_half_a_minute_has_passed() 
 def test_progress_starts_anew_with_the_next_thing_that_is_encoded() -> None:
     told = _told([(0.0, 5, 10), (1.0, 10, 10), (50.0, 1, 100), (51.0, 11, 100)])
     assert told[2:] == ["encoded 1 of 100 texts (1%)", "encoded 11 of 100 texts (11%), 10 texts/s, 9 s left"]
+
+
+def test_a_tally_says_how_many_and_how_fast_at_every_so_many_things() -> None:
+    told: list[str] = []
+    now = 0.0
+    tally = Tally(told.append, "read", "rows", 100, clock=lambda: now)
+    for done in range(0, 251, 50):
+        now = done / 25
+        tally(done)
+    assert told == ["read 100 rows, 25 rows/s", "read 200 rows, 25 rows/s"]
 
 
 @pytest.mark.parametrize(

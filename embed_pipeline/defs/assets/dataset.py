@@ -1,7 +1,6 @@
 """Assets of the stage `dataset`: the raw files of either kind, and the clean data set made from them."""
 
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -128,7 +127,7 @@ def _clean(step: Step, out: Path) -> dict[str, object]:
 
 def _clean_raw(step: Step, settings: DatasetSettings) -> CleanedData:
     if settings.source == "workbooks":
-        return clean_workbooks(step.folder("raw_xlsx"), settings, progress=_log_rows(step))
+        return clean_workbooks(step.folder("raw_xlsx"), settings, progress=step.log_tally("read", "rows", LOGGED_ROWS))
     if settings.source == "pairs":
         return clean_pairs(step.folder("raw_pairs"), settings)
     passages, questions = step.folder("passages"), step.folder("synthetic_qa")
@@ -136,7 +135,3 @@ def _clean_raw(step: Step, settings: DatasetSettings) -> CleanedData:
     return assemble_cleaned(
         tuple(read_passages(passages / CORPUS_FILE)), read_questions(questions / QUESTIONS_FILE), ledger
     )
-
-
-def _log_rows(step: Step) -> Callable[[int], None]:
-    return lambda rows: step.context.log.info(f"read {rows} rows") if rows % LOGGED_ROWS == 0 else None

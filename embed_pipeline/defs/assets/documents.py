@@ -1,6 +1,5 @@
 """Assets of the stage `documents`: the files as they lie, and the passages cut from them."""
 
-from collections.abc import Callable
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -82,18 +81,8 @@ def _cut(step: Step, out: Path) -> dict[str, object]:
     files = sorted(path.relative_to(raw).as_posix() for path in raw.rglob("*") if path.is_file())
     count_tokens = token_counter(resolve_model(counting_encoder(step.project, step.dataset)))
     documents = (read_document(raw / file, file) for file in files)
-    counts = write_passages(documents, settings, count_tokens, out, progress=_log_passages(step))
+    counts = write_passages(
+        documents, settings, count_tokens, out, progress=step.log_tally("cut", "passages", LOGGED_PASSAGES)
+    )
     outcomes = checks.check_passages(read_documents_summary(out), read_ledger(out / LEDGER_FILE))
     return {**asdict(counts), **describe_outcomes(outcomes)}
-
-
-def _log_passages(step: Step) -> Callable[[int], None]:
-    told = 0
-
-    def report(passages: int) -> None:
-        nonlocal told
-        if passages // LOGGED_PASSAGES > told:
-            told = passages // LOGGED_PASSAGES
-            step.context.log.info(f"cut {passages} passages")
-
-    return report
