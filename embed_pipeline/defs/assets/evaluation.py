@@ -133,7 +133,8 @@ def _by_cutoff(means: Sequence[MeasureSummary]) -> list[dict[str, str]]:
     rows: dict[str, dict[str, str]] = {}
     for mean in means:
         row = rows.setdefault(mean.measure.name, {"measure": mean.measure.name})
-        row[f"@{mean.measure.cutoff}"] = f"{100 * mean.value:.1f} [{100 * mean.low:.0f}–{100 * mean.high:.0f}]"
+        interval = f"{100 * mean.low:.0f}\u2060–\u2060{100 * mean.high:.0f}"  # word joiners: no line ends inside
+        row[f"@{mean.measure.cutoff}"] = f"{100 * mean.value:.1f} [{interval}]"
     return list(rows.values())
 
 
