@@ -116,8 +116,8 @@ def test_a_failed_check_says_what_to_do_where_it_is_seen_first() -> None:
     )
     (failed,) = results([outcome])
     (passed,) = results([outcome.model_copy(update={"passed": True})])
-    assert failed.description == "leaks 2, limit 0. Look."
-    assert passed.description == "leaks 2, limit 0"
+    assert failed.description == "leaks: 2; limit: 0. Look."
+    assert passed.description == "leaks: 2; limit: 0"
     assert failed.severity == dg.AssetCheckSeverity.ERROR
 
 

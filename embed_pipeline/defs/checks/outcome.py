@@ -74,6 +74,6 @@ def per_partition(
 
 def _sentence(outcome: CheckOutcome) -> str:
     """The figures that were measured, and where it failed what to do."""
-    short = [f"{name} {value}" for name, value in outcome.figures.items() if len(str(value)) <= _SHORT]
-    told = ", ".join(short)
+    short = [f"{name}: {value}" for name, value in outcome.figures.items() if len(str(value)) <= _SHORT]
+    told = "; ".join(short)
     return told if outcome.passed else f"{told}. {outcome.remedy}"
