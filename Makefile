@@ -8,16 +8,19 @@ INSTALLED := $(VENV)/.installed
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run status metrics dev test check format data bench clean
+.PHONY: help demo run status metrics dev test test-ui check format data bench clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 demo: $(INSTALLED)  ## Run the whole graph on the shipped data, offline, and print the metrics table
 	$(BIN)/embed-pipeline run
 
 test: $(INSTALLED)  ## Run the test suite
 	$(BIN)/python -m pytest
+
+test-ui: $(INSTALLED)  ## Walk through the real UI in a browser (chromium); screenshots in .embed_pipeline/screenshots
+	$(BIN)/python -m pytest -x browser_tests
 
 dev: $(INSTALLED)  ## Start the Dagster UI on http://127.0.0.1:3000
 	$(BIN)/embed-pipeline dev

@@ -19,10 +19,13 @@ from pydantic import Field
 from embed_pipeline.adaptation.building import read_adapted
 from embed_pipeline.artifacts import ArtifactStore, Manifest, Plan
 from embed_pipeline.defs.catalogue import ALL
-from embed_pipeline.defs.graph import PAIR_SCORES_FOLDER, Graph
+from embed_pipeline.defs.graph import PAIR_SCORES_FOLDER, USAGE_FOLDER, Graph
 from embed_pipeline.defs.node_settings import mining_encoder_settings
+from embed_pipeline.defs.progress import Progress, Tally
 from embed_pipeline.defs.project import Project, Runtime, environment_settings
+from embed_pipeline.defs.questioning import CHAT_FOLDER
 from embed_pipeline.defs.searching import Search
+from embed_pipeline.defs.spending import COST_DETAIL, spent_usd
 from embed_pipeline.defs.topology import Node
 from embed_pipeline.defs.variants import Variant
 from embed_pipeline.encoding.cross_encoder import CrossEncoder, load_cross_encoder
@@ -146,23 +149,30 @@ class Step:
         return CachedEncoder(encoder, VectorCache(self.project.home / "vectors"), progress=self.log_progress())
 
     def log_progress(self, done_to: str = "encoded", what: str = "texts") -> Callable[[int, int], None]:
-        """A callback that says in the run's log how far an encoding is, at every tenth."""
-        told = -1
+        """A callback that says in the run's log how far a long step is: share done, rate and time left."""
+        return Progress(self.context.log.info, done_to, what)
 
-        def report(done: int, total: int) -> None:
-            nonlocal told
-            if done * 10 // total > told:
-                told = done * 10 // total
-                self.context.log.info(f"{done_to} {done} of {total} {what} ({done / total:.0%})")
-
-        return report
+    def log_tally(self, verb: str, things: str, every: int) -> Callable[[int], None]:
+        """The same for a step of unknown length: what is done and the rate, every so many things."""
+        return Tally(self.context.log.info, verb, things, every)
 
     def build(self, make: Callable[[Path], Mapping[str, object]]) -> Manifest:
         """The artifact of this partition: served from the store if its fingerprint is known, else made."""
-        manifest = self.graph.store.build(self.plan, make, run_id=self.context.run_id)
+        manifest = self.graph.store.build(self.plan, self._counting_cost(make), run_id=self.context.run_id)
         how = "found in the store" if manifest.cached else f"built in {manifest.seconds:.1f} s"
         self.context.log.info(f"{self.node} {how}: digest {manifest.digest[:12]}")
         return manifest
+
+    def _counting_cost(self, make: Callable[[Path], Mapping[str, object]]) -> Callable[[Path], Mapping[str, object]]:
+        """The same, and what hosted models were paid meanwhile, by whichever run, in the details."""
+        folders = [self.project.home / name for name in (USAGE_FOLDER, CHAT_FOLDER)]
+
+        def made(out: Path) -> Mapping[str, object]:
+            before = spent_usd(*folders)
+            details = make(out)
+            return {**details, COST_DETAIL: round(spent_usd(*folders) - before, 6)}
+
+        return made
 
     def open(self, manifest: Manifest) -> Path:
         """The verified folder of an artifact."""

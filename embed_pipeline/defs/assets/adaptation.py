@@ -7,10 +7,10 @@ import dagster as dg
 
 from embed_pipeline.adaptation.building import build_adaptation
 from embed_pipeline.dataset.formats import read_dataset
-from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, materialized, table
+from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, table
 from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.checks import adaptation as checks
-from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.defs.searching import encoding_counts
@@ -23,11 +23,11 @@ def define_assets(partitions: Partitions) -> Assets:
     @dg.asset(
         partitions_def=partitions.of("adapter"),
         deps=partitions.deps("adapter"),
-        check_specs=checks.SPECS,
+        check_specs=per_partition(checks.SPECS, partitions.of("adapter")),
         group_name="adaptation",
         kinds={"numpy"},
         code_version=CODE_VERSIONS["adapter"],
-        **ASSET_OPTIONS,
+        **asset_options("variant"),
     )
     def adapter(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One adaptation per adapted variant: a matrix for the queries, or the moved vectors of passages (NUDGE).
@@ -38,7 +38,12 @@ def define_assets(partitions: Partitions) -> Assets:
         manifest = step.build(lambda out: _adapt(step, out))
         passes = manifest.details.get("passes")
         rows = [row for row in passes if isinstance(row, Mapping)] if isinstance(passes, list) else []
-        return materialized(manifest, metadata={"passes": table(rows)}, checks=results(outcomes_of(manifest)))
+        return materialized(
+            manifest,
+            folder=step.open(manifest),
+            metadata={"passes": table(rows)},
+            checks=results(outcomes_of(manifest)),
+        )
 
     return [adapter]
 

@@ -1,21 +1,21 @@
 """Assets of the stage `dataset`: the raw files of either kind, and the clean data set made from them."""
 
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import dagster as dg
 
+from embed_pipeline.artifacts import Manifest
 from embed_pipeline.dataset.cleaning import CleanedData, clean_workbooks, write_cleaned
 from embed_pipeline.dataset.formats import CORPUS_FILE, read_dataset, read_passages
 from embed_pipeline.dataset.ledger import LEDGER_FILE, read_ledger, summarise_ledger
 from embed_pipeline.dataset.pairs import clean_pairs
 from embed_pipeline.dataset.settings import DatasetSettings
-from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, materialized, table
+from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, table
 from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.checks import dataset as checks
-from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.defs.source_settings import source_files
@@ -36,7 +36,7 @@ def define_assets(partitions: Partitions) -> Assets:
         group_name="dataset",
         kinds={"excel"},
         code_version=CODE_VERSIONS["raw_xlsx"],
-        **ASSET_OPTIONS,
+        **asset_options("data_set"),
     )
     def raw_xlsx(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """The workbooks and the label list of a data set, byte for byte as they lie in its folder.
@@ -45,29 +45,29 @@ def define_assets(partitions: Partitions) -> Assets:
         """
         step = pipeline.step(context)
         manifest = step.build(lambda out: copy_raw_files(step, out))
-        return materialized(manifest)
+        return raw_materialized(step, manifest)
 
     @dg.asset(
         partitions_def=partitions.of("raw_pairs"),
         group_name="dataset",
         kinds={"json"},
         code_version=CODE_VERSIONS["raw_pairs"],
-        **ASSET_OPTIONS,
+        **asset_options("data_set"),
     )
     def raw_pairs(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """The files of question-passage pairs of a data set, byte for byte as they lie in its folder."""
         step = pipeline.step(context)
         manifest = step.build(lambda out: copy_raw_files(step, out))
-        return materialized(manifest)
+        return raw_materialized(step, manifest)
 
     @dg.asset(
         partitions_def=partitions.of("cleaned_qa"),
         deps=partitions.deps("cleaned_qa"),
-        check_specs=checks.SPECS,
+        check_specs=per_partition(checks.SPECS, partitions.of("cleaned_qa")),
         group_name="dataset",
         kinds={"python"},
         code_version=CODE_VERSIONS["cleaned_qa"],
-        **ASSET_OPTIONS,
+        **asset_options("data_set"),
     )
     def cleaned_qa(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One data set: a row per query with its split, a row per passage, a row per judgment, a ledger of rejects.
@@ -88,7 +88,8 @@ def define_assets(partitions: Partitions) -> Assets:
         reasons = [{"reason": reason, "entries": count} for reason, count in summarise_ledger(entries).items()]
         ledger = [asdict(entry) for entry in entries[:LEDGER_ROWS]]
         metadata = {"samples": table(samples), "rejected_by_reason": table(reasons), "ledger": table(ledger)}
-        return materialized(manifest, metadata=metadata, checks=results(outcomes_of(manifest)))
+        rows, checked = len(dataset.queries), results(outcomes_of(manifest))
+        return materialized(manifest, rows=rows, folder=folder, metadata=metadata, checks=checked)
 
     return [raw_xlsx, raw_pairs, cleaned_qa]
 
@@ -100,6 +101,12 @@ def copy_raw_files(step: Step, out: Path) -> dict[str, object]:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, out / name)
     return {"files": ", ".join(files)}
+
+
+def raw_materialized(step: Step, manifest: Manifest) -> dg.MaterializeResult:
+    """The materialisation of copied files: one row per file."""
+    folder = step.open(manifest)
+    return materialized(manifest, rows=sum(path.is_file() for path in folder.rglob("*")), folder=folder)
 
 
 def _clean(step: Step, out: Path) -> dict[str, object]:
@@ -115,7 +122,7 @@ def _clean(step: Step, out: Path) -> dict[str, object]:
 
 def _clean_raw(step: Step, settings: DatasetSettings) -> CleanedData:
     if settings.source == "workbooks":
-        return clean_workbooks(step.folder("raw_xlsx"), settings, progress=_log_rows(step))
+        return clean_workbooks(step.folder("raw_xlsx"), settings, progress=step.log_tally("read", "rows", LOGGED_ROWS))
     if settings.source == "pairs":
         return clean_pairs(step.folder("raw_pairs"), settings)
     passages, questions = step.folder("passages"), step.folder("synthetic_qa")
@@ -123,7 +130,3 @@ def _clean_raw(step: Step, settings: DatasetSettings) -> CleanedData:
     return assemble_cleaned(
         tuple(read_passages(passages / CORPUS_FILE)), read_questions(questions / QUESTIONS_FILE), ledger
     )
-
-
-def _log_rows(step: Step) -> Callable[[int], None]:
-    return lambda rows: step.context.log.info(f"read {rows} rows") if rows % LOGGED_ROWS == 0 else None

@@ -1,6 +1,5 @@
 """Assets of the stage `documents`: the files as they lie, and the passages cut from them."""
 
-from collections.abc import Callable
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -9,11 +8,11 @@ import dagster as dg
 
 from embed_pipeline.dataset.formats import CORPUS_FILE, read_passages
 from embed_pipeline.dataset.ledger import LEDGER_FILE, read_ledger, summarise_ledger
-from embed_pipeline.defs.assets.dataset import copy_raw_files
-from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, materialized, table
+from embed_pipeline.defs.assets.dataset import copy_raw_files, raw_materialized
+from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, table
 from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.checks import documents as checks
-from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.defs.source_settings import counting_encoder
@@ -35,22 +34,22 @@ def define_assets(partitions: Partitions) -> Assets:
         group_name="documents",
         kinds={"file"},
         code_version=CODE_VERSIONS["raw_documents"],
-        **ASSET_OPTIONS,
+        **asset_options("data_set"),
     )
     def raw_documents(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """The documents of a data set, byte for byte as they lie in its folder: pdf, docx, html, md, txt."""
         step = pipeline.step(context)
         manifest = step.build(lambda out: copy_raw_files(step, out))
-        return materialized(manifest)
+        return raw_materialized(step, manifest)
 
     @dg.asset(
         partitions_def=partitions.of("passages"),
         deps=partitions.deps("passages"),
-        check_specs=checks.SPECS,
+        check_specs=per_partition(checks.SPECS, partitions.of("passages")),
         group_name="documents",
         kinds={"python"},
         code_version=CODE_VERSIONS["passages"],
-        **ASSET_OPTIONS,
+        **asset_options("data_set"),
     )
     def passages(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One row per passage: its text, and the file, page, headings and characters where it stands.
@@ -71,7 +70,8 @@ def define_assets(partitions: Partitions) -> Assets:
             "left_out_by_reason": table([{"reason": r, "entries": n} for r, n in summarise_ledger(entries).items()]),
             "ledger": table([asdict(entry) for entry in entries[:LEDGER_ROWS]]),
         }
-        return materialized(manifest, metadata=metadata, checks=results(outcomes_of(manifest)))
+        rows, checked = sum(1 for _ in read_passages(folder / CORPUS_FILE)), results(outcomes_of(manifest))
+        return materialized(manifest, rows=rows, folder=folder, metadata=metadata, checks=checked)
 
     return [raw_documents, passages]
 
@@ -81,18 +81,8 @@ def _cut(step: Step, out: Path) -> dict[str, object]:
     files = sorted(path.relative_to(raw).as_posix() for path in raw.rglob("*") if path.is_file())
     count_tokens = token_counter(resolve_model(counting_encoder(step.project, step.dataset)))
     documents = (read_document(raw / file, file) for file in files)
-    counts = write_passages(documents, settings, count_tokens, out, progress=_log_passages(step))
+    counts = write_passages(
+        documents, settings, count_tokens, out, progress=step.log_tally("cut", "passages", LOGGED_PASSAGES)
+    )
     outcomes = checks.check_passages(read_documents_summary(out), read_ledger(out / LEDGER_FILE))
     return {**asdict(counts), **describe_outcomes(outcomes)}
-
-
-def _log_passages(step: Step) -> Callable[[int], None]:
-    told = 0
-
-    def report(passages: int) -> None:
-        nonlocal told
-        if passages // LOGGED_PASSAGES > told:
-            told = passages // LOGGED_PASSAGES
-            step.context.log.info(f"cut {passages} passages")
-
-    return report

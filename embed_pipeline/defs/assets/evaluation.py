@@ -1,5 +1,6 @@
 """Assets of the stage `evaluation`: what every test query scored under a variant, and what training cost elsewhere."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -7,11 +8,19 @@ import dagster as dg
 
 from embed_pipeline.artifacts import Manifest
 from embed_pipeline.dataset.formats import read_dataset
-from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, detail_table, materialized, picture, table
+from embed_pipeline.defs.assets.publishing import (
+    Assets,
+    asset_options,
+    detail_table,
+    figure_table,
+    materialized,
+    picture,
+    table,
+)
 from embed_pipeline.defs.catalogue import CODE_VERSIONS, EVALUATED_SPLIT
 from embed_pipeline.defs.checks import evaluation as checks
 from embed_pipeline.defs.checks import general as general_checks
-from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
 from embed_pipeline.defs.measuring import (
     BASE_METRICS_FILE,
     METRICS_FILE,
@@ -25,7 +34,7 @@ from embed_pipeline.defs.measuring import (
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.defs.searching import encoding_counts
-from embed_pipeline.evaluation.comparison import Comparison, compare_queries, summarise
+from embed_pipeline.evaluation.comparison import Comparison, MeasureSummary, compare_queries, summarise
 from embed_pipeline.evaluation.query_metrics import read_query_metrics, write_query_metrics
 from embed_pipeline.reporting.plots import plot_score_distribution
 
@@ -36,11 +45,11 @@ def define_assets(partitions: Partitions) -> Assets:
     @dg.asset(
         partitions_def=partitions.of("query_metrics"),
         deps=partitions.deps("query_metrics"),
-        check_specs=checks.SPECS,
+        check_specs=per_partition(checks.SPECS, partitions.of("query_metrics")),
         group_name="evaluation",
         kinds={"python"},
         code_version=CODE_VERSIONS["query_metrics"],
-        **ASSET_OPTIONS,
+        **asset_options("variant", "may_be_paid"),
     )
     def query_metrics(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One row per (test query, measure) of a variant, and beside it the hits themselves.
@@ -50,17 +59,18 @@ def define_assets(partitions: Partitions) -> Assets:
         """
         step = pipeline.step(context)
         manifest = step.build(lambda out: _measure(step, out))
-        metadata = _describe_measured(step, manifest)
-        return materialized(manifest, metadata=metadata, checks=results(outcomes_of(manifest)))
+        folder, checked = step.open(manifest), results(outcomes_of(manifest))
+        rows, metadata = len(read_query_metrics(folder / METRICS_FILE)), _describe_measured(step, manifest)
+        return materialized(manifest, rows=rows, folder=folder, metadata=metadata, checks=checked)
 
     @dg.asset(
         partitions_def=partitions.of("general_metrics"),
         deps=partitions.deps("general_metrics"),
-        check_specs=general_checks.SPECS,
+        check_specs=per_partition(general_checks.SPECS, partitions.of("general_metrics")),
         group_name="evaluation",
         kinds={"python"},
         code_version=CODE_VERSIONS["general_metrics"],
-        **ASSET_OPTIONS,
+        **asset_options("variant", "may_be_paid"),
     )
     def general_metrics(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One row per (query, measure) of each data set of the general suite, after training and before it.
@@ -70,7 +80,9 @@ def define_assets(partitions: Partitions) -> Assets:
         step = pipeline.step(context)
         manifest = step.build(lambda out: _measure_general_suite(step, out))
         metadata = {"general_suite": detail_table(manifest, "general_suite")}
-        return materialized(manifest, metadata=metadata, checks=results(outcomes_of(manifest)))
+        folder, checked = step.open(manifest), results(outcomes_of(manifest))
+        rows = sum(len(read_query_metrics(file)) for file in folder.glob(f"*/{METRICS_FILE}"))
+        return materialized(manifest, rows=rows, folder=folder, metadata=metadata, checks=checked)
 
     return [query_metrics, general_metrics]
 
@@ -88,14 +100,14 @@ def _measure(step: Step, out: Path) -> dict[str, object]:
 
 def _describe_measured(step: Step, manifest: Manifest) -> dict[str, dg.MetadataValue]:
     folder = step.open(manifest)
-    means = [
-        {"measure": str(mean.measure), "value": mean.value, "low": mean.low, "high": mean.high}
-        for mean in summarise(read_query_metrics(folder / METRICS_FILE))
-    ]
+    means, headline = summarise(read_query_metrics(folder / METRICS_FILE)), step.project.headline(step.dataset)
     calibration, scores = read_calibration(folder), read_scores(folder)
-    found = {"measures": table(means), "profile": detail_table(manifest, "profile")}
+    found = {
+        str(mean.measure): dg.MetadataValue.float(round(mean.value, 4)) for mean in means if mean.measure == headline
+    }
+    found |= {"measures": table(_by_cutoff(means)), "profile": detail_table(manifest, "profile")}
     if calibration:
-        found["calibration"] = table([asdict(calibration)])
+        found["calibration"] = figure_table(asdict(calibration))
     if scores:
         png = plot_score_distribution(scores, calibration.threshold if calibration else None)
         found["scores"] = picture(png, "scores of relevant hits and of the best irrelevant one")
@@ -104,6 +116,16 @@ def _describe_measured(step: Step, manifest: Manifest) -> dict[str, dg.MetadataV
         for p in read_language_pairs(folder)
     ]
     return {**found, "language_pairs": table(pairs)} if pairs else found
+
+
+def _by_cutoff(means: Sequence[MeasureSummary]) -> list[dict[str, str]]:
+    """A row per measure, a column per cutoff: the mean in percent and its 95 % interval."""
+    rows: dict[str, dict[str, str]] = {}
+    for mean in means:
+        row = rows.setdefault(mean.measure.name, {"measure": mean.measure.name})
+        interval = f"{100 * mean.low:.0f}\u2060–\u2060{100 * mean.high:.0f}"  # word joiners: no line ends inside
+        row[f"@{mean.measure.cutoff}"] = f"{100 * mean.value:.1f} [{interval}]"
+    return list(rows.values())
 
 
 def _measure_general_suite(step: Step, out: Path) -> dict[str, object]:

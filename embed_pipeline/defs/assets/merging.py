@@ -8,10 +8,10 @@ import dagster as dg
 
 from embed_pipeline.artifacts import Manifest
 from embed_pipeline.dataset.formats import read_dataset
-from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, materialized, picture, table
+from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, picture, table
 from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.checks import merging as checks
-from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
 from embed_pipeline.defs.choosing import Trial, measure_mixtures, mix
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
@@ -31,11 +31,11 @@ def define_assets(partitions: Partitions) -> Assets:
     @dg.asset(
         partitions_def=partitions.of("merged_checkpoint"),
         deps=partitions.deps("merged_checkpoint"),
-        check_specs=checks.MERGED_SPECS,
+        check_specs=per_partition(checks.MERGED_SPECS, partitions.of("merged_checkpoint")),
         group_name="merging",
         kinds={"pytorch", "huggingface"},
         code_version=CODE_VERSIONS["merged_checkpoint"],
-        **ASSET_OPTIONS,
+        **asset_options("variant"),
     )
     def merged_checkpoint(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One model directory per merged variant: the mixture of base and tuned weights that keeps most of both.
@@ -45,17 +45,17 @@ def define_assets(partitions: Partitions) -> Assets:
         """
         step = pipeline.step(context)
         manifest = step.build(lambda out: _merge(step, out))
-        metadata = _describe_sweep(step, manifest)
-        return materialized(manifest, metadata=metadata, checks=results(outcomes_of(manifest)))
+        folder, metadata = step.open(manifest), _describe_sweep(step, manifest)
+        return materialized(manifest, folder=folder, metadata=metadata, checks=results(outcomes_of(manifest)))
 
     @dg.asset(
         partitions_def=partitions.of("promoted_checkpoint"),
         deps=partitions.deps("promoted_checkpoint"),
-        check_specs=checks.PROMOTED_SPECS,
+        check_specs=per_partition(checks.PROMOTED_SPECS, partitions.of("promoted_checkpoint")),
         group_name="merging",
         kinds={"huggingface"},
         code_version=CODE_VERSIONS["promoted_checkpoint"],
-        **ASSET_OPTIONS,
+        **asset_options("data_set"),
     )
     def promoted_checkpoint(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """The checkpoint of a data set that users should take: one model directory with its model card (README.md).
@@ -65,12 +65,13 @@ def define_assets(partitions: Partitions) -> Assets:
         """
         step = pipeline.step(context)
         manifest = step.build(lambda out: _promote(step, out))
-        promoted = read_promoted(step.open(manifest))
+        folder = step.open(manifest)
+        promoted = read_promoted(folder)
         metadata = {
             "why": dg.MetadataValue.md(promoted.reason),
             "candidates": table([asdict(candidate) for candidate in promoted.candidates]),
         }
-        return materialized(manifest, metadata=metadata, checks=results(outcomes_of(manifest)))
+        return materialized(manifest, folder=folder, metadata=metadata, checks=results(outcomes_of(manifest)))
 
     return [merged_checkpoint, promoted_checkpoint]
 

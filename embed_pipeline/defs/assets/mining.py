@@ -7,10 +7,10 @@ from pathlib import Path
 import dagster as dg
 
 from embed_pipeline.dataset.formats import CORPUS_FILE, RetrievalDataset, read_dataset, write_passage_line
-from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, detail_table, materialized, picture, table
+from embed_pipeline.defs.assets.publishing import Assets, asset_options, detail_table, materialized, picture, table
 from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.checks import mining as checks
-from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.mining.corpus import MiningCorpus, encode_to_file
@@ -36,11 +36,11 @@ def define_assets(partitions: Partitions) -> Assets:
     @dg.asset(
         partitions_def=partitions.of("mined_negatives"),
         deps=partitions.deps("mined_negatives"),
-        check_specs=checks.SPECS,
+        check_specs=per_partition(checks.SPECS, partitions.of("mined_negatives")),
         group_name="mining",
         kinds={"faiss"},
         code_version=CODE_VERSIONS["mined_negatives"],
-        **ASSET_OPTIONS,
+        **asset_options("variant", "may_be_paid"),
     )
     def mined_negatives(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One training group per train query: its positives and hard negatives with the scores they were judged by.
@@ -50,13 +50,15 @@ def define_assets(partitions: Partitions) -> Assets:
         """
         step = pipeline.step(context)
         manifest = step.build(lambda out: _mine(step, out))
-        groups = read_groups(step.open(manifest) / GROUPS_FILE)
+        folder = step.open(manifest)
+        groups = read_groups(folder / GROUPS_FILE)
         metadata = {
             "examples": table(_examples(groups)),
             "report": detail_table(manifest, "report"),
             "score_gaps": picture(plot_score_gaps(score_gaps(groups)), "score gaps of the negatives"),
         }
-        return materialized(manifest, metadata=metadata, checks=results(outcomes_of(manifest)))
+        rows, checked = len(groups), results(outcomes_of(manifest))
+        return materialized(manifest, rows=rows, folder=folder, metadata=metadata, checks=checked)
 
     return [mined_negatives]
 

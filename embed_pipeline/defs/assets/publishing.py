@@ -1,40 +1,64 @@
-"""How an artifact becomes a materialisation: its data version, its metadata, its checks."""
+"""How an asset presents itself in the UI: owner and tags, and of each materialisation data version, metadata, checks.
+
+Belongs here: what all assets have in common there. Does not belong here: what is in one of them (its module), plots
+(reporting).
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import dagster as dg
 
 from embed_pipeline.artifacts import Manifest
+from embed_pipeline.defs.spending import COST_DETAIL
 
 Assets = Any
 """What a module defines: a list of dg.AssetsDefinition, which dagster's decorator is typed not to return."""
 
+FILE_ROWS = 50
 OWNERS = ["team:embed-pipeline"]
-ASSET_OPTIONS: Mapping[str, Any] = {"owners": OWNERS}
+Grain = Literal["data_set", "variant", "project"]
+Cost = Literal["cheap", "gpu", "may_be_paid"]
+"""What a build may take: cheap: seconds to minutes of CPU; gpu: a training; may_be_paid: calls of a hosted model."""
+
+
+def asset_options(grain: Grain, cost: Cost = "cheap") -> dict[str, Any]:
+    """Owner and tags of an asset: what one partition of it is, and what building it may cost."""
+    return {"owners": OWNERS, "tags": {"grain": grain, "cost": cost}}
 
 
 def materialized(
     manifest: Manifest,
     *,
+    rows: int | None = None,
+    folder: Path | None = None,
     metadata: Mapping[str, Any] | None = None,
     checks: Sequence[dg.AssetCheckResult] = (),
 ) -> dg.MaterializeResult:
-    """The materialisation of an artifact: data version = digest; metadata says what is in it and what it cost."""
+    """The materialisation of an artifact: data version = digest; metadata says what is in it and what it cost.
+
+    First what one looks for first, then figures, tables and pictures, then the evidence. `rows` counts what the grain
+    in the asset's description names; `folder`, the opened artifact, adds a table of its files.
+    """
     figures = {name: value for name, value in manifest.details.items() if isinstance(value, (int, float, str))}
+    cost = figures.pop(COST_DETAIL, 0.0)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(manifest.digest),
         metadata={
+            **({} if rows is None else {"dagster/row_count": rows}),
+            "cached": manifest.cached,
+            "digest": manifest.digest,
+            "build_seconds": round(manifest.seconds, 2),
+            "build_cost_usd": cost,
             **figures,
             **(metadata or {}),
-            "digest": manifest.digest,
-            "fingerprint": manifest.fingerprint,
-            "cached": manifest.cached,
-            "build_seconds": round(manifest.seconds, 2),
+            **({} if folder is None else {"contents": _files(folder)}),
             "built_at": manifest.built_at,
-            "git_commit": manifest.git_commit or "not under git",
             "inputs": dg.MetadataValue.json(dict(manifest.inputs)),
             "settings": dg.MetadataValue.json(dict(manifest.settings)),
+            "fingerprint": manifest.fingerprint,
+            "git_commit": manifest.git_commit or "not under git",
         },
         check_results=list(checks),
     )
@@ -43,9 +67,12 @@ def materialized(
 def detail_table(manifest: Manifest, name: str) -> dg.MetadataValue:
     """A group of figures among the manifest's details as a table of names and values."""
     group = manifest.details.get(name)
-    return table(
-        [{"figure": key, "value": str(value)} for key, value in group.items()] if isinstance(group, dict) else []
-    )
+    return figure_table(group if isinstance(group, dict) else {})
+
+
+def figure_table(figures: Mapping[str, Any]) -> dg.MetadataValue:
+    """Names and values, one below the other."""
+    return table([{"figure": name, "value": _told(value)} for name, value in figures.items()])
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> dg.MetadataValue:
@@ -69,6 +96,18 @@ def svg_picture(svg: str, caption: str) -> dg.MetadataValue:
     import base64
 
     return dg.MetadataValue.md(f"![{caption}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})")
+
+
+def _files(folder: Path) -> dg.MetadataValue:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    shown = [{"file": p.relative_to(folder).as_posix(), "bytes": p.stat().st_size} for p in paths[:FILE_ROWS]]
+    return table(shown if len(paths) <= FILE_ROWS else [*shown, {"file": f"… {len(paths)} in all", "bytes": 0}])
+
+
+def _told(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {part}" for name, part in value.items()) or "none"
+    return "none" if value is None else str(_cell(value))
 
 
 def _cell(value: object) -> str | int | float | bool:

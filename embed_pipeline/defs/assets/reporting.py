@@ -1,13 +1,13 @@
 """Assets of the stage `reporting`: the metrics table and the reports."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 
 from embed_pipeline.defs.alerts import alert_hook
-from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, materialized, picture, table
+from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, picture, table
 from embed_pipeline.defs.catalogue import ALL, CODE_VERSIONS
 from embed_pipeline.defs.checks import reporting as checks
 from embed_pipeline.defs.checks.outcome import CheckOutcome, describe_outcomes, outcomes_of, results
@@ -39,7 +39,7 @@ def define_assets(partitions: Partitions) -> Assets:
         group_name="reporting",
         kinds={"duckdb"},
         code_version=CODE_VERSIONS["metrics_table"],
-        **ASSET_OPTIONS,
+        **asset_options("project"),
     )
     def metrics_table(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One row per (evaluation, data set, variant, split, measured_on, slice, measure): value, comparison, lineage.
@@ -57,15 +57,15 @@ def define_assets(partitions: Partitions) -> Assets:
         )
         batch = append_metrics(step.project.home / METRICS_FILE, rows)
         outcomes = outcomes_of(manifest) if not manifest.cached else checks.check_drops((), compared=0)
-        metadata = {"batch": batch, **_describe_rows(step, rows)}
-        return materialized(manifest, metadata=metadata, checks=results(outcomes))
+        metadata = {**_describe_rows(step, rows), "batch": batch, **_report_paths(step, {row.dataset for row in rows})}
+        return materialized(manifest, rows=len(rows), metadata=metadata, checks=results(outcomes))
 
     @dg.asset(
         deps=partitions.deps("report"),
         group_name="reporting",
         kinds={"html"},
         code_version=CODE_VERSIONS["report"],
-        **ASSET_OPTIONS,
+        **asset_options("project"),
     )
     def report(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One self-contained HTML page per data set: verdicts, slices, history, queries won and lost, lineage."""
@@ -73,13 +73,19 @@ def define_assets(partitions: Partitions) -> Assets:
         manifest = step.build(lambda out: _write_reports(step, out))
         folder = step.project.home / REPORTS_FOLDER
         folder.mkdir(exist_ok=True)
-        pages = {}
-        for page in sorted(step.open(manifest).glob("*.html")):
+        pages = sorted(step.open(manifest).glob("*.html"))
+        for page in pages:
             (folder / page.name).write_bytes(page.read_bytes())
-            pages[f"page_{page.stem}"] = dg.MetadataValue.path(folder / page.name)
-        return materialized(manifest, metadata=pages)
+        metadata = _report_paths(step, {page.stem for page in pages})
+        return materialized(manifest, rows=len(pages), folder=step.open(manifest), metadata=metadata)
 
     return [metrics_table, report]
+
+
+def _report_paths(step: Step, datasets: Collection[str]) -> dict[str, dg.MetadataValue]:
+    """Where the page of each data set lies, or will lie once it is written."""
+    folder = step.project.home / REPORTS_FOLDER
+    return {f"page_{name}": dg.MetadataValue.path(folder / f"{name}.html") for name in sorted(datasets)}
 
 
 def _write_rows(step: Step, out: Path) -> dict[str, object]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import dagster as dg
 
 from embed_pipeline.dataset.formats import CORPUS_FILE, read_passages
-from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, materialized
+from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized
 from embed_pipeline.defs.assets.training import GPU_POOL
 from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.partitions import Partitions
@@ -31,7 +31,7 @@ def define_assets(partitions: Partitions) -> Assets:
         group_name="reranking",
         kinds={"pytorch", "huggingface"},
         code_version=CODE_VERSIONS["reranker_checkpoint"],
-        **ASSET_OPTIONS,
+        **asset_options("variant", "gpu"),
     )
     def reranker_checkpoint(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One cross-encoder per reranked variant: the first stage's weights with a fresh head, trained on its groups.
@@ -40,7 +40,7 @@ def define_assets(partitions: Partitions) -> Assets:
         """
         step = pipeline.step(context)
         manifest = step.build(lambda out: _train(step, out))
-        return materialized(manifest)
+        return materialized(manifest, folder=step.open(manifest))
 
     return [reranker_checkpoint]
 

@@ -5,11 +5,13 @@ from pathlib import Path
 import dagster as dg
 
 from embed_pipeline.dataset.formats import read_dataset
-from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, materialized
+from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, table
 from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.defs.searching import write_search_index
+
+SAMPLE_ROWS = 10
 
 
 def define_assets(partitions: Partitions) -> Assets:
@@ -21,7 +23,7 @@ def define_assets(partitions: Partitions) -> Assets:
         group_name="retrieval",
         kinds={"faiss"},
         code_version=CODE_VERSIONS["faiss_index"],
-        **ASSET_OPTIONS,
+        **asset_options("variant", "may_be_paid"),
     )
     def faiss_index(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One index per variant: every passage of the corpus with its row id, under that variant's encoder.
@@ -30,7 +32,9 @@ def define_assets(partitions: Partitions) -> Assets:
         """
         step = pipeline.step(context)
         manifest = step.build(lambda out: _build_index(step, out))
-        return materialized(manifest)
+        passages = read_dataset(step.folder("cleaned_qa")).passages
+        metadata = {"samples": table([{"row": row, "passage": p.text} for row, p in enumerate(passages[:SAMPLE_ROWS])])}
+        return materialized(manifest, rows=len(passages), folder=step.open(manifest), metadata=metadata)
 
     return [faiss_index]
 

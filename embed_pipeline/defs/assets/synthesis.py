@@ -1,5 +1,6 @@
 """Assets of the stage `synthesis`: the questions written for the passages."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -7,14 +8,14 @@ import dagster as dg
 
 from embed_pipeline.dataset.formats import CORPUS_FILE, read_passages
 from embed_pipeline.dataset.ledger import LEDGER_FILE, read_ledger, summarise_ledger, write_ledger
-from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, materialized, table
+from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, table
 from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.checks import synthesis as checks
-from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.questioning import Questioning
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.synthesis.questions import QUESTIONS_FILE, read_questions, write_questions
+from embed_pipeline.synthesis.questions import QUESTIONS_FILE, SyntheticQuestion, read_questions, write_questions
 
 SAMPLE_ROWS = 20
 LEDGER_ROWS = 200
@@ -26,11 +27,11 @@ def define_assets(partitions: Partitions) -> Assets:
     @dg.asset(
         partitions_def=partitions.of("synthetic_qa"),
         deps=partitions.deps("synthetic_qa"),
-        check_specs=checks.SPECS,
+        check_specs=per_partition(checks.SPECS, partitions.of("synthetic_qa")),
         group_name="synthesis",
         kinds={"openai"},
         code_version=CODE_VERSIONS["synthetic_qa"],
-        **ASSET_OPTIONS,
+        **asset_options("data_set", "may_be_paid"),
     )
     def synthetic_qa(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One row per question: its text, the passages that answer it, its split, and what wrote it with which seed.
@@ -41,25 +42,30 @@ def define_assets(partitions: Partitions) -> Assets:
         step = pipeline.step(context)
         manifest = step.build(lambda out: _write_questions(step, out))
         folder = step.open(manifest)
-        texts = {passage.id: passage.text for passage in read_passages(step.folder("passages") / CORPUS_FILE)}
-        samples = [
-            {
-                "question": q.text,
-                "style": q.style,
-                "split": q.split,
-                "passages": " ¶ ".join(texts[p] for p in q.passage_ids),
-            }
-            for q in read_questions(folder / QUESTIONS_FILE)[:SAMPLE_ROWS]
-        ]
+        questions = read_questions(folder / QUESTIONS_FILE)
         entries = read_ledger(folder / LEDGER_FILE)
         metadata = {
-            "samples": table(samples),
+            "samples": table(_samples(step, questions)),
             "dropped_by_reason": table([{"reason": r, "entries": n} for r, n in summarise_ledger(entries).items()]),
             "ledger": table([asdict(entry) for entry in entries[:LEDGER_ROWS]]),
         }
-        return materialized(manifest, metadata=metadata, checks=results(outcomes_of(manifest)))
+        rows, checked = len(questions), results(outcomes_of(manifest))
+        return materialized(manifest, rows=rows, folder=folder, metadata=metadata, checks=checked)
 
     return [synthetic_qa]
+
+
+def _samples(step: Step, questions: Sequence[SyntheticQuestion]) -> list[dict[str, str]]:
+    texts = {passage.id: passage.text for passage in read_passages(step.folder("passages") / CORPUS_FILE)}
+    return [
+        {
+            "question": q.text,
+            "style": q.style,
+            "split": q.split,
+            "passages": " ¶ ".join(texts[p] for p in q.passage_ids),
+        }
+        for q in questions[:SAMPLE_ROWS]
+    ]
 
 
 def _write_questions(step: Step, out: Path) -> dict[str, object]:

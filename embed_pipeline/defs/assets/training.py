@@ -7,10 +7,10 @@ from pathlib import Path
 import dagster as dg
 
 from embed_pipeline.dataset.formats import read_dataset
-from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, materialized, picture, svg_picture, table
+from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, picture, svg_picture, table
 from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.checks import training as checks
-from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
 from embed_pipeline.defs.node_settings import word_vector_settings
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
@@ -44,12 +44,12 @@ def define_assets(partitions: Partitions) -> Assets:
     @dg.asset(
         partitions_def=partitions.of("finetuned_checkpoint"),
         deps=partitions.deps("finetuned_checkpoint"),
-        check_specs=checks.SPECS,
+        check_specs=per_partition(checks.SPECS, partitions.of("finetuned_checkpoint")),
         pool=GPU_POOL,
         group_name="training",
         kinds={"pytorch", "huggingface"},
         code_version=CODE_VERSIONS["finetuned_checkpoint"],
-        **ASSET_OPTIONS,
+        **asset_options("variant", "gpu"),
     )
     def finetuned_checkpoint(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One model directory per trained variant; FlagEmbedding, sentence-transformers and transformers load it alike.
@@ -58,10 +58,11 @@ def define_assets(partitions: Partitions) -> Assets:
         """
         step = pipeline.step(context)
         manifest = step.build(lambda out: _finetune(step, out))
-        log = read_training_log(step.open(manifest) / LOG_FILE)
+        folder = step.open(manifest)
+        log = read_training_log(folder / LOG_FILE)
         curves = plot_training(_training_points(log, manifest.details.get("queries_per_second")))
         metadata = {"curves": picture(curves, "the course of the training"), "last_steps": table(log[-5:])}
-        return materialized(manifest, metadata=metadata, checks=results(outcomes_of(manifest)))
+        return materialized(manifest, folder=folder, metadata=metadata, checks=results(outcomes_of(manifest)))
 
     @dg.asset(
         partitions_def=partitions.of("word_vectors"),
@@ -69,15 +70,17 @@ def define_assets(partitions: Partitions) -> Assets:
         group_name="training",
         kinds={"gensim"},
         code_version=CODE_VERSIONS["word_vectors"],
-        **ASSET_OPTIONS,
+        **asset_options("variant"),
     )
     def word_vectors(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One vector per word of the corpus and the train queries of a word2vec variant, by skip-gram."""
         step = pipeline.step(context)
         manifest = step.build(lambda out: _train_words(step, out))
-        drawing = draw_word_map(read_word_vectors(step.open(manifest)))
+        folder = step.open(manifest)
+        vectors = read_word_vectors(folder)
+        drawing = draw_word_map(vectors)
         metadata = {"word_map": svg_picture(drawing, "the most frequent words")} if drawing else {}
-        return materialized(manifest, metadata=metadata)
+        return materialized(manifest, rows=len(vectors.words), folder=folder, metadata=metadata)
 
     return [finetuned_checkpoint, word_vectors]
 

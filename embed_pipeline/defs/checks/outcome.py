@@ -1,5 +1,6 @@
 """What a check found, kept in the artifact's manifest so that a cached artifact shows its checks again for free."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,9 @@ import dagster as dg
 from pydantic import BaseModel, ConfigDict, Field
 
 from embed_pipeline.artifacts import Manifest
+
+_SHORT = 40
+"""Longer figures are examples; they stand in the metadata alone."""
 
 
 class CheckOutcome(BaseModel):
@@ -43,7 +47,33 @@ def results(outcomes: Sequence[CheckOutcome]) -> list[dg.AssetCheckResult]:
             check_name=outcome.name,
             passed=outcome.passed,
             severity=dg.AssetCheckSeverity.ERROR if outcome.blocking else dg.AssetCheckSeverity.WARN,
+            description=_sentence(outcome),
             metadata={**outcome.figures, "remedy": outcome.remedy},
         )
         for outcome in outcomes
     ]
+
+
+def per_partition(
+    specs: Sequence[dg.AssetCheckSpec], partitions: dg.PartitionsDefinition
+) -> Sequence[dg.AssetCheckSpec]:
+    """The checks with a result of their own for each partition: what passes elsewhere does not hide what failed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.PreviewWarning)  # partitioned checks are in preview, and say so at each use
+        return [
+            dg.AssetCheckSpec(
+                spec.name,
+                asset=spec.asset_key,
+                description=spec.description,
+                blocking=spec.blocking,
+                partitions_def=partitions,
+            )
+            for spec in specs
+        ]
+
+
+def _sentence(outcome: CheckOutcome) -> str:
+    """The figures that were measured, and where it failed what to do."""
+    short = [f"{name}: {value}" for name, value in outcome.figures.items() if len(str(value)) <= _SHORT]
+    told = "; ".join(short)
+    return told if outcome.passed else f"{told}. {outcome.remedy}"
