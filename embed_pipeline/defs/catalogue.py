@@ -13,6 +13,8 @@ TRAINED_ASSETS = ("mined_negatives", "finetuned_checkpoint")
 VARIANT_ASSETS = ("faiss_index", "query_metrics")
 FIGURES = ("query_metrics", "general_metrics")
 PUBLISHED_ASSETS = ("metrics_table", "report")
+CHEAP_ASSETS = (*DATASET_ASSETS, "word_vectors", *VARIANT_ASSETS, "general_metrics", *PUBLISHED_ASSETS)
+"""What automation: cheap runs, unless a recipe or a section synthesis names a hosted model."""
 
 ALL = "all"  # the partition name of what has none
 EVALUATED_SPLIT = "test"

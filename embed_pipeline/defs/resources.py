@@ -6,13 +6,14 @@ sets.
 
 import os
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import dagster as dg
 from pydantic import Field
 
-from embed_pipeline.artifacts import ArtifactStore, Manifest
+from embed_pipeline.artifacts import ArtifactStore, Manifest, Plan
 from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.graph import PAIR_SCORES_FOLDER, Graph, Node
 from embed_pipeline.defs.node_settings import mining_encoder_settings
@@ -35,6 +36,16 @@ class Step:
         self.context = context
         partition = context.partition_key if context.has_partition_key else ALL
         self.node = Node(context.asset_key.to_user_string(), partition)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What this partition is built from, looked at once: `build` looks it up by the same digests that are copied.
+
+        Raises:
+            MissingInputError: an upstream artifact is missing or failed a blocking check.
+            ValueError: a raw file or the base model cannot be read.
+        """
+        return self.graph.plan(self.node)
 
     @property
     def project(self) -> Project:
@@ -118,7 +129,7 @@ class Step:
 
     def build(self, make: Callable[[Path], Mapping[str, object]]) -> Manifest:
         """The artifact of this partition: served from the store if its fingerprint is known, else made."""
-        manifest = self.graph.store.build(self.graph.plan(self.node), make, run_id=self.context.run_id)
+        manifest = self.graph.store.build(self.plan, make, run_id=self.context.run_id)
         how = "found in the store" if manifest.cached else f"built in {manifest.seconds:.1f} s"
         self.context.log.info(f"{self.node} {how}: digest {manifest.digest[:12]}")
         return manifest

@@ -15,12 +15,13 @@ from embed_pipeline.defs.automation import NIGHTLY_TAG
 from embed_pipeline.defs.catalogue import JOBS
 from embed_pipeline.defs.graph import Node
 from embed_pipeline.defs.resources import PipelineResource
-from embed_pipeline_tests.small_project import edit_yaml, make_rows, write_project, write_workbook
+from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, make_rows, settle, write_project, write_workbook
 
 
 @pytest.fixture
 def pipeline(tmp_path: Path) -> PipelineResource:
     write_project(tmp_path)
+    edit_dataset(tmp_path / "data" / "small", automation="all")
     return PipelineResource(data=str(tmp_path / "data"), home=str(tmp_path / "home"))
 
 
@@ -37,9 +38,12 @@ def _tick(
     instance: dg.DagsterInstance | None = None,
     *,
     loaded: dg.Definitions | None = None,
+    arrived: bool = True,
 ) -> SensorExecutionData:
-    """What the sensor says now; `loaded` are the definitions of an earlier load."""
+    """What the sensor says now; `loaded`: definitions of an earlier load; `arrived`: files have lain there for long."""
     definitions = loaded or build_definitions(pipeline)
+    if arrived:
+        settle(Path(pipeline.data))
     with nullcontext(instance) if instance else dg.DagsterInstance.ephemeral() as used:
         context = dg.build_sensor_context(
             instance=used, resources={"pipeline": pipeline}, repository_def=definitions.get_repository_def()
