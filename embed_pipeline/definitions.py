@@ -13,6 +13,7 @@ from embed_pipeline.defs.jobs import define_jobs
 from embed_pipeline.defs.partitions import define_partitions
 from embed_pipeline.defs.resources import PipelineResource, pipeline_from_environment
 from embed_pipeline.defs.running import terse_console
+from embed_pipeline.defs.stale_job import define_run_stale
 
 STAGES: tuple[ModuleType, ...] = (documents, synthesis, dataset, mining, training, retrieval, evaluation, reporting)
 
@@ -26,7 +27,7 @@ def build_definitions(pipeline: PipelineResource) -> dg.Definitions:
     partitions, jobs = define_partitions(pipeline.project()), define_jobs()
     return dg.Definitions(
         assets=[asset for stage in STAGES for asset in stage.define_assets(partitions)],
-        jobs=list(jobs.values()),
+        jobs=[*jobs.values(), define_run_stale(build_definitions)],
         sensors=define_sensors(partitions, jobs),
         schedules=define_schedules(partitions, jobs, cron=pipeline.nightly_cron, time_zone=pipeline.time_zone),
         resources={"pipeline": pipeline},

@@ -13,8 +13,9 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
-from embed_pipeline.artifacts import ArtifactStore, Manifest, Plan
+from embed_pipeline.artifacts import ArtifactStore, DamagedObjectError, Manifest, Plan
 from embed_pipeline.defs.catalogue import ALL
+from embed_pipeline.defs.causes import Causes
 from embed_pipeline.defs.graph import PAIR_SCORES_FOLDER, Graph, Node
 from embed_pipeline.defs.node_settings import mining_encoder_settings
 from embed_pipeline.defs.project import Project, Runtime, Variant, environment_settings
@@ -128,11 +129,24 @@ class Step:
         return report
 
     def build(self, make: Callable[[Path], Mapping[str, object]]) -> Manifest:
-        """The artifact of this partition: served from the store if its fingerprint is known, else made."""
+        """The artifact of this partition: served from the store if its fingerprint is known, else made.
+
+        Its materialisation gets the field `because`: the paths from what changed.
+        """
+        before = self._current()
         manifest = self.graph.store.build(self.plan, make, run_id=self.context.run_id)
         how = "found in the store" if manifest.cached else f"built in {manifest.seconds:.1f} s"
-        self.context.log.info(f"{self.node} {how}: digest {manifest.digest[:12]}")
+        because = Causes(self.graph).of_build(manifest, before)
+        self.context.log.info(f"{self.node} {how}: digest {manifest.digest[:12]}, because: {because[0]}")
+        told = dg.MetadataValue.text("\n".join(because))
+        self.context.add_asset_metadata({"because": told}, asset_key=self.context.asset_key)
         return manifest
+
+    def _current(self) -> Manifest | None:
+        try:
+            return self.graph.store.read(self.node.asset, self.node.partition)
+        except DamagedObjectError:  # what this build replaces
+            return None
 
     def open(self, manifest: Manifest) -> Path:
         """The verified folder of an artifact."""

@@ -5,7 +5,7 @@ No dagster here.
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from embed_pipeline.defs.catalogue import CODE_VERSIONS, JOBS, PUBLISHED_ASSETS, Job
@@ -21,6 +21,33 @@ class Work:
     partition: str
     reasons: tuple[str, ...]
     key: str
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A piece of work that was run, and why it failed; no errors where it did not."""
+
+    work: Work
+    errors: tuple[str, ...]
+
+
+def work_off(
+    find: Callable[[Collection[Node]], Sequence[Work]], run: Callable[[Work], tuple[str, ...]]
+) -> tuple[Attempt, ...]:
+    """Runs what `find` gives, one piece at a time, until all it gives has been tried; `run` returns a piece's errors.
+
+    `find` is asked anew after each piece, with the nodes that were given up because their run failed.
+    """
+    attempts: list[Attempt] = []
+    tried: set[tuple[str, str, str]] = set()
+    given_up: set[Node] = set()
+    while todo := [work for work in find(given_up) if (work.job.name, work.partition, work.key) not in tried]:
+        work = todo[0]
+        tried.add((work.job.name, work.partition, work.key))
+        attempts.append(Attempt(work, run(work)))
+        if attempts[-1].errors:
+            given_up |= {Node(asset, work.partition) for asset in work.job.assets}
+    return tuple(attempts)
 
 
 def ready_work(
