@@ -68,7 +68,7 @@ class Causes:
         """The longest path by what changed. Every pair of versions is followed once, so the work stays bounded."""
         key = (before.id, after.id)
         if key not in self._known:
-            end = f"{after.asset} {_mark(before.digest)}{_ARROW}{_mark(after.digest)}"
+            end = _step(before, after)
             found: dict[str, str] = {}
             for change in differences(before, after):
                 _keep_longest(found, self._causes(Node(after.asset, after.partition), change), end)
@@ -118,6 +118,12 @@ def _keep_longest(found: dict[str, str], paths: Mapping[str, str], end: str) -> 
         whole = f"{path}{_ARROW}{end}"
         if whole.count(_ARROW) > found.get(cause, "").count(_ARROW):
             found[cause] = whole
+
+
+def _step(before: Manifest, after: Manifest) -> str:
+    if before.digest == after.digest:
+        return f"{after.asset} {_mark(after.digest)} again"
+    return f"{after.asset} {_mark(before.digest)}{_ARROW}{_mark(after.digest)}"
 
 
 def _limit(paths: Mapping[str, str]) -> tuple[str, ...]:
