@@ -45,8 +45,8 @@ it is) and `tuned` (the same, fine-tuned). Written by `{COMMAND}`; the test fail
 this file and the graph differ.
 
 A number is how many partitions of the asset were made again; *found* were part of a run and served from the store; a
-dot: not touched at all. Files are read, cleaned and mined for real; the bytes of what follows are taken to change whenever their inputs do,
-so it is the most that re-runs.
+dot: not touched at all. Files are read, cleaned and mined for real; the bytes of what follows are taken to change
+whenever their inputs do, so it is the most that re-runs.
 """
 _AFTER = """
 - A package's version stands in the manifest of what was made with it and decides nothing by itself: `embed-pipeline

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import dagster as dg
 from pydantic import Field
 
+from embed_pipeline.artifacts.workspace import exclusive
 from embed_pipeline.defs.freshness import assess
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.defs.running import execute
@@ -35,7 +36,8 @@ def define_run_stale(build: Build) -> dg.JobDefinition:
 
     @dg.op(description="Runs the jobs of what is stale, upstream first, until nothing is left that can be run.")
     def stale_runs(context: dg.OpExecutionContext, config: RunStaleConfig, pipeline: PipelineResource) -> None:
-        definitions, wanted = build(pipeline), select_nodes(pipeline.project(), config.dataset)
+        definitions, project = build(pipeline), pipeline.project()
+        wanted = select_nodes(project, config.dataset)
 
         def run(work: Work) -> tuple[str, ...]:
             context.log.info(f"{work.job.name} {work.partition}: {'; '.join(work.reasons)}")
@@ -44,8 +46,11 @@ def define_run_stale(build: Build) -> dg.JobDefinition:
                 context.log.error(f"{work.job.name} {work.partition} failed: {error}")
             return errors
 
-        attempts = work_off(lambda given_up: ready_work(pipeline.graph(), wanted, given_up), run)
-        left = [a for a in assess(pipeline.graph(), wanted) if wanted(a.node) and a.state != "fresh"]
+        context.log.info("begins when no other run_stale of this project is under way")
+        # Two at once would each make the other's report stale by appending to the table.
+        with exclusive(project.home, "run_stale"):
+            attempts = work_off(lambda given_up: ready_work(pipeline.graph(), wanted, given_up), run)
+            left = [a for a in assess(pipeline.graph(), wanted) if wanted(a.node) and a.state != "fresh"]
         context.log.info(f"{len(attempts)} runs; {len(left)} partitions are still not fresh")
         context.add_output_metadata({"runs": len(attempts), "still_not_fresh": len(left)})
         problems = [*_describe(attempts), *(f"{a.node} is {a.state}: {'; '.join(a.reasons)}" for a in left)]
