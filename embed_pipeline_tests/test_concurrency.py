@@ -41,9 +41,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PipelineProject:
     (tmp_path / "dagster").mkdir()
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     monkeypatch.setenv("EMBED_PIPELINE_DAGSTER_STORAGE", str(tmp_path / "dagster"))
-    with (
-        dg.DagsterInstance.get()
-    ):  # two processes that create Dagster's storage at once fail
+    with dg.DagsterInstance.get():  # two processes that create Dagster's storage at once fail
         return PipelineProject(tmp_path)
 
 

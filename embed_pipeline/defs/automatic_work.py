@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from embed_pipeline.dataset.arriving import SETTLE_SECONDS, still_written
-from embed_pipeline.defs.catalogue import CHEAP_ASSETS, PUBLISHED_ASSETS, RAW_ASSETS
+from embed_pipeline.defs.catalogue import ALL, CHEAP_ASSETS, PUBLISHED_ASSETS, RAW_ASSETS
 from embed_pipeline.defs.freshness import Assessment, assess
 from embed_pipeline.defs.graph import Graph, Node
 from embed_pipeline.defs.project import Project
@@ -31,9 +31,9 @@ def automatic_work(graph: Graph, now: float) -> AutomaticWork:
     assessments = {assessment.node: assessment for assessment in assess(graph, given_up=withheld)}
     runs, waiting = [], _describe_withheld(graph, assessments, withheld)
     for work in ready_work(graph, assessments=assessments):
-        written = _still_written(graph.project, work, now)
-        if written:
-            waiting.append(f"{work.job.name} {work.partition} waits for {written}")
+        awaited = _still_written(graph.project, work, now) or _unmeasured_recipes(graph, work, assessments, withheld)
+        if awaited:
+            waiting.append(f"{work.job.name} {work.partition} waits for {awaited}")
         else:
             runs.append(work)
     return AutomaticWork(tuple(runs), tuple(waiting))
@@ -87,3 +87,18 @@ def _still_written(project: Project, work: Work, now: float) -> str | None:
     paths = still_written(source_files(project, work.partition).values(), now)
     names = ", ".join(path.name for path in paths)
     return f"{names}: written to within the last {SETTLE_SECONDS:g} s" if paths else None
+
+
+def _unmeasured_recipes(
+    graph: Graph, work: Work, assessments: Mapping[Node, Assessment], withheld: Mapping[Node, str]
+) -> str | None:
+    """The variants of whose figures publishing would only say that a newer recipe gave them, which it did not."""
+    if work.job.assets != PUBLISHED_ASSETS:
+        return None
+    table = Node(PUBLISHED_ASSETS[0], ALL)
+    current = graph.store.read(table.asset, table.partition)
+    pending = sorted({node.partition for node in withheld if assessments[node].state != "fresh"})
+    prefixes = tuple(f"recipes.{key}." for key in pending)
+    changes = graph.plan(table).differences(current) if current else ()
+    only = changes and all(change.kind == "setting" and change.name.startswith(prefixes) for change in changes)
+    return f"the figures of what waits ({', '.join(pending)}): nothing but recipes changed" if only else None
