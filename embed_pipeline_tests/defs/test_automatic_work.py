@@ -12,6 +12,7 @@ from embed_pipeline.defs.graph import Graph, Node
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline_tests.small_project import (
     edit_dataset,
+    edit_yaml,
     make_rows,
     settle,
     write_project,
@@ -118,6 +119,18 @@ def test_publishing_waits_for_what_will_run_and_not_for_what_will_not(data: Path
     assert _ran(_work(data)) == {"read_workbooks small"}
     edit_dataset(data / "small", automation="all")
     assert f"publish_metrics {ALL}" not in _ran(_work(data))
+
+
+def test_old_figures_are_not_published_under_a_recipe_that_waits_for_its_training(data: Path) -> None:
+    _stand_in(data, *(asset for job in JOBS for asset in job.assets))
+    edit_yaml(data / "recipes" / "tuned.yaml", "training", epochs=9)
+    work = _work(data)
+    assert work.runs == ()
+    assert f"publish_metrics {ALL} waits for the figures of what waits (small/tuned): nothing but recipes changed" in (
+        work.waiting
+    )
+    edit_yaml(data / "recipes" / "base.yaml", "encoder", query_max_length=40)
+    assert _ran(_work(data)) == {"evaluate_variant small/base"}  # after which the table has other figures to publish
 
 
 def test_editing_the_setting_makes_nothing_stale(data: Path) -> None:

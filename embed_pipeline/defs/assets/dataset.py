@@ -18,6 +18,7 @@ from embed_pipeline.defs.checks import dataset as checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
+from embed_pipeline.defs.source_settings import planned_files
 from embed_pipeline.records import SPLITS
 from embed_pipeline.synthesis.cleaned import assemble_cleaned
 from embed_pipeline.synthesis.questions import QUESTIONS_FILE, read_questions
@@ -103,7 +104,7 @@ def copy_raw_files(step: Step, out: Path) -> dict[str, object]:
     Raises:
         ValueError: a file changed since its digest was planned; it is still being written.
     """
-    folder, planned = step.project.folder(step.dataset), step.plan.settings["files"]
+    folder, planned = step.project.folder(step.dataset), planned_files(step.plan)
     for name, digest in planned.items():
         copy_verified(folder / name, out / name, digest)
     ignored = temporary_files(folder)
