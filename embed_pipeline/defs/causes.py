@@ -54,7 +54,7 @@ class Causes:
         for upstream in self.graph.upstream(node):
             if assessments[upstream].state != "fresh":
                 _keep_longest(found, self._pending(upstream, assessments), end)
-        for change in self._changes(node, current) if current else ():
+        for change in sorted(self._changes(node, current), key=_is_fingerprint) if current else ():
             _keep_longest(found, self._causes(node, change), end)
         return found or {str(node): f"{'; '.join(assessment.reasons)}{_ARROW}{end}"}
 
@@ -70,7 +70,7 @@ class Causes:
         if key not in self._known:
             end = _step(before, after)
             found: dict[str, str] = {}
-            for change in differences(before, after):
+            for change in sorted(differences(before, after), key=_is_fingerprint):
                 _keep_longest(found, self._causes(Node(after.asset, after.partition), change), end)
             self._known[key] = found
         return self._known[key]
@@ -137,6 +137,12 @@ def _verb(change: Difference) -> str:
     return "removed" if change.after is None else "changed"
 
 
+def _is_fingerprint(change: Difference) -> bool:
+    """Whether only digests say what changed: it may follow from a setting, which is then told first."""
+    shown = (change.after or change.before or "").strip('"')
+    return change.kind == "setting" and not change.name.startswith(FILES_SETTING) and _is_digest(shown)
+
+
 def _mark(digest: str) -> str:
     return f"{digest[:8]}…"
 
@@ -145,7 +151,10 @@ def _show(value: str | None) -> str:
     if value is None:
         return "none"
     text = value.strip('"')
-    is_digest = len(text) == 64 and set(text) <= set("0123456789abcdef")
-    if is_digest:
+    if _is_digest(text):
         return _mark(text)
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")
