@@ -15,13 +15,15 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from embed_pipeline.checkpoint_commands import export, promoted
 from embed_pipeline.data_commands import convert, estimate, init
 from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.causes import Causes
 from embed_pipeline.defs.freshness import assess, explain
-from embed_pipeline.defs.graph import Graph, Node
+from embed_pipeline.defs.graph import Graph
 from embed_pipeline.defs.node_settings import METRICS_FILE
 from embed_pipeline.defs.selection import select_nodes
+from embed_pipeline.defs.topology import Node
 from embed_pipeline.evidence_commands import lineage, mteb, reproduce
 from embed_pipeline.terminal import CommandGroup, console
 
@@ -179,5 +181,5 @@ def _known(what: str, nodes: list[Node]) -> str:
     return f"{what}: {', '.join(dict.fromkeys(n.asset for n in nodes))}"
 
 
-for command in (init, convert, estimate, lineage, reproduce, mteb):
+for command in (init, convert, estimate, lineage, reproduce, mteb, promoted, export):
     main.add_command(command)

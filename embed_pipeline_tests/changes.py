@@ -21,7 +21,7 @@ from embed_pipeline.dataset.settings import SplitSettings
 from embed_pipeline.dataset.splitting import hash_split
 from embed_pipeline.definitions import build_definitions
 from embed_pipeline.defs.catalogue import PUBLISHED_ASSETS, TRAINED_ASSETS, VARIANT_ASSETS
-from embed_pipeline.defs.graph import Node
+from embed_pipeline.defs.topology import Node
 from embed_pipeline.defs.work import ready_work
 from embed_pipeline.records import Split
 from embed_pipeline_tests.pipeline_project import PipelineProject

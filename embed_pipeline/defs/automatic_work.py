@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from embed_pipeline.dataset.arriving import SETTLE_SECONDS, still_written
 from embed_pipeline.defs.catalogue import ALL, CHEAP_ASSETS, PUBLISHED_ASSETS, RAW_ASSETS
 from embed_pipeline.defs.freshness import Assessment, assess
-from embed_pipeline.defs.graph import Graph, Node
+from embed_pipeline.defs.graph import Graph
 from embed_pipeline.defs.project import Project
 from embed_pipeline.defs.source_settings import round_trip_recipe, source_files
+from embed_pipeline.defs.topology import Node
 from embed_pipeline.defs.work import Work, find_startable, ready_work
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 

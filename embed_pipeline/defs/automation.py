@@ -15,6 +15,7 @@ from embed_pipeline.defs.jobs import UnresolvedJob
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.project import ENVIRONMENT
 from embed_pipeline.defs.resources import PipelineResource
+from embed_pipeline.defs.teams import may_be_of, team_tags
 
 NIGHTLY_TAG = "embed_pipeline/nightly"
 _UNFINISHED = [
@@ -26,7 +27,9 @@ _UNFINISHED = [
 ]
 
 
-def define_sensors(partitions: Partitions, jobs: Mapping[str, UnresolvedJob]) -> list[dg.SensorDefinition]:
+def define_sensors(
+    partitions: Partitions, jobs: Mapping[str, UnresolvedJob], team: str | None = None
+) -> list[dg.SensorDefinition]:
     """`stale_partitions` (off until switched on) and `publish_after_nightly_*`."""
     known = {ALL, *partitions.datasets.get_partition_keys(), *partitions.variants.get_partition_keys()}
 
@@ -37,7 +40,8 @@ def define_sensors(partitions: Partitions, jobs: Mapping[str, UnresolvedJob]) ->
         "data set's setting automation allows.",
     )
     def stale_partitions(context: dg.SensorEvaluationContext, pipeline: PipelineResource):
-        if context.instance.get_runs(filters=dg.RunsFilter(statuses=_UNFINISHED), limit=1):
+        unfinished = context.instance.get_runs(filters=dg.RunsFilter(statuses=_UNFINISHED))
+        if any(may_be_of(team, run) for run in unfinished):
             return dg.SkipReason("a run is under way; what it changes is not known yet")
         found, requests = automatic_work(pipeline.graph(), time.time()), []
         for line in found.waiting:
@@ -54,10 +58,12 @@ def define_sensors(partitions: Partitions, jobs: Mapping[str, UnresolvedJob]) ->
         return requests or dg.SkipReason(fresh + waiting)
 
     ends = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE)
-    return [stale_partitions, *(_publish_after_nightly(status, jobs) for status in ends)]
+    return [stale_partitions, *(_publish_after_nightly(status, jobs, team) for status in ends)]
 
 
-def _publish_after_nightly(status: dg.DagsterRunStatus, jobs: Mapping[str, UnresolvedJob]) -> dg.SensorDefinition:
+def _publish_after_nightly(
+    status: dg.DagsterRunStatus, jobs: Mapping[str, UnresolvedJob], team: str | None
+) -> dg.SensorDefinition:
     """Publishes when the last evaluation of a night has ended, whether that one succeeded or failed."""
 
     @dg.run_status_sensor(
@@ -72,7 +78,7 @@ def _publish_after_nightly(status: dg.DagsterRunStatus, jobs: Mapping[str, Unres
         night = context.dagster_run.tags.get(NIGHTLY_TAG)
         if night is None:
             return dg.SkipReason("not a nightly run")
-        unfinished = dg.RunsFilter(tags={NIGHTLY_TAG: night}, statuses=_UNFINISHED)
+        unfinished = dg.RunsFilter(tags={NIGHTLY_TAG: night, **team_tags(team)}, statuses=_UNFINISHED)
         if context.instance.get_runs(filters=unfinished, limit=1):
             return dg.SkipReason("other variants are still being evaluated")
         return dg.RunRequest(run_key=f"publish {night}", tags={NIGHTLY_TAG: night})

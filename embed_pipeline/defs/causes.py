@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from embed_pipeline.artifacts import DamagedObjectError, Difference, Manifest, differences
 from embed_pipeline.defs.freshness import FILES_SETTING, Assessment
-from embed_pipeline.defs.graph import Graph, MissingInputError, Node
+from embed_pipeline.defs.graph import Graph, MissingInputError
+from embed_pipeline.defs.topology import Node
 
 MAX_PATHS = 20
 FIRST_TIME = "built for the first time"

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from embed_pipeline.defs.catalogue import ALL
-from embed_pipeline.defs.graph import Node
 from embed_pipeline.defs.project import Project
+from embed_pipeline.defs.topology import Node
 
 
 def select_nodes(project: Project, dataset: str | None, variant: str | None = None) -> Callable[[Node], bool]:
@@ -23,4 +23,6 @@ def select_nodes(project: Project, dataset: str | None, variant: str | None = No
     # What they stand on: the general suite is a data set of its own, and a fused variant uses another one's weights.
     suites = {suite for name in datasets for suite in project.datasets[name].general_suite}
     partitions = {ALL, *datasets, *suites, *(key for v in chosen for key in project.stands_on(v))}
-    return lambda node: node.partition in partitions
+    # The choice among all variants of a data set is not asked for with one of them.
+    left_out = "promoted_checkpoint" if variant is not None else None
+    return lambda node: node.partition in partitions and node.asset != left_out

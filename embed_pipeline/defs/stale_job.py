@@ -15,6 +15,7 @@ from embed_pipeline.defs.freshness import assess
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.defs.running import execute
 from embed_pipeline.defs.selection import select_nodes
+from embed_pipeline.defs.teams import team_tags
 from embed_pipeline.defs.work import Attempt, Work, ready_work, work_off
 
 STALE_TAG = "embed_pipeline/run_stale"
@@ -31,7 +32,7 @@ class RunStaleConfig(dg.Config):
     )
 
 
-def define_run_stale(build: Build) -> dg.JobDefinition:
+def define_run_stale(build: Build, team: str | None = None) -> dg.JobDefinition:
     """The job; `build` gives the definitions of a project as its data folder stands now."""
 
     @dg.op(description="Runs the jobs of what is stale, upstream first, until nothing is left that can be run.")
@@ -59,8 +60,9 @@ def define_run_stale(build: Build) -> dg.JobDefinition:
             raise dg.Failure(f"{failed} of {len(attempts)} runs failed. {' | '.join(problems)}", allow_retries=False)
 
     @dg.job(
+        tags=team_tags(team),
         description="Run what is stale or missing, upstream first, as `embed-pipeline run` does; the runs are tagged "
-        f"{STALE_TAG}. A failure is told at the end and stops only what stands on it."
+        f"{STALE_TAG}. A failure is told at the end and stops only what stands on it.",
     )
     def run_stale():
         stale_runs()

@@ -8,8 +8,9 @@ import pytest
 from embed_pipeline.dataset.arriving import SETTLE_SECONDS
 from embed_pipeline.defs.automatic_work import AutomaticWork, automatic_work, withheld_because
 from embed_pipeline.defs.catalogue import ALL, CHEAP_ASSETS, JOBS, PUBLISHED_ASSETS, TRAINED_ASSETS
-from embed_pipeline.defs.graph import Graph, Node
+from embed_pipeline.defs.graph import Graph
 from embed_pipeline.defs.resources import PipelineResource
+from embed_pipeline.defs.topology import Node
 from embed_pipeline_tests.small_project import (
     edit_dataset,
     edit_yaml,

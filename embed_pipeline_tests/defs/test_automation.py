@@ -15,8 +15,8 @@ from dagster._core.definitions.sensor_definition import SensorExecutionData
 from embed_pipeline.definitions import build_definitions
 from embed_pipeline.defs.automation import NIGHTLY_TAG
 from embed_pipeline.defs.catalogue import JOBS
-from embed_pipeline.defs.graph import Node
 from embed_pipeline.defs.resources import PipelineResource
+from embed_pipeline.defs.topology import Node
 from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, make_rows, settle, write_project, write_workbook
 
 
@@ -258,6 +258,39 @@ def test_the_last_evaluation_of_a_night_publishes_however_it_ended(
         instance.delete_run(other.run_id)
         answer = _end_run(pipeline, instance, end, night="2026-01-02")
     assert isinstance(answer, dg.RunRequest) and answer.run_key == "publish 2026-01-02"
+
+
+def test_a_team_waits_for_its_own_runs_and_never_for_those_of_another_team(pipeline: PipelineResource) -> None:
+    ours, theirs = (_of_team(pipeline, team) for team in ("underwriting", "claims"))
+    with dg.DagsterInstance.ephemeral() as instance:
+        started = dg.DagsterRunStatus.STARTED
+        job = build_definitions(theirs).resolve_job_def("evaluate_variant")
+        instance.create_run_for_job(job, status=started, tags={**job.run_tags, NIGHTLY_TAG: "2026-01-02"})
+        assert _tick(theirs, instance).skip_message
+        assert _named(_tick(ours, instance).run_requests or []) == {("read_workbooks", "small")}
+        assert isinstance(_end_run(theirs, instance, dg.DagsterRunStatus.SUCCESS, night="2026-01-02"), dg.SkipReason)
+        answer = _end_run(ours, instance, dg.DagsterRunStatus.SUCCESS, night="2026-01-02")
+    assert isinstance(answer, dg.RunRequest)
+
+
+def test_a_teams_assets_and_checks_are_the_same_graph_under_its_keys(pipeline: PipelineResource) -> None:
+    alone, ours = (
+        build_definitions(one).resolve_asset_graph() for one in (pipeline, _of_team(pipeline, "underwriting"))
+    )
+    for key in alone.get_all_asset_keys():
+        node, other = alone.get(key), ours.get(key.with_prefix("underwriting"))
+        assert {parent.with_prefix("underwriting") for parent in node.parent_keys} == other.parent_keys
+        assert {check.name for check in node.check_keys} == {check.name for check in other.check_keys}
+    assert len(ours.get_all_asset_keys()) == len(alone.get_all_asset_keys())
+
+
+def test_a_team_whose_name_cannot_be_in_a_key_is_refused(pipeline: PipelineResource) -> None:
+    with pytest.raises(ValueError, match=r"EMBED_PIPELINE_TEAM: expected a letter.*found 'under/writing'"):
+        build_definitions(_of_team(pipeline, "under/writing"))
+
+
+def _of_team(pipeline: PipelineResource, team: str) -> PipelineResource:
+    return PipelineResource(data=pipeline.data, home=pipeline.home, team=team)
 
 
 def _end_run(

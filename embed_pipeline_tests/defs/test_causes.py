@@ -11,8 +11,9 @@ from embed_pipeline.artifacts import Manifest
 from embed_pipeline.definitions import build_definitions
 from embed_pipeline.defs.causes import MAX_PATHS, Causes
 from embed_pipeline.defs.freshness import assess
-from embed_pipeline.defs.graph import Graph, Node
+from embed_pipeline.defs.graph import Graph
 from embed_pipeline.defs.resources import PipelineResource
+from embed_pipeline.defs.topology import Node
 from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, make_rows, write_project, write_workbook
 
 CHECKPOINT = Node("finetuned_checkpoint", "small/tuned")

@@ -8,9 +8,9 @@ import pytest
 
 from embed_pipeline.definitions import build_definitions
 from embed_pipeline.defs.catalogue import ALL
-from embed_pipeline.defs.graph import Node
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.defs.stale_job import STALE_TAG
+from embed_pipeline.defs.topology import Node
 from embed_pipeline.defs.work import JOBS, Work, ready_work, work_off
 from embed_pipeline_tests.small_project import edit_dataset, make_rows, write_project, write_workbook
 
