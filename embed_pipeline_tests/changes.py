@@ -35,7 +35,7 @@ from embed_pipeline_tests.small_project import (
 )
 
 REAL_ASSETS = ("raw_xlsx", "cleaned_qa", "mined_negatives")
-ASSETS = ("raw_xlsx", "cleaned_qa", *TRAINED_ASSETS, *VARIANT_ASSETS, *PUBLISHED_ASSETS)
+ASSETS = ("raw_xlsx", "cleaned_qa", *TRAINED_ASSETS, *VARIANT_ASSETS, "promoted_checkpoint", *PUBLISHED_ASSETS)
 COMMAND = "PYTHONPATH=. python docs/write_changes.py"
 _MAX_RUNS = 30
 _BEFORE = f"""# What a change re-runs

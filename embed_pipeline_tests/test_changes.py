@@ -40,7 +40,7 @@ def test_equal_cells_are_read_and_cleaned_and_nothing_follows(counts: Mapping[st
 
 def test_a_question_of_train_trains_and_one_of_test_only_mines_the_same(counts: Mapping[str, Counts]) -> None:
     everything = {"raw_xlsx": 1, "cleaned_qa": 1, "mined_negatives": 1, "finetuned_checkpoint": 1}
-    everything |= {"faiss_index": 3, "query_metrics": 3, "metrics_table": 1, "report": 1}
+    everything |= {"faiss_index": 3, "query_metrics": 3, "promoted_checkpoint": 1, "metrics_table": 1, "report": 1}
     assert _built(counts, "row added, a question of train") == everything
     assert _built(counts, "row edited: another label") == everything
     assert "finetuned_checkpoint" not in _built(counts, "row added, a question of test")
@@ -54,7 +54,8 @@ def test_a_removed_file_is_noticed_and_trains_nothing_where_train_stays(counts: 
 def test_a_setting_of_one_variant_concerns_it_alone_and_back_again_nothing_is_made(
     counts: Mapping[str, Counts],
 ) -> None:
-    one = {"finetuned_checkpoint": 1, "faiss_index": 1, "query_metrics": 1, "metrics_table": 1, "report": 1}
+    one = {"finetuned_checkpoint": 1, "faiss_index": 1, "query_metrics": 1, "promoted_checkpoint": 1}
+    one |= {"metrics_table": 1, "report": 1}
     assert _built(counts, "recipe field changed: `learning_rate` of tuned") == one
     assert _built(counts, "recipe field changed and changed back") == {}
     assert set(one) <= _touched(counts, "recipe field changed and changed back")
