@@ -7,7 +7,7 @@ Belongs here: running, looking, cleaning up: arguments and what is printed. Does
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +18,11 @@ from rich.table import Table
 from embed_pipeline.checkpoint_commands import export, promoted
 from embed_pipeline.data_commands import convert, estimate, init
 from embed_pipeline.defs.catalogue import ALL
+from embed_pipeline.defs.causes import Causes
 from embed_pipeline.defs.freshness import assess, explain
 from embed_pipeline.defs.graph import Graph
 from embed_pipeline.defs.node_settings import METRICS_FILE
+from embed_pipeline.defs.selection import select_nodes
 from embed_pipeline.defs.topology import Node
 from embed_pipeline.evidence_commands import ladder, lineage, mteb, reproduce
 from embed_pipeline.terminal import CommandGroup, console
@@ -49,24 +51,20 @@ def run(dataset: str | None, variant: str | None, everything: bool) -> None:
 
     prepare_environment()
     from embed_pipeline.definitions import defs
-    from embed_pipeline.defs.work import all_work, ready_work
+    from embed_pipeline.defs.work import all_work, ready_work, work_off
 
-    started, attempted, failures, given_up = time.monotonic(), set(), 0, set[Node]()
-    wanted = _filter(_graph(), dataset, variant)
+    started, wanted = time.monotonic(), select_nodes(_graph().project, dataset, variant)
+
+    def find(given_up: Collection[Node]) -> "Sequence[Work]":
+        return all_work(_graph(), wanted) if everything else ready_work(_graph(), wanted, given_up)
+
     with open_instance() as instance:
-        while True:
-            work = all_work(_graph(), wanted) if everything else ready_work(_graph(), wanted, given_up)
-            todo = [item for item in work if (item.job.name, item.partition, item.key) not in attempted]
-            if not todo:
-                break
-            attempted.add((todo[0].job.name, todo[0].partition, todo[0].key))
-            if not _execute(defs, todo[0], instance):
-                failures += 1
-                given_up |= {Node(asset, todo[0].partition) for asset in todo[0].job.assets}
+        attempts = work_off(find, lambda work: _execute(defs, work, instance))
+    failures = sum(bool(attempt.errors) for attempt in attempts)
     unfinished = [a for a in assess(_graph(), wanted) if wanted(a.node) and a.state != "fresh"]
-    if not attempted and not unfinished:
+    if not attempts and not unfinished:
         console.print("Everything is fresh; nothing was run.")
-    console.print(f"{len(attempted)} runs, {failures} failed, {time.monotonic() - started:.1f} s\n")
+    console.print(f"{len(attempts)} runs, {failures} failed, {time.monotonic() - started:.1f} s\n")
     if _metrics_file().exists():
         _print_metrics(dataset)
     for assessment in unfinished:
@@ -95,14 +93,18 @@ def status() -> None:
 @click.argument("asset")
 @click.argument("partition", default=ALL)
 def why(asset: str, partition: str) -> None:
-    """Which input or setting makes ASSET [PARTITION] stale, or made it be built the last time."""
+    """Which input or setting makes ASSET [PARTITION] stale, or made it be built the last time.
+
+    First the path from each thing that changed, then every difference.
+    """
     graph, node = _graph(), Node(asset, partition)
     nodes = list(graph.nodes())
     if node not in nodes:
         partitions = [n.partition for n in nodes if n.asset == asset]
         known = f"partitions of {asset}: {', '.join(partitions)}" if partitions else _known("assets", nodes)
         raise click.ClickException(f"{node}: no such partition. {known}.")
-    for line in explain(graph, node):
+    assessments = {assessment.node: assessment for assessment in assess(graph)}
+    for line in (*Causes(graph).of_node(node, assessments), *explain(graph, node, assessments)):
         console.print(escape(line), soft_wrap=True)
 
 
@@ -148,23 +150,7 @@ def _home() -> Path:
     return _graph().project.home
 
 
-def _filter(graph: Graph, dataset: str | None, variant: str | None) -> Callable[[Node], bool]:
-    variants = graph.project.variants.values()
-    if dataset is not None and dataset not in graph.project.datasets:
-        raise click.ClickException(f"no data set {dataset!r}. Data sets: {', '.join(graph.project.datasets)}.")
-    chosen = [v for v in variants if dataset in (None, v.dataset) and variant in (None, v.key, v.name)]
-    if not chosen and variant is not None:
-        raise click.ClickException(f"no variant {variant!r}. Variants: {', '.join(graph.project.variants)}.")
-    datasets = {v.dataset for v in chosen} | ({dataset} if dataset else set())
-    # What they stand on: the general suite is a data set of its own, and a fused variant uses another one's weights.
-    suites = {suite for name in datasets for suite in graph.project.datasets[name].general_suite}
-    partitions = {ALL, *datasets, *suites, *(key for v in chosen for key in graph.project.stands_on(v))}
-    # The choice among all variants of a data set is not asked for with one of them.
-    left_out = "promoted_checkpoint" if variant is not None else None
-    return lambda node: node.partition in partitions and node.asset != left_out
-
-
-def _execute(definitions: "dg.Definitions", work: "Work", instance: "dg.DagsterInstance") -> bool:
+def _execute(definitions: "dg.Definitions", work: "Work", instance: "dg.DagsterInstance") -> tuple[str, ...]:
     from embed_pipeline.defs.running import execute
 
     label = work.job.name if work.partition == ALL else f"{work.job.name} {work.partition}"
@@ -175,7 +161,7 @@ def _execute(definitions: "dg.Definitions", work: "Work", instance: "dg.DagsterI
         console.print(f"  [red]failed[/red]: {escape(error)}", soft_wrap=True)
     if not errors:
         console.print(f"  [green]done[/green] in {time.monotonic() - started:.1f} s")
-    return not errors
+    return errors
 
 
 def _metrics_file() -> Path:

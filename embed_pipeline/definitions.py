@@ -25,6 +25,7 @@ from embed_pipeline.defs.jobs import define_jobs
 from embed_pipeline.defs.partitions import define_partitions
 from embed_pipeline.defs.resources import PipelineResource, pipeline_from_environment
 from embed_pipeline.defs.running import terse_console
+from embed_pipeline.defs.stale_job import define_run_stale
 from embed_pipeline.defs.teams import assign_to_team, check_team
 
 STAGES: tuple[ModuleType, ...] = (
@@ -52,7 +53,7 @@ def build_definitions(pipeline: PipelineResource) -> dg.Definitions:
     partitions, jobs = define_partitions(pipeline.project()), define_jobs(team)
     return dg.Definitions(
         assets=[assign_to_team(asset, team) for stage in STAGES for asset in stage.define_assets(partitions)],
-        jobs=list(jobs.values()),
+        jobs=[*jobs.values(), define_run_stale(build_definitions, team)],
         sensors=define_sensors(partitions, jobs, team),
         schedules=define_schedules(partitions, jobs, cron=pipeline.nightly_cron, time_zone=pipeline.time_zone),
         resources={"pipeline": pipeline},

@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import os
 import random
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -202,6 +204,19 @@ def _write_pairs_set(folder: Path, files: Mapping[str, str | None], variants: Se
 def write_yaml(path: Path, content: object) -> None:
     """Write YAML in UTF-8."""
     path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+
+
+def edit_dataset(folder: Path, **changes: object) -> None:
+    """Change fields of a data set's dataset.yaml."""
+    content = yaml.safe_load((folder / "dataset.yaml").read_text(encoding="utf-8"))
+    write_yaml(folder / "dataset.yaml", content | changes)
+
+
+def settle(data: Path) -> None:
+    """Give every file the time stamp of an hour ago: none of them seems to be still written."""
+    then = time.time() - 3600
+    for path in data.rglob("*"):
+        os.utime(path, (then, then))
 
 
 def edit_yaml(path: Path, section: str, **changes: object) -> None:

@@ -77,6 +77,8 @@ def test_status_and_why_name_the_changed_setting(ran: subprocess.CompletedProces
     for output in (status.stdout, why.stdout):
         assert "encoder.passage_max_length: 16 → 12" in output
     assert "faiss_index[small/base] is stale" in why.stdout
+    cause = "encoder.passage_max_length of small/base changed (16 → 12) → faiss_index "
+    assert why.stdout.splitlines()[0].startswith(cause)
 
 
 def test_why_of_something_fresh_says_when_it_was_built(ran: subprocess.CompletedProcess, folder: Path) -> None:

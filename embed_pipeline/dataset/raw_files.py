@@ -6,6 +6,7 @@ Belongs here: finding them. Does not belong here: reading them (workbook, pairs_
 import fnmatch
 from pathlib import Path
 
+from embed_pipeline.dataset.arriving import is_temporary
 from embed_pipeline.dataset.nearest import nearest_text
 from embed_pipeline.dataset.settings import SETTINGS_FILE, DatasetSettings
 
@@ -24,15 +25,15 @@ def raw_paths(directory: Path, settings: DatasetSettings) -> tuple[Path, ...]:
 def workbook_paths(directory: Path, settings: DatasetSettings) -> tuple[Path, ...]:
     """The workbooks of a data set in reading order, each once, at its first match.
 
-    Subfolders, hidden files and Excel's lock files (~$...) are never matched. A pattern may match nothing as long as
-    another one does; a plain file name must exist.
+    Subfolders, hidden files, Excel's lock files (~$...) and downloads under way (.part, .tmp) are never matched. A
+    pattern may match nothing as long as another one does; a plain file name must exist.
 
     Raises:
         ValueError: a named workbook is missing, or there is none at all.
     """
     if not directory.is_dir():
         raise ValueError(f"{directory}: no such folder. Create it and put {SETTINGS_FILE} and the workbooks there.")
-    names = sorted(p.name for p in directory.iterdir() if p.is_file() and not p.name.startswith((".", "~$")))
+    names = sorted(p.name for p in directory.iterdir() if p.is_file() and not is_temporary(p.name))
     found: dict[str, None] = {}
     for entry in settings.workbooks:
         # A downloaded "export[1].xlsx" is a name, though it reads like a pattern.

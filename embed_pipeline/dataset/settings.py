@@ -93,6 +93,9 @@ class DatasetSettings(BaseModel):
     )
     evaluation_only: bool = Field(False, description="Every query is a test query; nothing is trained on this set.")
     split: SplitSettings | None = Field(None, description="Shares of train, validation and test, and the seed.")
+    automation: Literal["off", "cheap", "all"] = Field(
+        "cheap", description="What the sensor runs by itself; cheap: all but what trains or asks a hosted model."
+    )
     near_duplicate_threshold: float = Field(
         0.85, gt=0, le=1, description="Questions whose character 3-grams overlap this much (Jaccard) share a split."
     )

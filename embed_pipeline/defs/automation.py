@@ -1,20 +1,21 @@
 """What runs by itself: the sensor that follows changed files and data versions, and the nightly re-evaluation.
 
-The sensor asks `work.ready_work`, which compares digests: a workbook saved again with equal content cleans to the same
+The sensor asks `automatic_work`, which compares digests: a workbook saved again with equal content cleans to the same
 digest, and nothing below it runs. Why this and not declarative automation conditions: docs/adr/0004-automation.md.
 """
 
+import time
 from collections.abc import Mapping
 
 import dagster as dg
 
+from embed_pipeline.defs.automatic_work import automatic_work
 from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.jobs import UnresolvedJob
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.project import ENVIRONMENT
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.defs.teams import may_be_of, team_tags
-from embed_pipeline.defs.work import ready_work
 
 NIGHTLY_TAG = "embed_pipeline/nightly"
 _UNFINISHED = [
@@ -35,21 +36,26 @@ def define_sensors(
     @dg.sensor(
         jobs=list(jobs.values()),
         minimum_interval_seconds=30,
-        description="Looks at data/ and at the data versions, and runs exactly what a change has made stale.",
+        description="Looks at data/ and at the data versions, and runs what a change has made stale, as far as each "
+        "data set's setting automation allows.",
     )
     def stale_partitions(context: dg.SensorEvaluationContext, pipeline: PipelineResource):
         unfinished = context.instance.get_runs(filters=dg.RunsFilter(statuses=_UNFINISHED))
         if any(may_be_of(team, run) for run in unfinished):
             return dg.SkipReason("a run is under way; what it changes is not known yet")
-        requests = []
-        for work in ready_work(pipeline.graph()):
+        found, requests = automatic_work(pipeline.graph(), time.time()), []
+        for line in found.waiting:
+            context.log.info(line)
+        for work in found.runs:
             if work.partition not in known:
                 context.log.warning(f"{work.partition} is new in data/. Reload the definitions to run it.")
                 continue
             partition = None if work.partition == ALL else work.partition
             context.log.info(f"{work.job.name} {work.partition}: {'; '.join(work.reasons)}")
             requests.append(dg.RunRequest(run_key=work.key, job_name=work.job.name, partition_key=partition))
-        return requests or dg.SkipReason("everything is fresh")
+        waiting = f"; {'; '.join(found.waiting)}" if found.waiting else ""
+        fresh = "everything that runs by itself is fresh" if waiting else "everything is fresh"
+        return requests or dg.SkipReason(fresh + waiting)
 
     ends = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE)
     return [stale_partitions, *(_publish_after_nightly(status, jobs, team) for status in ends)]

@@ -14,6 +14,15 @@ VARIANT_ASSETS = ("faiss_index", "query_metrics")
 WEIGHTS_ASSETS = ("finetuned_checkpoint", "merged_checkpoint", "adapter", "word_vectors")
 FIGURES = ("query_metrics", "general_metrics")
 PUBLISHED_ASSETS = ("metrics_table", "report")
+CHEAP_ASSETS = (
+    *DATASET_ASSETS,
+    "word_vectors",
+    *VARIANT_ASSETS,
+    "general_metrics",
+    "promoted_checkpoint",
+    *PUBLISHED_ASSETS,
+)
+"""What automation: cheap runs, unless a recipe or a section synthesis names a hosted model."""
 
 ALL = "all"  # the partition name of what has none
 EVALUATED_SPLIT = "test"

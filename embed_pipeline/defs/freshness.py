@@ -70,9 +70,12 @@ def _find_damage(graph: Graph, found: Mapping[Node, Assessment]) -> dict[Node, s
     return damage
 
 
-def explain(graph: Graph, node: Node) -> Iterator[str]:
-    """Why a node would be built again now, or was built the last time: changed inputs followed to their cause."""
-    return _explain(graph, node, {assessment.node: assessment for assessment in assess(graph)})
+def explain(graph: Graph, node: Node, assessments: Mapping[Node, Assessment] | None = None) -> Iterator[str]:
+    """Why a node would be built again now, or was built the last time: changed inputs followed to their cause.
+
+    `assessments`: those of the graph as it stands, where they are known.
+    """
+    return _explain(graph, node, assessments or {assessment.node: assessment for assessment in assess(graph)})
 
 
 def _explain(graph: Graph, node: Node, assessments: Mapping[Node, Assessment]) -> Iterator[str]:

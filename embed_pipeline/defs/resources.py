@@ -17,8 +17,9 @@ import dagster as dg
 from pydantic import Field
 
 from embed_pipeline.adaptation.building import read_adapted
-from embed_pipeline.artifacts import ArtifactStore, Manifest, Plan
+from embed_pipeline.artifacts import ArtifactStore, DamagedObjectError, Manifest, Plan
 from embed_pipeline.defs.catalogue import ALL
+from embed_pipeline.defs.causes import Causes
 from embed_pipeline.defs.graph import PAIR_SCORES_FOLDER, USAGE_FOLDER, Graph
 from embed_pipeline.defs.node_settings import mining_encoder_settings
 from embed_pipeline.defs.progress import Progress, Tally
@@ -50,7 +51,12 @@ class Step:
 
     @cached_property
     def plan(self) -> Plan:
-        """What is being built and all that it depends on."""
+        """What this partition is built from, looked at once: `build` looks it up by the same digests that are copied.
+
+        Raises:
+            MissingInputError: an upstream artifact is missing or failed a blocking check.
+            ValueError: a raw file or the base model cannot be read.
+        """
         return self.graph.plan(self.node)
 
     @contextmanager
@@ -157,10 +163,17 @@ class Step:
         return Tally(self.context.log.info, verb, things, every)
 
     def build(self, make: Callable[[Path], Mapping[str, object]]) -> Manifest:
-        """The artifact of this partition: served from the store if its fingerprint is known, else made."""
+        """The artifact of this partition: served from the store if its fingerprint is known, else made.
+
+        Its materialisation gets the field `because`: the paths from what changed.
+        """
+        before = self._current()
         manifest = self.graph.store.build(self.plan, self._counting_cost(make), run_id=self.context.run_id)
         how = "found in the store" if manifest.cached else f"built in {manifest.seconds:.1f} s"
-        self.context.log.info(f"{self.node} {how}: digest {manifest.digest[:12]}")
+        because = Causes(self.graph).of_build(manifest, before)
+        self.context.log.info(f"{self.node} {how}: digest {manifest.digest[:12]}, because: {because[0]}")
+        told = dg.MetadataValue.text("\n".join(because))
+        self.context.add_asset_metadata({"because": told}, asset_key=self.context.asset_key)
         return manifest
 
     def _counting_cost(self, make: Callable[[Path], Mapping[str, object]]) -> Callable[[Path], Mapping[str, object]]:
@@ -173,6 +186,12 @@ class Step:
             return {**details, COST_DETAIL: round(spent_usd(*folders) - before, 6)}
 
         return made
+
+    def _current(self) -> Manifest | None:
+        try:
+            return self.graph.store.read(self.node.asset, self.node.partition)
+        except DamagedObjectError:  # what this build replaces
+            return None
 
     def open(self, manifest: Manifest) -> Path:
         """The verified folder of an artifact."""

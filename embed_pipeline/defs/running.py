@@ -1,10 +1,13 @@
-"""Running jobs from the command line, in this process, on the project's Dagster instance: the UI shows the runs too."""
+"""Running jobs in this process, for the command line and the job run_stale, on the project's Dagster instance.
+
+The UI shows the runs too.
+"""
 
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,13 +41,16 @@ def open_instance() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def execute(definitions: dg.Definitions, work: Work, instance: dg.DagsterInstance) -> tuple[str, ...]:
+def execute(
+    definitions: dg.Definitions, work: Work, instance: dg.DagsterInstance, *, tags: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
     """Run one piece of work; returns the errors of its failed steps, empty when it succeeded."""
     warnings.filterwarnings("ignore", category=dg.PreviewWarning)  # Pipes is in preview, and says so at each use
     result = definitions.resolve_job_def(work.job.name).execute_in_process(
         instance=instance,
         partition_key=None if work.partition == ALL else work.partition,
         raise_on_error=False,
+        tags=dict(tags or {}),
         run_config={"loggers": {"console": {}}},
     )
     failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+from embed_pipeline.artifacts import Plan
 from embed_pipeline.dataset.raw_files import raw_paths
 from embed_pipeline.defs.project import Project
 from embed_pipeline.documents.files import document_paths
@@ -18,7 +19,7 @@ from embed_pipeline.synthesis.templates import template_digests
 
 # What says how to compare and to present concerns the table; documents and synthesis concern what lies upstream.
 _NOT_CLEANING = {
-    *("description", "language", "variants", "baseline", "headline", "documents", "synthesis"),
+    *("description", "language", "variants", "baseline", "headline", "documents", "synthesis", "automation"),
     *("answer_precision", "general_suite", "general_loss_limit"),
 }
 # What changes how calls are made, and not what is asked.
@@ -59,6 +60,12 @@ def source_files(project: Project, dataset: str) -> dict[str, Path]:
     else:
         paths = raw_paths(folder, settings)
     return {path.relative_to(folder).as_posix(): path for path in paths}
+
+
+def planned_files(plan: Plan) -> dict[str, str]:
+    """The sha256 of each raw file by its path, as the plan of a raw asset saw it."""
+    files = plan.settings["files"]
+    return {name: str(digest) for name, digest in files.items()} if isinstance(files, dict) else {}
 
 
 def counting_encoder(project: Project, dataset: str) -> EncoderSettings:

@@ -5,7 +5,7 @@ No dagster here.
 
 import hashlib
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from embed_pipeline.defs.catalogue import CODE_VERSIONS, JOBS, PUBLISHED_ASSETS, Job
@@ -24,29 +24,66 @@ class Work:
     key: str
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """A piece of work that was run, and why it failed; no errors where it did not."""
+
+    work: Work
+    errors: tuple[str, ...]
+
+
+def work_off(
+    find: Callable[[Collection[Node]], Sequence[Work]], run: Callable[[Work], tuple[str, ...]]
+) -> tuple[Attempt, ...]:
+    """Runs what `find` gives, one piece at a time, until all it gives has been tried; `run` returns a piece's errors.
+
+    `find` is asked anew after each piece, with the nodes that were given up because their run failed.
+    """
+    attempts: list[Attempt] = []
+    tried: set[tuple[str, str, str]] = set()
+    given_up: set[Node] = set()
+    while todo := [work for work in find(given_up) if (work.job.name, work.partition, work.key) not in tried]:
+        work = todo[0]
+        tried.add((work.job.name, work.partition, work.key))
+        attempts.append(Attempt(work, run(work)))
+        if attempts[-1].errors:
+            given_up |= {Node(asset, work.partition) for asset in work.job.assets}
+    return tuple(attempts)
+
+
 def ready_work(
-    graph: Graph, wanted: Callable[[Node], bool] = every, given_up: Collection[Node] = ()
+    graph: Graph,
+    wanted: Callable[[Node], bool] = every,
+    given_up: Collection[Node] = (),
+    assessments: Mapping[Node, Assessment] | None = None,
 ) -> tuple[Work, ...]:
     """The runs whose inputs from other jobs are all fresh and that hold a stale or missing node, in pipeline order.
 
     Publishing does not wait for what failed, or was `given_up` because its run did: the table then lacks its row.
+    `assessments`: those of the graph as it stands, where they are known.
     """
-    assessments = {assessment.node: assessment for assessment in assess(graph, wanted, given_up)}
-    found = []
+    known = assessments or {assessment.node: assessment for assessment in assess(graph, wanted, given_up)}
+    return tuple(
+        _work(graph, job, partition, [known[node] for node in nodes if known[node].state != "fresh"])
+        for job, partition, nodes in find_startable(graph, known, wanted)
+        if not any(known[node].blocked for node in nodes)
+    )
+
+
+def find_startable(
+    graph: Graph, assessments: Mapping[Node, Assessment], wanted: Callable[[Node], bool] = every
+) -> Iterator[tuple[Job, str, list[Node]]]:
+    """Job, partition and nodes of the runs for which nothing outside is awaited, blocked or not, in pipeline order."""
     for job in JOBS:
         for partition in dict.fromkeys(node.partition for node in assessments if node.asset in job.assets):
             nodes = [Node(asset, partition) for asset in job.assets]
             outside = [n for node in nodes for n in graph.upstream(node) if n not in nodes and wanted(n)]
             if job.assets == PUBLISHED_ASSETS:
                 outside = [node for node in outside if not assessments[node].blocked]
-            if not all(map(wanted, nodes)) or any(assessments[node].blocked for node in nodes):
+            if not all(map(wanted, nodes)) or any(assessments[n].state != "fresh" for n in outside):
                 continue
-            if any(assessments[n].state != "fresh" for n in outside):
-                continue
-            unfinished = [assessments[node] for node in nodes if assessments[node].state != "fresh"]
-            if unfinished:
-                found.append(_work(graph, job, partition, unfinished))
-    return tuple(found)
+            if any(assessments[node].state != "fresh" for node in nodes):
+                yield job, partition, nodes
 
 
 def all_work(graph: Graph, wanted: Callable[[Node], bool] = every) -> tuple[Work, ...]:

@@ -5,11 +5,14 @@ Belongs here: finding them. Does not belong here: reading them (reading).
 
 from pathlib import Path
 
+from embed_pipeline.dataset.arriving import is_temporary
 from embed_pipeline.documents.settings import DocumentSettings
 
 
 def document_paths(directory: Path, settings: DocumentSettings) -> tuple[Path, ...]:
-    """The documents, each once, sorted by their path below the folder; hidden files and Office's lock files are none.
+    """The documents, each once, sorted by their path below the folder.
+
+    Hidden files, Office's lock files and downloads under way are none.
 
     Raises:
         ValueError: the folder is missing, or a name or pattern matches nothing.
@@ -32,4 +35,4 @@ def document_paths(directory: Path, settings: DocumentSettings) -> tuple[Path, .
 
 
 def _is_document(path: Path) -> bool:
-    return path.is_file() and not path.name.startswith((".", "~$"))
+    return path.is_file() and not is_temporary(path.name)

@@ -1,6 +1,8 @@
 """What runs by itself: exactly what a change made stale, once; every variant at night."""
 
+import hashlib
 import shutil
+import threading
 from collections.abc import Iterable
 from contextlib import nullcontext
 from datetime import datetime
@@ -15,12 +17,13 @@ from embed_pipeline.defs.automation import NIGHTLY_TAG
 from embed_pipeline.defs.catalogue import JOBS
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.defs.topology import Node
-from embed_pipeline_tests.small_project import edit_yaml, make_rows, write_project, write_workbook
+from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, make_rows, settle, write_project, write_workbook
 
 
 @pytest.fixture
 def pipeline(tmp_path: Path) -> PipelineResource:
     write_project(tmp_path)
+    edit_dataset(tmp_path / "data" / "small", automation="all")
     return PipelineResource(data=str(tmp_path / "data"), home=str(tmp_path / "home"))
 
 
@@ -37,9 +40,12 @@ def _tick(
     instance: dg.DagsterInstance | None = None,
     *,
     loaded: dg.Definitions | None = None,
+    arrived: bool = True,
 ) -> SensorExecutionData:
-    """What the sensor says now; `loaded` are the definitions of an earlier load."""
+    """What the sensor says now; `loaded`: definitions of an earlier load; `arrived`: files have lain there for long."""
     definitions = loaded or build_definitions(pipeline)
+    if arrived:
+        settle(Path(pipeline.data))
     with nullcontext(instance) if instance else dg.DagsterInstance.ephemeral() as used:
         context = dg.build_sensor_context(
             instance=used, resources={"pipeline": pipeline}, repository_def=definitions.get_repository_def()
@@ -142,6 +148,75 @@ def test_a_data_set_that_the_loaded_definitions_do_not_know_waits_for_a_reload(p
     shutil.copytree(data / "small", data / "second")
     assert not _tick(pipeline, loaded=loaded).run_requests
     assert _named(_requests(pipeline)) == {("read_workbooks", "second")}
+
+
+def test_a_variant_that_the_loaded_definitions_do_not_know_waits_for_a_reload(pipeline: PipelineResource) -> None:
+    loaded, data = build_definitions(pipeline), Path(pipeline.data)
+    _stand_in(pipeline)
+    (data / "recipes" / "tfidf.yaml").write_text("{description: n-grams, retriever: tfidf}", encoding="utf-8")
+    edit_dataset(data / "small", variants=["bm25", "base", "tuned", "tfidf"])
+    assert not _tick(pipeline, loaded=loaded).run_requests
+    assert _named(_requests(pipeline)) == {("evaluate_variant", "small/tfidf")}
+
+
+def test_a_removed_workbook_is_read_again_without_it(pipeline: PipelineResource) -> None:
+    folder = Path(pipeline.data) / "small"
+    write_workbook(folder / "second.xlsx", make_rows()[:3])
+    _stand_in(pipeline)
+    (folder / "second.xlsx").unlink()
+    assert _named(_requests(pipeline)) == {("read_workbooks", "small")}
+
+
+def test_a_tick_that_starts_nothing_says_what_waits_and_for_which_setting(pipeline: PipelineResource) -> None:
+    edit_dataset(Path(pipeline.data) / "small", automation="cheap")
+    _stand_in(pipeline)
+    edit_yaml(Path(pipeline.data) / "recipes" / "tuned.yaml", "training", epochs=9)
+    tick = _tick(pipeline)
+    assert not tick.run_requests and "finetune_variant small/tuned waits for you: automation: cheap in " in str(
+        tick.skip_message
+    )
+
+
+def test_a_file_that_is_still_copied_starts_no_run_and_the_tick_names_it(pipeline: PipelineResource) -> None:
+    _stand_in(pipeline)
+    settle(Path(pipeline.data))
+    write_workbook(Path(pipeline.data) / "small" / "second.xlsx", make_rows()[:3])
+    tick = _tick(pipeline, arrived=False)
+    assert not tick.run_requests and "waits for second.xlsx: written to within" in str(tick.skip_message)
+    assert _named(_requests(pipeline)) == {("read_workbooks", "small")}
+
+
+def test_what_is_read_while_somebody_writes_is_what_was_digested_or_an_error_that_names_the_file(
+    pipeline: PipelineResource,
+) -> None:
+    labels, stop = Path(pipeline.data) / "small" / "labels.txt", threading.Event()
+
+    def write() -> None:
+        with labels.open("ab", buffering=0) as file:
+            for _ in range(100_000):  # an end, whatever becomes of the test
+                if stop.wait(0.0005):
+                    return
+                file.write(b"# still writing\n")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        job = build_definitions(pipeline).resolve_job_def("read_workbooks")
+        with dg.DagsterInstance.ephemeral() as instance:
+            result = job.execute_in_process(instance=instance, partition_key="small", raise_on_error=False)
+    finally:
+        stop.set()
+        writer.join()
+    if result.success:
+        store = pipeline.graph().store
+        made = store.read("raw_xlsx", "small")
+        assert made is not None
+        digest = hashlib.sha256((store.open(made) / "labels.txt").read_bytes()).hexdigest()
+        assert dict(made.settings["files"])["labels.txt"] == digest
+    else:
+        (failure,) = [event for event in result.all_events if event.is_step_failure]
+        assert "labels.txt: changed while it was read" in str(failure.step_failure_data.error)
+    assert ("read_workbooks", "small") in _named(_requests(pipeline))  # what came after is read by the next tick
 
 
 def test_every_variant_is_evaluated_at_night(pipeline: PipelineResource) -> None:

@@ -1,12 +1,12 @@
 """Assets of the stage `dataset`: the raw files of either kind, and the clean data set made from them."""
 
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 import dagster as dg
 
 from embed_pipeline.artifacts import Manifest
+from embed_pipeline.dataset.arriving import copy_verified, temporary_files
 from embed_pipeline.dataset.cleaning import CleanedData, clean_workbooks, write_cleaned
 from embed_pipeline.dataset.formats import CORPUS_FILE, read_dataset, read_passages
 from embed_pipeline.dataset.ledger import LEDGER_FILE, read_ledger, summarise_ledger
@@ -18,7 +18,7 @@ from embed_pipeline.defs.checks import dataset as checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.defs.source_settings import source_files
+from embed_pipeline.defs.source_settings import planned_files
 from embed_pipeline.records import SPLITS
 from embed_pipeline.synthesis.cleaned import assemble_cleaned
 from embed_pipeline.synthesis.questions import QUESTIONS_FILE, read_questions
@@ -95,12 +95,18 @@ def define_assets(partitions: Partitions) -> Assets:
 
 
 def copy_raw_files(step: Step, out: Path) -> dict[str, object]:
-    """Copy the raw files of the step's data set into `out`, under the paths that they have below its folder."""
-    files = source_files(step.project, step.dataset)
-    for name, path in files.items():
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, out / name)
-    return {"files": ", ".join(files)}
+    """Copy the raw files of the step's data set into `out`, under the paths that they have below its folder.
+
+    Raises:
+        ValueError: a file changed since its digest was planned; it is still being written.
+    """
+    folder, planned = step.project.folder(step.dataset), planned_files(step.plan)
+    for name, digest in planned.items():
+        copy_verified(folder / name, out / name, digest)
+    ignored = temporary_files(folder)
+    for name in ignored:
+        step.context.log.info(f"{name} is a lock file or a download under way: ignored")
+    return {"files": ", ".join(planned), **({"ignored": ", ".join(ignored)} if ignored else {})}
 
 
 def raw_materialized(step: Step, manifest: Manifest) -> dg.MaterializeResult:

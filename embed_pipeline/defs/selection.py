@@ -1,0 +1,28 @@
+"""Which partitions somebody means who names a data set or a variant: these, and what they stand on. No dagster here."""
+
+from collections.abc import Callable
+
+from embed_pipeline.defs.catalogue import ALL
+from embed_pipeline.defs.project import Project
+from embed_pipeline.defs.topology import Node
+
+
+def select_nodes(project: Project, dataset: str | None, variant: str | None = None) -> Callable[[Node], bool]:
+    """The filter that lets the partitions of a data set, or of a variant by key or name, through; None means any.
+
+    Raises:
+        ValueError: there is no such data set or variant.
+    """
+    if dataset is not None and dataset not in project.datasets:
+        raise ValueError(f"no data set {dataset!r}. Data sets: {', '.join(project.datasets)}.")
+    variants = project.variants.values()
+    chosen = [v for v in variants if dataset in (None, v.dataset) and variant in (None, v.key, v.name)]
+    if not chosen and variant is not None:
+        raise ValueError(f"no variant {variant!r}. Variants: {', '.join(project.variants)}.")
+    datasets = {v.dataset for v in chosen} | ({dataset} if dataset else set())
+    # What they stand on: the general suite is a data set of its own, and a fused variant uses another one's weights.
+    suites = {suite for name in datasets for suite in project.datasets[name].general_suite}
+    partitions = {ALL, *datasets, *suites, *(key for v in chosen for key in project.stands_on(v))}
+    # The choice among all variants of a data set is not asked for with one of them.
+    left_out = "promoted_checkpoint" if variant is not None else None
+    return lambda node: node.partition in partitions and node.asset != left_out
