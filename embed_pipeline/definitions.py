@@ -11,6 +11,7 @@ from embed_pipeline.defs.assets import dataset, documents, evaluation, mining, r
 from embed_pipeline.defs.automation import define_schedules, define_sensors
 from embed_pipeline.defs.jobs import define_jobs
 from embed_pipeline.defs.partitions import define_partitions
+from embed_pipeline.defs.reevaluation import define_reevaluation
 from embed_pipeline.defs.resources import PipelineResource, pipeline_from_environment
 from embed_pipeline.defs.running import terse_console
 
@@ -24,11 +25,12 @@ def build_definitions(pipeline: PipelineResource) -> dg.Definitions:
         ValueError: a dataset.yaml or a recipe in the data folder is malformed.
     """
     partitions, jobs = define_partitions(pipeline.project()), define_jobs()
+    reevaluate = define_reevaluation(build_definitions)
     return dg.Definitions(
         assets=[asset for stage in STAGES for asset in stage.define_assets(partitions)],
-        jobs=list(jobs.values()),
+        jobs=[*jobs.values(), reevaluate],
         sensors=define_sensors(partitions, jobs),
-        schedules=define_schedules(partitions, jobs, cron=pipeline.nightly_cron, time_zone=pipeline.time_zone),
+        schedules=define_schedules(reevaluate, cron=pipeline.nightly_cron, time_zone=pipeline.time_zone),
         resources={"pipeline": pipeline},
         loggers={"console": terse_console},
         # A process per step would pay two seconds of imports for steps that take less.

@@ -1,10 +1,10 @@
-"""Running jobs from the command line, in this process, on the project's Dagster instance: the UI shows the runs too."""
+"""Running jobs in this process, on the project's Dagster instance, where the UI shows them."""
 
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,12 +38,15 @@ def open_instance() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def execute(definitions: dg.Definitions, work: Work, instance: dg.DagsterInstance) -> tuple[str, ...]:
+def execute(
+    definitions: dg.Definitions, work: Work, instance: dg.DagsterInstance, tags: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
     """Run one piece of work; returns the errors of its failed steps, empty when it succeeded."""
     warnings.filterwarnings("ignore", category=dg.PreviewWarning)  # Pipes is in preview, and says so at each use
     result = definitions.resolve_job_def(work.job.name).execute_in_process(
         instance=instance,
         partition_key=None if work.partition == ALL else work.partition,
+        tags=dict(tags or {}),
         raise_on_error=False,
         run_config={"loggers": {"console": {}}},
     )
