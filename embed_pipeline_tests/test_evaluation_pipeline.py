@@ -16,19 +16,9 @@ from embed_pipeline.defs.reproduction import reproduce
 from embed_pipeline.reporting.database import read_history, read_newest
 from embed_pipeline.reporting.metric_row import ALL_QUERIES, BASE_MODEL, MetricRow
 from embed_pipeline_tests.pipeline_project import PipelineProject
-from embed_pipeline_tests.small_project import edit_yaml, write_full_project, write_yaml
+from embed_pipeline_tests.small_project import edit_yaml, write_yaml
 
 VARIANTS = ("bm25", "tfidf", "words", "base", "tuned", "fused")
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> PipelineProject:
-    """A project in which everything has run once."""
-    project = PipelineProject(tmp_path_factory.mktemp("full"))
-    (project.root / "dagster").mkdir()
-    write_full_project(project.root)
-    project.run()
-    return project
 
 
 @pytest.fixture
