@@ -130,7 +130,7 @@ def _add_a_label(project: PipelineProject) -> None:
 
 
 def _rows(project: PipelineProject) -> list[tuple[Counter[str], Counter[str]]]:
-    """Per night the rows that its batch holds of each variant, and how many of them stand on another index than before."""
+    """Per night: each variant's rows in its batch, and how many of them stand on another index than before."""
     import duckdb
 
     with duckdb.connect(str(project.root / "home" / "metrics.duckdb")) as connection:

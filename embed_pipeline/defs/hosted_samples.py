@@ -31,9 +31,7 @@ class Sample(BaseModel):
     fingerprint: str = Field(description="Of its passage vectors, as in the vector cache.")
     state: Literal["unchanged", "changed", "not asked"] = Field(description="not asked: nothing is known; see reason.")
     texts: int = Field(default=0, description="Texts sent again.")
-    lowest: float | None = Field(
-        default=None, description="The lowest cosine of a kept vector and tonight's."
-    )
+    lowest: float | None = Field(default=None, description="The lowest cosine of a kept vector and tonight's.")
     mean: float | None = Field(default=None, description="The mean cosine.")
     threshold: float = Field(description="Below this the model is another one.")
     cost_usd: float = Field(default=0.0, description="What asking cost.")

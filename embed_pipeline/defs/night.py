@@ -60,7 +60,7 @@ def reevaluate(
         errors += [f"{work.job.name} {work.partition}: {error}" for error in found]
         if found or obstacle:
             left |= {Node(asset, work.partition) for asset in work.job.assets}
-    for line in _left_over(read_graph()):
+    for line in _left_over(read_graph(), left):
         say(line)
     return tuple(errors)
 
@@ -117,11 +117,11 @@ def _find_seen(graph: Graph, dataset: str, trained_on: Collection[str]) -> str |
     return None
 
 
-def _left_over(graph: Graph) -> Iterator[str]:
+def _left_over(graph: Graph, left: Collection[Node]) -> Iterator[str]:
     """What is not fresh at the end of a night, and why."""
     for assessed in assess(graph):
         if assessed.state != "fresh" and not is_nightly(assessed.node):
             yield f"a night trains nothing: {assessed.node} is {assessed.state}: {'; '.join(assessed.reasons)}"
-    for assessed in assess(graph, is_nightly):
+    for assessed in assess(graph, is_nightly, left):
         if assessed.state != "fresh" and is_nightly(assessed.node):
             yield f"{assessed.node} is {assessed.state}: {'; '.join(assessed.reasons)}"
