@@ -12,6 +12,7 @@ from embed_pipeline.defs.catalogue import CODE_VERSIONS, EVALUATED_SPLIT
 from embed_pipeline.defs.checks import evaluation as checks
 from embed_pipeline.defs.checks import general as general_checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
+from embed_pipeline.defs.lineage_links import link_chain
 from embed_pipeline.defs.measuring import (
     BASE_METRICS_FILE,
     METRICS_FILE,
@@ -103,7 +104,8 @@ def _describe_measured(step: Step, manifest: Manifest) -> dict[str, dg.MetadataV
         for mean in summarise(read_query_metrics(folder / METRICS_FILE))
     ]
     calibration, scores = read_calibration(folder), read_scores(folder)
-    found = {"measures": table(means), "profile": detail_table(manifest, "profile")}
+    chain = link_chain(step.graph, step.node, manifest.digest, step.context.asset_key.path[:-1])
+    found = {"measures": table(means), "profile": detail_table(manifest, "profile"), "lineage": chain}
     if calibration:
         found["calibration"] = table([asdict(calibration)])
     if scores:

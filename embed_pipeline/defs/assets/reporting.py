@@ -14,6 +14,7 @@ from embed_pipeline.defs.checks.outcome import CheckOutcome, describe_outcomes, 
 from embed_pipeline.defs.collecting import collect_report, measured_again, measured_variants, profiles
 from embed_pipeline.defs.graph import Node
 from embed_pipeline.defs.hosted_samples import newest_samples
+from embed_pipeline.defs.lineage_links import link_rows
 from embed_pipeline.defs.node_settings import METRICS_FILE
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
@@ -105,10 +106,12 @@ def _look_for_drops(step: Step) -> list[CheckOutcome]:
 def _describe_rows(step: Step, rows: Sequence[MetricRow]) -> Mapping[str, dg.MetadataValue]:
     history = read_history(step.project.home / METRICS_FILE)
     shown: list[dict[str, object]] = []
+    headline_rows: list[MetricRow] = []
     plots = {}
     for dataset in dict.fromkeys(row.dataset for row in rows):
         headline = step.project.headline(dataset)
         own = _headline_rows(rows, dataset, headline)
+        headline_rows += own
         shown += [
             {
                 "dataset": row.dataset,
@@ -128,7 +131,8 @@ def _describe_rows(step: Step, rows: Sequence[MetricRow]) -> Mapping[str, dg.Met
         plots[f"plot_{dataset}"] = picture(plot_measure(own, headline), dataset)
         plots[f"history_{dataset}"] = picture(plot_history(past, headline), f"{dataset} over time")
         plots[f"latency_{dataset}"] = picture(plot_latency_quality(own, headline), f"{dataset}: latency and quality")
-    return {"headline": table(shown), **plots}
+    lineage = link_rows(step.graph, headline_rows, step.context.asset_key.path[:-1])
+    return {"headline": table(shown), "lineage": lineage, **plots}
 
 
 def _headline_rows(rows: Sequence[MetricRow], dataset: str, headline: Measure) -> list[MetricRow]:
