@@ -126,7 +126,7 @@ def test_dagster_stays_in_defs(path: Path) -> None:
         assert "dagster_pipes" not in roots
 
 
-@pytest.mark.parametrize("name", ["graph", "freshness", "work", "project", "cleanup"])
+@pytest.mark.parametrize("name", ["graph", "freshness", "work", "project", "cleanup", "night", "hosted_samples"])
 def test_what_is_stale_is_decided_without_dagster(name: str) -> None:
     assert "dagster" not in _roots(PACKAGE / "defs" / f"{name}.py", inside_functions=True)
 

@@ -185,5 +185,6 @@ def test_of_ten_nights_one_alerts_and_names_what_got_worse(
     with dg.DagsterInstance.local_temp(str(nights[0].root / "dagster")) as instance:
         key = dg.AssetCheckKey(dg.AssetKey("metrics_table"), "no_variant_got_worse")
         history = instance.event_log_storage.get_asset_check_execution_history(key, limit=10)
-        states = [record.event.dagster_event.asset_check_evaluation_data.passed for record in reversed(history)]
+        events = [record.event.dagster_event for record in reversed(history) if record.event]
+    states = [event.asset_check_evaluation_data.passed for event in events if event]
     assert states == [night != ALERTED for night in range(1, 11)]

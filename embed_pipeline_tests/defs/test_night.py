@@ -102,8 +102,8 @@ def test_a_file_of_the_day_is_read_cleaned_evaluated_with_the_weights_that_stand
 
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_weights_are_not_measured_on_questions_that_they_were_trained_on(place: Place, split: Split) -> None:
-    moved = next(text for text, found in QUESTIONS.items() if found == split)
-    place.save_workbook(**{moved: "test"})
+    moved: dict[str, Split] = {text: "test" for text, found in QUESTIONS.items() if found == split}
+    place.save_workbook(**moved)
     ran = place.sleep()
     assert [run for run in ran if run in EVALUATIONS] == EVALUATIONS[:2]
     (told,) = [line for line in place.said if "small/tuned is left for the day" in line]
