@@ -15,11 +15,13 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from embed_pipeline.checkpoint_commands import export, promoted
 from embed_pipeline.data_commands import convert, estimate, init
 from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.freshness import assess, explain
-from embed_pipeline.defs.graph import Graph, Node
+from embed_pipeline.defs.graph import Graph
 from embed_pipeline.defs.node_settings import METRICS_FILE
+from embed_pipeline.defs.topology import Node
 from embed_pipeline.evidence_commands import lineage, mteb, reproduce
 from embed_pipeline.terminal import CommandGroup, console
 
@@ -157,7 +159,9 @@ def _filter(graph: Graph, dataset: str | None, variant: str | None) -> Callable[
     # What they stand on: the general suite is a data set of its own, and a fused variant uses another one's weights.
     suites = {suite for name in datasets for suite in graph.project.datasets[name].general_suite}
     partitions = {ALL, *datasets, *suites, *(key for v in chosen for key in graph.project.stands_on(v))}
-    return lambda node: node.partition in partitions
+    # The choice among all variants of a data set is not asked for with one of them.
+    left_out = "promoted_checkpoint" if variant is not None else None
+    return lambda node: node.partition in partitions and node.asset != left_out
 
 
 def _execute(definitions: "dg.Definitions", work: "Work", instance: "dg.DagsterInstance") -> bool:
@@ -191,5 +195,5 @@ def _known(what: str, nodes: list[Node]) -> str:
     return f"{what}: {', '.join(dict.fromkeys(n.asset for n in nodes))}"
 
 
-for command in (init, convert, estimate, lineage, reproduce, mteb):
+for command in (init, convert, estimate, lineage, reproduce, mteb, promoted, export):
     main.add_command(command)

@@ -73,9 +73,9 @@ def init(dataset: str, source: Path) -> None:
 def estimate(dataset: str) -> None:
     """Say what writing the questions of DATASET would still cost; nothing is asked."""
     from embed_pipeline.dataset.formats import CORPUS_FILE, read_passages
-    from embed_pipeline.defs.graph import Node
     from embed_pipeline.defs.questioning import Questioning
     from embed_pipeline.defs.resources import pipeline_from_environment
+    from embed_pipeline.defs.topology import Node
 
     graph = pipeline_from_environment().graph()
     if dataset not in graph.project.documents:

@@ -7,29 +7,55 @@ from types import ModuleType
 
 import dagster as dg
 
-from embed_pipeline.defs.assets import dataset, documents, evaluation, mining, reporting, retrieval, synthesis, training
+from embed_pipeline.defs.assets import (
+    adaptation,
+    dataset,
+    documents,
+    evaluation,
+    merging,
+    mining,
+    reporting,
+    reranking,
+    retrieval,
+    synthesis,
+    training,
+)
 from embed_pipeline.defs.automation import define_schedules, define_sensors
 from embed_pipeline.defs.jobs import define_jobs
 from embed_pipeline.defs.partitions import define_partitions
 from embed_pipeline.defs.reevaluation import define_reevaluation
 from embed_pipeline.defs.resources import PipelineResource, pipeline_from_environment
 from embed_pipeline.defs.running import terse_console
+from embed_pipeline.defs.teams import assign_to_team, check_team
 
-STAGES: tuple[ModuleType, ...] = (documents, synthesis, dataset, mining, training, retrieval, evaluation, reporting)
+STAGES: tuple[ModuleType, ...] = (
+    documents,
+    synthesis,
+    dataset,
+    mining,
+    training,
+    merging,
+    adaptation,
+    reranking,
+    retrieval,
+    evaluation,
+    reporting,
+)
 
 
 def build_definitions(pipeline: PipelineResource) -> dg.Definitions:
     """The definitions of the project that the resource points to.
 
     Raises:
-        ValueError: a dataset.yaml or a recipe in the data folder is malformed.
+        ValueError: a dataset.yaml or a recipe in the data folder is malformed, or the team's name is.
     """
-    partitions, jobs = define_partitions(pipeline.project()), define_jobs()
-    reevaluate = define_reevaluation(build_definitions)
+    team = check_team(pipeline.team)
+    partitions, jobs = define_partitions(pipeline.project()), define_jobs(team)
+    reevaluate = define_reevaluation(build_definitions, team)
     return dg.Definitions(
-        assets=[asset for stage in STAGES for asset in stage.define_assets(partitions)],
+        assets=[assign_to_team(asset, team) for stage in STAGES for asset in stage.define_assets(partitions)],
         jobs=[*jobs.values(), reevaluate],
-        sensors=define_sensors(partitions, jobs),
+        sensors=define_sensors(partitions, jobs, team),
         schedules=define_schedules(reevaluate, cron=pipeline.nightly_cron, time_zone=pipeline.time_zone),
         resources={"pipeline": pipeline},
         loggers={"console": terse_console},

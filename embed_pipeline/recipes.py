@@ -11,11 +11,13 @@ from typing import Literal, Self, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from embed_pipeline.adaptation.settings import AdaptationSettings
 from embed_pipeline.encoding.any_settings import ENCODER_KINDS, AnyEncoderSettings
-from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.encoding.word_vectors import WordVectorSettings
+from embed_pipeline.merging.settings import MergeSettings
 from embed_pipeline.mining.negatives import MiningSettings
+from embed_pipeline.reranking.settings import RerankSettings
 from embed_pipeline.retrieval.fusion import RANK_CONSTANT
 from embed_pipeline.training.settings import TrainingSettings
 
@@ -36,43 +38,47 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     description: str = Field(min_length=1, description="One line for the reader of the metrics table.")
-    retriever: Literal["dense", "bm25", "tfidf", "word2vec", "fused"] = Field(
+    retriever: Literal["dense", "bm25", "tfidf", "word2vec", "fused", "reranked"] = Field(
         "dense",
         description="Vectors and Faiss, BM25 over words, TF-IDF over character n-grams, the mean of word vectors "
-        "trained on the data set's own texts, or BM25 and a dense variant fused.",
+        "trained on the data set's own texts, BM25 and a dense variant fused, or another variant's hits reranked.",
     )
     encoder: AnyEncoderSettings | None = Field(None, description="dense: the encoder, and the base if it is trained.")
     mining: MiningSettings | None = Field(None, description="How hard negatives are mined; goes with training.")
     training: TrainingSettings | None = Field(None, description="How the encoder is fine-tuned; left out: zero-shot.")
     word_vectors: WordVectorSettings | None = Field(None, description="word2vec: how the words' vectors are trained.")
     fusion: FusionSettings | None = Field(None, description="fused: the parts.")
+    merge: MergeSettings | None = Field(None, description="dense: tuned weights mixed with their base's; no encoder.")
+    adaptation: AdaptationSettings | None = Field(
+        None, description="dense: better vectors behind an encoder that stays as it is, hosted or local."
+    )
+    rerank: RerankSettings | None = Field(None, description="reranked: the first stage and the cross-encoder.")
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
-        if self.retriever == "dense" and self.encoder is None:
-            raise ValueError("retriever: dense needs an encoder section")
-        if self.retriever != "dense" and (self.encoder or self.mining or self.training):
+        if self.retriever == "dense" and (self.encoder is None) == (self.merge is None):
+            raise ValueError("retriever: dense needs an encoder section, or a merge section in its place")
+        if self.retriever != "dense" and (self.encoder or self.mining or self.training or self.merge):
             raise ValueError(f"retriever: {self.retriever} has no encoder, mining or training section; remove them")
         if (self.mining is None) != (self.training is None):
             raise ValueError("mining and training go together; add the missing section or remove the other")
-        if self.training and isinstance(self.encoder, HostedEncoderSettings):
-            raise ValueError("a hosted encoder cannot be trained; remove mining and training or name a local encoder")
+        if self.training and (self.merge or isinstance(self.encoder, HostedEncoderSettings)):
+            raise ValueError(
+                "a hosted encoder or a mixture cannot be trained; remove mining and training or name a local encoder"
+            )
+        if self.adaptation and (self.training or self.encoder is None):
+            raise ValueError("adaptation goes with an encoder section and without training; remove one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _sections_fit_the_retriever(self) -> Self:
         if self.word_vectors and self.retriever != "word2vec":
             raise ValueError("word_vectors belongs to retriever: word2vec; remove it")
         if (self.fusion is not None) != (self.retriever == "fused"):
             raise ValueError("retriever: fused and a fusion section go together; add one or remove the other")
+        if (self.rerank is not None) != (self.retriever == "reranked"):
+            raise ValueError("retriever: reranked and a rerank section go together; add one or remove the other")
         return self
-
-    @property
-    def local_encoder(self) -> EncoderSettings:
-        """The settings of an encoder whose weights are here.
-
-        Raises:
-            ValueError: the recipe has none, or a hosted one.
-        """
-        if not isinstance(self.encoder, EncoderSettings):
-            raise ValueError("the recipe has no local encoder section. Add it or leave this asset out.")
-        return self.encoder
 
 
 Part = TypeVar("Part")

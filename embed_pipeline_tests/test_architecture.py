@@ -58,6 +58,7 @@ ORDER = (
     "terminal",
     "data_commands",
     "evidence_commands",
+    "checkpoint_commands",
     "cli",
 )
 MAX_LINES = 250

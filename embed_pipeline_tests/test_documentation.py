@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from embed_pipeline.adaptation.settings import AdaptationSettings
 from embed_pipeline.cli import main
 from embed_pipeline.dataset.ledger import REASONS
 from embed_pipeline.dataset.settings import ColumnSettings, DatasetSettings, PairsFile, SplitSettings
@@ -15,8 +16,10 @@ from embed_pipeline.documents.settings import DocumentSettings
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.encoding.word_vectors import WordVectorSettings
-from embed_pipeline.mining.settings import MiningRerankerSettings, MiningSettings, ScorerSettings
+from embed_pipeline.merging.settings import MergeSettings
+from embed_pipeline.mining.settings import MiningRerankerSettings, MiningSettings, ReplaySettings, ScorerSettings
 from embed_pipeline.recipes import FusionSettings, Recipe
+from embed_pipeline.reranking.settings import RerankerSettings, RerankSettings
 from embed_pipeline.synthesis.chat_settings import ChatSettings
 from embed_pipeline.synthesis.settings import RoundTripSettings, SynthesisSettings
 from embed_pipeline.training.settings import LoraSettings, TrainingSettings, VocabularyExtension
@@ -43,6 +46,11 @@ FILE_MAP = README[README.index("## The file map") :]
         (ValidationSettings, "recipes.md"),
         (VocabularyExtension, "recipes.md"),
         (LoraSettings, "recipes.md"),
+        (ReplaySettings, "recipes.md"),
+        (MergeSettings, "recipes.md"),
+        (AdaptationSettings, "recipes.md"),
+        (RerankSettings, "recipes.md"),
+        (RerankerSettings, "recipes.md"),
         (DatasetSettings, "datasets.md"),
         (ColumnSettings, "datasets.md"),
         (SplitSettings, "datasets.md"),

@@ -17,7 +17,7 @@ from embed_pipeline.artifacts import DamagedObjectError
 from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.cleanup import remove_unused
 from embed_pipeline.defs.freshness import explain
-from embed_pipeline.defs.graph import Node
+from embed_pipeline.defs.topology import Node
 from embed_pipeline.defs.work import all_work
 from embed_pipeline.evaluation.measures import MEASURES
 from embed_pipeline.reporting.database import read_history, read_newest

@@ -102,6 +102,10 @@ class AdaptedEncoder:
         """float32 (len(texts), dimension), row i for text i."""
         return self.adapter.apply("passage", self.encoder.encode_passages(texts))
 
+    def around(self, encoder: Encoder) -> "AdaptedEncoder":
+        """The same adapter behind another object for the same encoder, as one with or without a cache."""
+        return AdaptedEncoder(encoder, self.adapter)
+
     def _fingerprint(self, role: Role, inner: str) -> str:
         digest = self.adapter.digest(role)
         return inner if digest is None else joint_fingerprint(inner, digest)

@@ -112,6 +112,13 @@ class DatasetSettings(BaseModel):
         description="nDCG@10 that training may lose on a general suite; past it a check fails.",
     )
 
+    promotion_loss_limit: float = Field(
+        0.005,
+        ge=0,
+        le=1,
+        description="nDCG@10 that the checkpoint users are told to take may lose on the general suite.",
+    )
+
     @property
     def expected_splits(self) -> tuple[Split, ...]:
         """The splits that must not be empty: all, or those that the files of pairs name."""

@@ -14,6 +14,7 @@ from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.project import ENVIRONMENT
 from embed_pipeline.defs.reevaluation import NIGHTLY_TAG
 from embed_pipeline.defs.resources import PipelineResource
+from embed_pipeline.defs.teams import may_be_of
 from embed_pipeline.defs.work import ready_work
 
 _UNFINISHED = [
@@ -25,7 +26,9 @@ _UNFINISHED = [
 ]
 
 
-def define_sensors(partitions: Partitions, jobs: Mapping[str, UnresolvedJob]) -> list[dg.SensorDefinition]:
+def define_sensors(
+    partitions: Partitions, jobs: Mapping[str, UnresolvedJob], team: str | None = None
+) -> list[dg.SensorDefinition]:
     """`stale_partitions`, off until switched on."""
     known = {ALL, *partitions.datasets.get_partition_keys(), *partitions.variants.get_partition_keys()}
 
@@ -35,7 +38,8 @@ def define_sensors(partitions: Partitions, jobs: Mapping[str, UnresolvedJob]) ->
         description="Looks at data/ and at the data versions, and runs exactly what a change has made stale.",
     )
     def stale_partitions(context: dg.SensorEvaluationContext, pipeline: PipelineResource):
-        if context.instance.get_runs(filters=dg.RunsFilter(statuses=_UNFINISHED), limit=1):
+        unfinished = context.instance.get_runs(filters=dg.RunsFilter(statuses=_UNFINISHED))
+        if any(may_be_of(team, run) for run in unfinished):
             return dg.SkipReason("a run is under way; what it changes is not known yet")
         requests = []
         for work in ready_work(pipeline.graph()):

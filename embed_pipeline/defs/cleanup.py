@@ -51,21 +51,27 @@ def _abandoned_progress(graph: Graph) -> tuple[Path, ...]:
 
 def _encoder_fingerprints(graph: Graph) -> set[str]:
     """Fingerprints of every variant's base, of what mines for it and, where there is one, of its checkpoint."""
-    found: set[str] = set()
+    encoders: list[Encoder] = []
     for variant in graph.project.variants.values():
-        if variant.recipe.encoder is None:
+        if variant.encoder is None:
             continue
-        encoders: list[Encoder] = [graph.base_encoder(variant.recipe.encoder)]
+        encoders.append(graph.base_encoder(variant.encoder))
         if variant.recipe.mining and variant.recipe.mining.scorer:
             encoders.append(graph.base_encoder(variant.recipe.mining.scorer.encoder))
-        checkpoint = graph.store.read("finetuned_checkpoint", variant.key)
-        if checkpoint is not None:
-            folder = graph.store.open(checkpoint)
-            encoders.append(load_local_encoder(variant.recipe.local_encoder, directory=folder))
-        found |= {f for encoder in encoders for f in (encoder.query_fingerprint, encoder.passage_fingerprint)}
-    return found
+        weights = graph.topology.weights(variant)
+        trained = (
+            graph.store.read(weights.asset, weights.partition) if weights and variant.weights_are_a_model else None
+        )
+        if trained is not None:
+            encoders.append(load_local_encoder(variant.local_encoder, directory=graph.store.open(trained)))
+    return {f for encoder in encoders for f in (encoder.query_fingerprint, encoder.passage_fingerprint)}
 
 
 def _rerankers(graph: Graph) -> list[CrossEncoderSettings]:
     mining = [variant.recipe.mining for variant in graph.project.variants.values()]
-    return [settings.reranker for settings in mining if settings and settings.reranker]
+    found: list[CrossEncoderSettings] = [one.reranker for one in mining if one and one.reranker]
+    for variant in graph.project.variants.values():
+        trained = graph.store.read("reranker_checkpoint", variant.key) if variant.recipe.rerank else None
+        if trained is not None and variant.recipe.rerank:
+            found.append(variant.recipe.rerank.cross_encoder(graph.store.open(trained)))
+    return found

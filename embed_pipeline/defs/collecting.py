@@ -10,8 +10,8 @@ from pathlib import Path
 
 from embed_pipeline.artifacts import Manifest
 from embed_pipeline.dataset.formats import RetrievalDataset, read_dataset
-from embed_pipeline.defs.catalogue import ALL, EVALUATED_SPLIT, RAW_ASSETS
-from embed_pipeline.defs.graph import Graph, Node
+from embed_pipeline.defs.catalogue import ALL, EVALUATED_SPLIT
+from embed_pipeline.defs.graph import Graph
 from embed_pipeline.defs.measuring import (
     BASE_METRICS_FILE,
     HITS_FILE,
@@ -21,7 +21,9 @@ from embed_pipeline.defs.measuring import (
     read_language_pairs,
     read_scores,
 )
-from embed_pipeline.defs.project import Variant
+from embed_pipeline.defs.row_lineage import measured_lineage
+from embed_pipeline.defs.topology import Node
+from embed_pipeline.defs.variants import Variant
 from embed_pipeline.encoding.word_vectors import read_word_vectors
 from embed_pipeline.evaluation.drops import Evaluated
 from embed_pipeline.evaluation.duplicates import canonical_passages
@@ -32,7 +34,7 @@ from embed_pipeline.evaluation.slices import slice_queries
 from embed_pipeline.reporting.metric_row import ALL_QUERIES, MetricRow
 from embed_pipeline.reporting.outcomes import Outcomes, VariantResult, collect_outcomes
 from embed_pipeline.reporting.report_data import DatasetReport, HistoryPoint, VariantScores
-from embed_pipeline.reporting.rows import PART_MEASURES, Lineage, MeasuredPart, MeasuredVariant
+from embed_pipeline.reporting.rows import PART_MEASURES, MeasuredPart, MeasuredVariant
 from embed_pipeline.reporting.word_map import draw_word_map
 from embed_pipeline.synthesis.cleaned import describe_generators
 
@@ -41,7 +43,7 @@ def measured_variants(graph: Graph) -> Iterator[MeasuredVariant]:
     """Every variant that has been measured, with its parts, in the project's order."""
     known: dict[str, _TestSet] = {}
     for variant in _measured(graph):
-        lineage = _lineage(graph, variant)
+        lineage = measured_lineage(graph, variant)
         test_set = known.setdefault(lineage.cleaned_digest, _TestSet(graph.store.open(lineage.cleaned_digest)))
         dataset, ideal = test_set.dataset, test_set.ideal
         folder = graph.store.open(graph.input(_metrics_node(variant)))
@@ -176,42 +178,6 @@ def _general_suite(graph: Graph, variant: Variant, known: dict[str, _TestSet]) -
 
 def _only(wanted: tuple[Measure, ...], results: tuple[QueryMeasure, ...]) -> list[QueryMeasure]:
     return [result for result in results if result.measure in wanted]
-
-
-def _lineage(graph: Graph, variant: Variant) -> Lineage:
-    """The digests that the variant's measured artifact itself was built from, whatever stands there now."""
-    measured, key, encoding = graph.input(_metrics_node(variant)), variant.key, variant.encoding_variant
-    cleaned = measured.inputs[f"cleaned_qa[{variant.dataset}]"]
-    checkpoint = measured.inputs.get(f"finetuned_checkpoint[{encoding.key}]")
-    negatives = (
-        _inputs(graph, "finetuned_checkpoint", encoding.key, checkpoint)[f"mined_negatives[{encoding.key}]"]
-        if checkpoint
-        else None
-    )
-    training = encoding.recipe.training
-    return Lineage(
-        raw_digest=_raw_digest(graph, "cleaned_qa", variant.dataset, cleaned),
-        cleaned_digest=cleaned,
-        negatives_digest=negatives,
-        checkpoint_digest=checkpoint,
-        index_digest=measured.inputs[f"faiss_index[{key}]"],
-        query_metrics_digest=measured.digest,
-        recipe=variant.recipe.model_dump(mode="json"),
-        seed=training.seed if training else None,
-    )
-
-
-def _raw_digest(graph: Graph, asset: str, dataset: str, digest: str) -> str:
-    """The digest of the raw files that a version was made from."""
-    while asset not in RAW_ASSETS:
-        name, digest = next(iter(_inputs(graph, asset, dataset, digest).items()))
-        asset = name.partition("[")[0]
-    return digest
-
-
-def _inputs(graph: Graph, asset: str, partition: str, digest: str) -> Mapping[str, str]:
-    """What the newest version with these bytes was built from."""
-    return next(m.inputs for m in graph.store.history(asset, partition) if m.digest == digest)
 
 
 def _outcomes(

@@ -6,7 +6,8 @@ from typing import Literal
 
 from embed_pipeline.artifacts import DamagedObjectError, Difference, differences
 from embed_pipeline.defs.catalogue import FIGURES, PUBLISHED_ASSETS
-from embed_pipeline.defs.graph import Graph, MissingInputError, Node
+from embed_pipeline.defs.graph import Graph, MissingInputError
+from embed_pipeline.defs.topology import Node
 
 FILES_SETTING = "files."
 """Prefix of the settings of raw_xlsx that are the digests of files."""

@@ -12,8 +12,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from embed_pipeline.dataset.formats import read_dataset
-from embed_pipeline.defs.graph import Graph, Node
+from embed_pipeline.defs.graph import Graph
 from embed_pipeline.defs.project import Variant
+from embed_pipeline.defs.topology import Node
 from embed_pipeline.encoding.hosted import HostedEncoder
 from embed_pipeline.encoding.hosted_sample import compare_sample
 from embed_pipeline.encoding.vector_cache import VectorCache

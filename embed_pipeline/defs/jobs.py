@@ -5,13 +5,20 @@ from typing import Any
 import dagster as dg
 
 from embed_pipeline.defs.catalogue import JOBS
+from embed_pipeline.defs.teams import team_key, team_tags
 
 UnresolvedJob = Any
 """What define_asset_job returns; dagster does not export the type."""
 
 
-def define_jobs() -> dict[str, UnresolvedJob]:
+def define_jobs(team: str | None = None) -> dict[str, UnresolvedJob]:
     """The jobs of the graph by name, each with the partitions of its assets."""
     return {
-        job.name: dg.define_asset_job(job.name, selection=list(job.assets), description=job.description) for job in JOBS
+        job.name: dg.define_asset_job(
+            job.name,
+            selection=dg.AssetSelection.assets(*(team_key(team, asset) for asset in job.assets)),
+            description=job.description,
+            tags=team_tags(team),
+        )
+        for job in JOBS
     }

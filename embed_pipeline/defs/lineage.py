@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from embed_pipeline.artifacts import Manifest
-from embed_pipeline.defs.graph import Graph, Node
+from embed_pipeline.defs.graph import Graph
 from embed_pipeline.defs.node_settings import METRICS_FILE
+from embed_pipeline.defs.topology import Node
 from embed_pipeline.evaluation.measures import parse_measure
 from embed_pipeline.reporting.database import read_newest
 from embed_pipeline.reporting.metric_row import MetricRow

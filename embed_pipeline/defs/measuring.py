@@ -74,8 +74,14 @@ def measure_own_queries(
 
 def measure_elsewhere(search: Search, dataset: RetrievalDataset) -> tuple[QueryMeasure, ...]:
     """What the variant scores on the test queries of another data set, whose index is not kept."""
-    hits = _search_passages(search, dataset.passages, dataset.queries_of(EVALUATED_SPLIT), HITS_PER_QUERY)
-    return _measure(dataset, EVALUATED_SPLIT, hits)
+    return measure_split(search, dataset, EVALUATED_SPLIT)
+
+
+def measure_split(search: Search, dataset: RetrievalDataset, split: Split) -> tuple[QueryMeasure, ...]:
+    """What the variant scores on the queries of a split; the index is not kept."""
+    return _measure(
+        dataset, split, _search_passages(search, dataset.passages, dataset.queries_of(split), HITS_PER_QUERY)
+    )
 
 
 def read_calibration(folder: Path) -> Calibration | None:

@@ -5,9 +5,11 @@ No dagster here: the scores are for comparison with the outside world and do not
 
 from pathlib import Path
 
+from embed_pipeline.adaptation.building import read_adapted
 from embed_pipeline.dataset.formats import read_dataset
-from embed_pipeline.defs.graph import Graph, Node
-from embed_pipeline.defs.project import Variant
+from embed_pipeline.defs.graph import Graph
+from embed_pipeline.defs.topology import Node
+from embed_pipeline.defs.variants import Variant
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
@@ -24,12 +26,8 @@ def score_variant(graph: Graph, variant: Variant, tasks: Path | None) -> tuple[T
     Raises:
         ValueError: the variant has no encoder, an input is missing, a task is malformed or mteb is not installed.
     """
-    settings = required(variant.recipe.encoder, "encoder")
     dataset = read_dataset(graph.store.open(graph.input(Node("cleaned_qa", variant.dataset))))
-    encoder: Encoder = graph.base_encoder(settings)
-    if variant.trains:
-        folder = graph.store.open(graph.input(Node("finetuned_checkpoint", variant.key)))
-        encoder = load_local_encoder(variant.recipe.local_encoder, device=graph.runtime.device, directory=folder)
+    encoder = _encoder(graph, variant)
     own_languages = any(LANGUAGE in query.attributes for query in dataset.queries)
     return measure_variant(
         CachedEncoder(encoder, VectorCache(graph.project.home / "vectors")),
@@ -40,3 +38,13 @@ def score_variant(graph: Graph, variant: Variant, tasks: Path | None) -> tuple[T
         languages=() if own_languages else [graph.project.datasets[variant.dataset].language],
         task_folder=tasks,
     )
+
+
+def _encoder(graph: Graph, variant: Variant) -> Encoder:
+    settings, weights = required(variant.encoder, "encoder"), graph.topology.weights(variant)
+    if weights is None:
+        return graph.base_encoder(settings)
+    folder = graph.store.open(graph.input(weights))
+    if weights.asset == "adapter":
+        return read_adapted(graph.base_encoder(settings), folder)
+    return load_local_encoder(variant.local_encoder, device=graph.runtime.device, directory=folder)

@@ -12,8 +12,9 @@ from embed_pipeline.dataset.audit import find_leaks
 from embed_pipeline.dataset.formats import RetrievalDataset, read_dataset
 from embed_pipeline.defs.catalogue import ALL, EVALUATED_SPLIT, JOBS, PUBLISHED_ASSETS
 from embed_pipeline.defs.freshness import assess, format_difference
-from embed_pipeline.defs.graph import Graph, Node
+from embed_pipeline.defs.graph import Graph
 from embed_pipeline.defs.lineage import Link, trace
+from embed_pipeline.defs.topology import Node
 from embed_pipeline.defs.work import Work, ready_work
 
 NIGHTLY_JOBS = (

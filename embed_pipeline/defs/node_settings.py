@@ -7,7 +7,8 @@ data sets (source_settings). No dagster here.
 from collections.abc import Callable
 
 from embed_pipeline.defs.catalogue import CALIBRATED_SPLIT, EVALUATED_SPLIT, HITS_PER_QUERY
-from embed_pipeline.defs.project import Project, Runtime, Variant
+from embed_pipeline.defs.project import Project, Runtime
+from embed_pipeline.defs.variants import Variant
 from embed_pipeline.encoding.any_settings import AnyEncoderSettings
 from embed_pipeline.encoding.cross_encoder import CrossEncoder, CrossEncoderSettings
 from embed_pipeline.encoding.encoder import Encoder
@@ -39,6 +40,24 @@ def published_settings(project: Project, asset: str) -> dict:
     return {"presented": presented, "batch": newest_batch(project.home / METRICS_FILE)}
 
 
+def promotion_settings(project: Project, dataset: str, base_encoder: Callable[[AnyEncoderSettings], Encoder]) -> dict:
+    """The settings of `promoted_checkpoint`: the rule, and the encoder of each candidate.
+
+    Raises:
+        ValueError: a base model cannot be read.
+    """
+    settings = project.datasets[dataset]
+    candidates = {}
+    for variant in project.variants_of(dataset):
+        if variant.is_checkpoint:
+            candidates[variant.name] = {
+                **_encoder_identity(variant.local_encoder),
+                "base_encoder": base_encoder(variant.local_encoder).fingerprint,
+            }
+    rule = {"headline": settings.headline, "loss_limit": settings.promotion_loss_limit}
+    return {**rule, "suites": list(settings.general_suite), "candidates": candidates}
+
+
 def variant_settings(
     project: Project,
     runtime: Runtime,
@@ -56,10 +75,21 @@ def variant_settings(
     if asset == "finetuned_checkpoint" and recipe.training:
         found["training"] = recipe.training.model_dump(mode="json")
         found |= {"device": runtime.device, "processes": runtime.processes}
+    elif asset == "merged_checkpoint":
+        found |= {
+            "merge": required(recipe.merge, "merge").model_dump(mode="json", exclude={"of"}),
+            "headline": settings.headline,
+            "suites": list(settings.general_suite),
+        }
+    elif asset == "adapter":
+        found["adaptation"] = required(recipe.adaptation, "adaptation").model_dump(mode="json")
+    elif asset == "reranker_checkpoint":
+        found["training"] = required(recipe.rerank, "rerank").training.model_dump(mode="json")
+        found |= {"device": runtime.device, "processes": runtime.processes}
     elif asset == "word_vectors":
         found |= {"word_vectors": word_vector_settings(recipe).model_dump(mode="json"), "language": settings.language}
     elif asset == "faiss_index":
-        found |= {"retriever": recipe.retriever, "index": _index_settings(recipe, settings.language)}
+        found |= {"retriever": recipe.retriever, "index": _index_settings(variant, settings.language)}
     elif asset == "query_metrics":
         found |= {
             "splits": [EVALUATED_SPLIT, CALIBRATED_SPLIT],
@@ -73,7 +103,7 @@ def variant_settings(
             "languages": [project.datasets[suite].language for suite in settings.general_suite],
             "loss_limit": settings.general_loss_limit,
             "retriever": recipe.retriever,
-            "index": _index_settings(recipe, settings.language),
+            "index": _index_settings(variant, settings.language),
             "measures": [str(measure) for measure in MEASURES],
         }
     return found
@@ -112,8 +142,8 @@ def mining_encoder_settings(variant: Variant) -> AnyEncoderSettings:
     """The settings of the encoder that mines: of another round's variant, of a stronger encoder, or the base's."""
     mining = required(variant.recipe.mining, "mining")
     if variant.mining_source:
-        return variant.mining_source.recipe.local_encoder
-    return mining.scorer.encoder if mining.scorer else variant.recipe.local_encoder
+        return variant.mining_source.local_encoder
+    return mining.scorer.encoder if mining.scorer else variant.local_encoder
 
 
 def word_vector_settings(recipe: Recipe) -> WordVectorSettings:
@@ -122,12 +152,11 @@ def word_vector_settings(recipe: Recipe) -> WordVectorSettings:
 
 
 def _encoder_settings(asset: str, variant: Variant, base_encoder: Callable[[AnyEncoderSettings], Encoder]) -> dict:
-    encoding = variant.encoding_variant
-    settings = encoding.recipe.encoder
+    settings = variant.encoder
     if settings is None:
         return {}
     found = _encoder_identity(settings)
-    uses_base = asset not in ("faiss_index", "query_metrics") or not encoding.trains
+    uses_base = not (variant.weights_are_a_model and asset in ("faiss_index", "query_metrics", "reranker_checkpoint"))
     return {**found, "base_encoder": base_encoder(settings).fingerprint} if uses_base else found
 
 
@@ -138,8 +167,15 @@ def _encoder_identity(settings: AnyEncoderSettings) -> dict:
     return {"encoder": settings.model_dump(mode="json", exclude={"model", "revision"})}
 
 
-def _index_settings(recipe: Recipe, language: str) -> dict:
+def _index_settings(variant: Variant, language: str) -> dict:
+    recipe = (variant.first_stage or variant).recipe
     lexical, dense = LexicalSettings(language=language).model_dump(mode="json"), IndexSettings().model_dump(mode="json")
+    found = {"bm25": lexical, "tfidf": TfidfSettings().model_dump(mode="json")}.get(recipe.retriever, dense)
     if recipe.fusion:
-        return {"dense": dense, "bm25": lexical, "fusion": recipe.fusion.model_dump(mode="json", exclude={"dense"})}
-    return {"bm25": lexical, "tfidf": TfidfSettings().model_dump(mode="json")}.get(recipe.retriever, dense)
+        found = {"dense": dense, "bm25": lexical, "fusion": recipe.fusion.model_dump(mode="json", exclude={"dense"})}
+    if variant.recipe.rerank:
+        return {
+            "first_stage": found,
+            "rerank": variant.recipe.rerank.model_dump(mode="json", include={"top_k", "keep"}),
+        }
+    return found

@@ -1,4 +1,4 @@
-"""What the project folder holds (data sets, recipes, the variants they make) and where the work runs.
+"""What the project folder holds (data sets, recipes) and where the work runs.
 
 No dagster here.
 """
@@ -11,36 +11,11 @@ from typing import Literal
 
 from embed_pipeline.dataset.settings import DatasetSettings, read_dataset_settings
 from embed_pipeline.defs.sections import read_section
+from embed_pipeline.defs.variants import Variant, join_variants
 from embed_pipeline.documents.settings import DocumentSettings
 from embed_pipeline.evaluation.measures import Measure, parse_measure
 from embed_pipeline.recipes import Recipe, read_recipe
 from embed_pipeline.synthesis.settings import SynthesisSettings
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One row of the comparison: a data set and a recipe. Its partition key is `dataset/name`."""
-
-    dataset: str
-    name: str
-    recipe: Recipe
-    dense_part: "Variant | None" = None
-    """fused: the variant whose encoder and weights it uses."""
-    mining_source: "Variant | None" = None
-    """mining.weights: the variant whose fine-tuned weights mine the negatives."""
-
-    @property
-    def key(self) -> str:
-        return f"{self.dataset}/{self.name}"
-
-    @property
-    def trains(self) -> bool:
-        return self.recipe.training is not None
-
-    @property
-    def encoding_variant(self) -> "Variant":
-        """The variant whose encoder this one searches with: itself, or its dense part."""
-        return self.dense_part or self
 
 
 @dataclass(frozen=True)
@@ -108,14 +83,10 @@ class Project:
         """
         found: dict[str, Variant] = {}
         for dataset, settings in self.datasets.items():
-            own = {
-                name: Variant(dataset, name, read_recipe(self.data / "recipes" / f"{name}.yaml"))
-                for name in settings.variants
-            }
-            for name, variant in own.items():
-                self._check(variant, settings)
-                dense_part, mining_source = self._dense_part(variant, own), self._mining_source(variant, own)
-                found[variant.key] = Variant(dataset, name, variant.recipe, dense_part, mining_source)
+            recipes = {name: read_recipe(self._recipes / f"{name}.yaml") for name in settings.variants}
+            for name, recipe in recipes.items():
+                self._check(dataset, name, recipe, settings)
+            found |= {variant.key: variant for variant in join_variants(dataset, recipes, self._recipes).values()}
         return found
 
     def variants_of(self, dataset: str) -> tuple[Variant, ...]:
@@ -124,13 +95,7 @@ class Project:
 
     def stands_on(self, variant: Variant) -> tuple[str, ...]:
         """The keys of the variant and of all whose weights it searches or mines with, directly or through others."""
-        found, following = dict.fromkeys([variant.key]), [variant]
-        for one in following:
-            for other in (one.encoding_variant, one.mining_source):
-                if other is not None and other.key not in found:
-                    found[other.key] = None
-                    following.append(self.variants[other.key])
-        return tuple(found)
+        return tuple(dict.fromkeys([variant.key, *(key for one in variant.stands_on for key in self.stands_on(one))]))
 
     def headline(self, dataset: str) -> Measure:
         """The measure that a data set's verdicts are read on."""
@@ -143,52 +108,28 @@ class Project:
     def _place(self, dataset: str, field: str) -> str:
         return f"{self.data / dataset / 'dataset.yaml'}, {field}"
 
-    def _check(self, variant: Variant, settings: DatasetSettings) -> None:
-        if variant.trains and settings.evaluation_only:
+    @property
+    def _recipes(self) -> Path:
+        return self.data / "recipes"
+
+    def _check(self, dataset: str, name: str, recipe: Recipe, settings: DatasetSettings) -> None:
+        replay = recipe.mining.replay if recipe.mining else None
+        if replay and (replay.dataset not in self.datasets or replay.dataset in (dataset, *settings.general_suite)):
             raise ValueError(
-                f"{self.data / variant.dataset / 'dataset.yaml'}, variants: {variant.name} trains, but the data set is "
+                f"{self._recipes / name}.yaml, mining.replay.dataset: expected another data set that is not in the "
+                f"general_suite of {dataset}, found {replay.dataset!r}. What is trained on measures no forgetting."
+            )
+        chosen = bool(settings.general_suite) and "validation" in settings.expected_splits
+        if recipe.merge and not chosen:
+            raise ValueError(
+                f"{self.data / dataset / 'dataset.yaml'}, variants: {name} chooses a mixture on a validation split and "
+                "a general_suite, one of them is missing. Add it, or remove the variant."
+            )
+        if settings.evaluation_only and (recipe.training or recipe.adaptation or recipe.rerank):
+            raise ValueError(
+                f"{self.data / dataset / 'dataset.yaml'}, variants: {name} trains, but the data set is "
                 "for evaluation only. Remove the variant or evaluation_only."
             )
-
-    def _dense_part(self, variant: Variant, others: dict[str, Variant]) -> Variant | None:
-        if variant.recipe.fusion is None:
-            return None
-        part = others.get(variant.recipe.fusion.dense)
-        if part is None or part.recipe.retriever != "dense":
-            dense = ", ".join(name for name, other in others.items() if other.recipe.retriever == "dense") or "none"
-            raise ValueError(
-                f"{self.data / 'recipes' / variant.name}.yaml, fusion.dense: expected a dense variant of "
-                f"{variant.dataset} ({dense}), found {variant.recipe.fusion.dense!r}. Add it or correct the name."
-            )
-        return part
-
-    def _mining_source(self, variant: Variant, others: dict[str, Variant]) -> Variant | None:
-        wanted = _mining_weights(variant)
-        if wanted is None:
-            return None
-        place = f"{self.data / 'recipes' / variant.name}.yaml, mining.weights"
-        source = others.get(wanted)
-        if source is None or not source.trains:
-            trained = ", ".join(name for name, o in others.items() if o.trains and name != variant.name) or "none"
-            raise ValueError(
-                f"{place}: expected a fine-tuned variant of {variant.dataset} ({trained}), found {wanted!r}. Add it to "
-                "the data set's variants or correct the name."
-            )
-        chain = [variant.name]
-        following: str | None = wanted
-        while following in others:
-            chain.append(following)
-            if following in chain[:-1]:
-                raise ValueError(
-                    f"{place}: each variant would wait for the other's weights: {' → '.join(chain)}. Let the first "
-                    "round mine with its base: remove weights there."
-                )
-            following = _mining_weights(others[following])
-        return source
-
-
-def _mining_weights(variant: Variant) -> str | None:
-    return variant.recipe.mining.weights if variant.recipe.mining else None
 
 
 @dataclass(frozen=True)
@@ -209,6 +150,7 @@ ENVIRONMENT = {
     "training_threads": "EMBED_PIPELINE_THREADS",
     "nightly_cron": "EMBED_PIPELINE_NIGHTLY_CRON",
     "time_zone": "EMBED_PIPELINE_TIME_ZONE",
+    "team": "EMBED_PIPELINE_TEAM",
 }
 """The settings of where things lie and run, and the environment variable of each."""
 

@@ -18,6 +18,7 @@ from embed_pipeline.defs.hosted_samples import (
 from embed_pipeline.defs.night import reevaluate as run_night
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.defs.running import execute
+from embed_pipeline.defs.teams import team_tags
 from embed_pipeline.defs.work import Work
 
 NIGHTLY_TAG = "embed_pipeline/nightly"
@@ -26,7 +27,7 @@ NIGHTLY_TAG = "embed_pipeline/nightly"
 Build = Callable[[PipelineResource], dg.Definitions]
 
 
-def define_reevaluation(build: Build) -> dg.JobDefinition:
+def define_reevaluation(build: Build, team: str | None = None) -> dg.JobDefinition:
     """The job; `build` gives the definitions of the project as it stands when the night begins."""
 
     @dg.op(description="Samples the hosted models, runs what is stale without training anything, publishes.")
@@ -45,6 +46,7 @@ def define_reevaluation(build: Build) -> dg.JobDefinition:
 
     @dg.job(
         name="reevaluate",
+        tags=team_tags(team),
         description="Every variant on the newest data, with the weights that stand; appends to the metrics table.",
     )
     def reevaluate() -> None:

@@ -14,12 +14,13 @@ import dagster as dg
 
 from embed_pipeline.artifacts import installed_packages
 from embed_pipeline.defs.freshness import format_difference
-from embed_pipeline.defs.graph import Graph, MissingInputError, Node
+from embed_pipeline.defs.graph import Graph, MissingInputError
 from embed_pipeline.defs.lineage import Link, find_row, trace_row
 from embed_pipeline.defs.measuring import METRICS_FILE
 from embed_pipeline.defs.questioning import CHAT_FOLDER
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.defs.running import execute
+from embed_pipeline.defs.topology import Node
 from embed_pipeline.defs.work import ready_work
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.evaluation.comparison import summarise
@@ -52,7 +53,7 @@ def reproduce(pipeline: PipelineResource, variant: str, measure: str | None, bui
     """
     graph = pipeline.graph()
     row = find_row(graph, variant, measure)
-    if isinstance(graph.project.variants[variant].encoding_variant.recipe.encoder, HostedEncoderSettings):
+    if isinstance(graph.project.variants[variant].encoder, HostedEncoderSettings):
         raise ValueError(
             f"{variant}: what a service answered cannot be made again, and asking again costs money. "
             "Its vectors are in the cache; `embed-pipeline run --all` serves them."

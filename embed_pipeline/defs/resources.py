@@ -6,18 +6,23 @@ sets.
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import dagster as dg
 from pydantic import Field
 
+from embed_pipeline.adaptation.building import read_adapted
 from embed_pipeline.artifacts import ArtifactStore, Manifest
 from embed_pipeline.defs.catalogue import ALL
-from embed_pipeline.defs.graph import PAIR_SCORES_FOLDER, Graph, Node
+from embed_pipeline.defs.graph import PAIR_SCORES_FOLDER, Graph
 from embed_pipeline.defs.node_settings import mining_encoder_settings
-from embed_pipeline.defs.project import Project, Runtime, Variant, environment_settings
+from embed_pipeline.defs.project import Project, Runtime, environment_settings
 from embed_pipeline.defs.searching import Search
+from embed_pipeline.defs.topology import Node
+from embed_pipeline.defs.variants import Variant
+from embed_pipeline.encoding.cross_encoder import CrossEncoder, load_cross_encoder
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.pair_scores import CachedPairScorer
@@ -34,7 +39,7 @@ class Step:
         self.graph = pipeline.graph()
         self.context = context
         partition = context.partition_key if context.has_partition_key else ALL
-        self.node = Node(context.asset_key.to_user_string(), partition)
+        self.node = Node(context.asset_key.path[-1], partition)
 
     @property
     def project(self) -> Project:
@@ -57,8 +62,7 @@ class Step:
 
     def base_encoder(self) -> CachedEncoder:
         """The encoder that the variant's recipe names, behind the vector cache."""
-        settings = required(self.variant.encoding_variant.recipe.encoder, "encoder")
-        return self.encoder_of(settings)
+        return self.encoder_of(required(self.variant.encoder, "encoder"))
 
     def encoder_of(self, settings: AnyEncoderSettings) -> CachedEncoder:
         """The encoder that settings name, behind the vector cache."""
@@ -70,7 +74,7 @@ class Step:
         if self.variant.mining_source is None:
             return self._cached(self.graph.base_encoder(settings))
         checkpoint = self.folder("finetuned_checkpoint", self.variant.mining_source.key)
-        settings, device = self.variant.mining_source.recipe.local_encoder, self.pipeline.runtime().device
+        settings, device = self.variant.mining_source.local_encoder, self.pipeline.runtime().device
         return self._cached(load_local_encoder(settings, device=device, directory=checkpoint))
 
     def reranker(self) -> CachedPairScorer | None:
@@ -78,28 +82,50 @@ class Step:
         mining = required(self.variant.recipe.mining, "mining")
         if mining.reranker is None:
             return None
-        cache = VectorCache(self.project.home / PAIR_SCORES_FOLDER)
-        progress = self.log_progress("scored", "pairs")
-        return CachedPairScorer(self.graph.cross_encoder(mining.reranker), cache, progress=progress)
+        return self.pair_scorer(self.graph.cross_encoder(mining.reranker))
 
     def checkpoint(self) -> Path | None:
-        """The folder of the fine-tuned weights that the variant searches with, if any."""
-        encoding = self.variant.encoding_variant
-        return self.folder("finetuned_checkpoint", encoding.key) if encoding.trains else None
+        """The folder of the trained or merged model that the variant searches with, if there is one."""
+        weights = self.graph.topology.weights(self.variant)
+        if weights is None or not self.variant.weights_are_a_model:
+            return None
+        return self.folder(weights.asset, weights.partition)
 
     def search(self, *, before_training: bool = False) -> Search:
-        """How the variant searches its own data set; `before_training`: with the base weights."""
-        recipe, language = self.variant.recipe, self.project.datasets[self.dataset].language
-        return Search(recipe, language, self._search_encoder(before_training), self.pipeline.runtime().device)
+        """How the variant searches its own data set; `before_training`: with the base weights and one stage."""
+        return self.search_of(self.variant, before_training=before_training)
 
-    def _search_encoder(self, before_training: bool) -> Encoder | None:
-        if self.variant.recipe.retriever == "word2vec":
-            return WordVectorEncoder(read_word_vectors(self.folder("word_vectors", self.variant.key)))
-        encoding, checkpoint = self.variant.encoding_variant, None if before_training else self.checkpoint()
-        if checkpoint is None:
-            return self.base_encoder() if encoding.recipe.encoder else None
-        device = self.pipeline.runtime().device
-        return self._cached(load_local_encoder(encoding.recipe.local_encoder, device=device, directory=checkpoint))
+    def search_of(self, variant: Variant, *, before_training: bool = False) -> Search:
+        """The same for another variant that this partition stands on."""
+        recipe, language = (variant.first_stage or variant).recipe, self.project.datasets[variant.dataset].language
+        search = Search(recipe, language, self._search_encoder(variant, before_training), self.pipeline.device)
+        if variant.recipe.rerank is None or before_training:
+            return search
+        return replace(search, rerank=variant.recipe.rerank, scorer=self._scorer(variant))
+
+    def _search_encoder(self, variant: Variant, before_training: bool) -> Encoder | None:
+        weights = self.graph.topology.weights(variant)
+        if weights and weights.asset == "word_vectors":
+            return WordVectorEncoder(read_word_vectors(self.folder(weights.asset, weights.partition)))
+        if weights is None or before_training:
+            return self.encoder_of(variant.encoder) if variant.encoder else None
+        folder = self.folder(weights.asset, weights.partition)
+        if weights.asset == "adapter":
+            return read_adapted(self.encoder_of(required(variant.encoder, "encoder")), folder)
+        return self._cached(load_local_encoder(variant.local_encoder, device=self.pipeline.device, directory=folder))
+
+    def _scorer(self, variant: Variant) -> CachedPairScorer | None:
+        node = Node("reranker_checkpoint", variant.key)
+        if node not in self.graph.upstream(self.node):
+            return None  # only the index is being built
+        settings = required(variant.recipe.rerank, "rerank")
+        folder = self.folder(node.asset, node.partition)
+        return self.pair_scorer(load_cross_encoder(settings.cross_encoder(folder), device=self.pipeline.device))
+
+    def pair_scorer(self, encoder: CrossEncoder) -> CachedPairScorer:
+        """A cross-encoder behind the cache of pair scores."""
+        cache = VectorCache(self.project.home / PAIR_SCORES_FOLDER)
+        return CachedPairScorer(encoder, cache, progress=self.log_progress("scored", "pairs"))
 
     def _cached(self, encoder: Encoder) -> CachedEncoder:
         return CachedEncoder(encoder, VectorCache(self.project.home / "vectors"), progress=self.log_progress())
@@ -140,6 +166,7 @@ class PipelineResource(dg.ConfigurableResource):
 
     nightly_cron: str = Field("0 2 * * *", description="When the nightly re-evaluation starts, as cron writes it.")
     time_zone: str = Field("UTC", description="The time zone of nightly_cron, as Europe/Berlin.")
+    team: str | None = Field(None, description="Stands before every asset key; needed where teams share an instance.")
 
     def project(self) -> Project:
         """The project as its data folder stands now."""

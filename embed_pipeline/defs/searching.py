@@ -9,10 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from embed_pipeline.adaptation.adapter import AdaptedEncoder
+from embed_pipeline.adaptation.shifted import ShiftedEncoder
+from embed_pipeline.dataset.formats import CORPUS_FILE, read_passages, write_passage_line
 from embed_pipeline.encoding.encoder import Encoder
+from embed_pipeline.encoding.pair_scores import CachedPairScorer, PairScorer
 from embed_pipeline.encoding.vector_cache import CachedEncoder
 from embed_pipeline.recipes import Recipe, required
 from embed_pipeline.records import Passage
+from embed_pipeline.reranking.settings import RerankSettings
 from embed_pipeline.retrieval.index import build_index, read_index, write_index
 from embed_pipeline.retrieval.lexical import (
     LexicalSettings,
@@ -20,6 +25,7 @@ from embed_pipeline.retrieval.lexical import (
     read_lexical_index,
     write_lexical_index,
 )
+from embed_pipeline.retrieval.reranking import RerankedRetriever
 from embed_pipeline.retrieval.search import (
     DenseRetriever,
     FusedRetriever,
@@ -42,10 +48,15 @@ class Search:
     language: str
     encoder: Encoder | None
     device: Literal["cpu", "cuda"] = "cpu"
+    rerank: RerankSettings | None = None
+    """A second stage: the index then holds the passages' texts."""
+    scorer: PairScorer | None = None
+    """What the second stage scores with; None while only the index is built."""
 
     def uncached(self) -> "Search":
-        """The same with every text going through the model, to see how long that takes."""
-        return replace(self, encoder=self.encoder.encoder) if isinstance(self.encoder, CachedEncoder) else self
+        """The same with every text going through the models, to see how long that takes."""
+        scorer = self.scorer.scorer if isinstance(self.scorer, CachedPairScorer) else self.scorer
+        return replace(self, encoder=_uncached(self.encoder), scorer=scorer)
 
     def in_language(self, language: str) -> "Search":
         """The same for texts of another language."""
@@ -54,6 +65,11 @@ class Search:
 
 def write_search_index(search: Search, passages: Sequence[Passage], directory: Path) -> dict[str, object]:
     """Write the index of the passages into the directory; returns what is in it and what it took."""
+    if search.rerank is not None:
+        with (directory / CORPUS_FILE).open("w", encoding="utf-8") as file:
+            for passage in passages:
+                write_passage_line(passage, file)
+        return write_search_index(replace(search, rerank=None), passages, directory)
     found: dict[str, object] = {"passages": len(passages), "kind": search.recipe.retriever}
     if search.recipe.retriever == "fused":
         write_search_index(_lexical_part(search), passages, directory / LEXICAL_FOLDER)
@@ -74,6 +90,10 @@ def write_search_index(search: Search, passages: Sequence[Passage], directory: P
 def open_retriever(search: Search, directory: Path) -> Retriever:
     """The retriever over an index that `write_search_index` wrote."""
     recipe = search.recipe
+    if search.rerank is not None:
+        texts = {passage.id: passage.text for passage in read_passages(directory / CORPUS_FILE)}
+        first_stage, scorer = open_retriever(replace(search, rerank=None), directory), required(search.scorer, "scorer")
+        return RerankedRetriever(first_stage, scorer, texts, top_k=search.rerank.top_k, keep=search.rerank.keep)
     if recipe.retriever == "fused":
         fusion = required(recipe.fusion, "fusion")
         parts = (
@@ -90,6 +110,8 @@ def open_retriever(search: Search, directory: Path) -> Retriever:
 
 def encoding_counts(encoder: Encoder | None) -> dict[str, object]:
     """How many texts went through the model and how many came from the cache, where there is one."""
+    if isinstance(encoder, AdaptedEncoder | ShiftedEncoder):
+        return encoding_counts(encoder.encoder)
     if not isinstance(encoder, CachedEncoder):
         return {}
     return {"texts_encoded": encoder.encoded, "texts_from_cache": encoder.served}
@@ -102,3 +124,9 @@ def _lexical_part(search: Search) -> Search:
 def _dense_part(search: Search) -> Search:
     # The encoder is at hand already; only the kind of index counts here.
     return replace(search, recipe=search.recipe.model_copy(update={"retriever": "dense", "fusion": None}))
+
+
+def _uncached(encoder: Encoder | None) -> Encoder | None:
+    if isinstance(encoder, AdaptedEncoder | ShiftedEncoder):
+        return encoder.around(_uncached(encoder.encoder) or encoder.encoder)
+    return encoder.encoder if isinstance(encoder, CachedEncoder) else encoder

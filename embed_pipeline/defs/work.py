@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from embed_pipeline.defs.catalogue import CODE_VERSIONS, JOBS, PUBLISHED_ASSETS, Job
 from embed_pipeline.defs.freshness import Assessment, assess, every
-from embed_pipeline.defs.graph import Graph, Node
+from embed_pipeline.defs.graph import Graph
+from embed_pipeline.defs.topology import Node
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ class MergeSettings(BaseModel):
         description="Shares of the tuned weights that are tried; 0 (the base) and 1 (the tuned model) among them.",
     )
     kept_gain: float = Field(
-        default=0.8, gt=0, le=1, description="Share of the tuned model's gain on the target that must be kept."
+        0.8, gt=0, le=1, description="Share of the tuned model's gain on the target that must be kept."
     )
     allowed_loss: float = Field(
         default=0.005,
@@ -31,6 +31,12 @@ class MergeSettings(BaseModel):
         description="What is promoted when no mixture does both: base, so that nothing that worked breaks, or tuned, "
         "where only the target is ever asked.",
     )
+
+    max_queries: int = Field(1000, ge=1, description="Queries that a mixture is measured with, per data set.")
+    max_passages: int = Field(
+        10_000, ge=1, description="Passages it is measured against; a larger corpus is sampled, relevant ones stay."
+    )
+    seed: int = Field(0, ge=0, description="Seed of both samples.")
 
     @field_validator("alphas")
     @classmethod

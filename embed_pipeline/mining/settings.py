@@ -30,6 +30,15 @@ class MiningRerankerSettings(CrossEncoderSettings):
     )
 
 
+class ReplaySettings(BaseModel):
+    """Pairs of another data set that are trained on as well, so that less of what the base knew is forgotten."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str = Field(min_length=1, description="Another data set of the project, whose train queries are replayed.")
+    share: float = Field(default=0.2, gt=0, description="Replayed queries per own train query.")
+
+
 class MiningSettings(BaseModel):
     """Which of the passages nearest to a query become its hard negatives.
 
@@ -76,6 +85,10 @@ class MiningSettings(BaseModel):
     )
     reranker: MiningRerankerSettings | None = Field(
         default=None, description="A cross-encoder that scores positives and candidates anew; margins see its scores."
+    )
+
+    replay: ReplaySettings | None = Field(
+        default=None, description="Pairs of another data set that are trained on as well."
     )
 
     @model_validator(mode="after")

@@ -1,8 +1,11 @@
 """The section `rerank` of a recipe: whose hits are ordered anew, how many, and how the cross-encoder is fine-tuned."""
 
+from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from embed_pipeline.encoding.cross_encoder import CrossEncoderSettings
 
 
 class RerankerSettings(BaseModel):
@@ -36,6 +39,11 @@ class RerankSettings(BaseModel):
     training: RerankerSettings = Field(
         default_factory=RerankerSettings, description="How the cross-encoder is fine-tuned on the mined groups."
     )
+
+    def cross_encoder(self, folder: Path) -> CrossEncoderSettings:
+        """The settings of the fine-tuned cross-encoder in a folder: pairs as long as in training."""
+        longest = self.training.query_max_length + self.training.passage_max_length
+        return CrossEncoderSettings(model=str(folder), revision=None, max_length=longest, batch=self.batch_size)
 
     @model_validator(mode="after")
     def _keep_some(self) -> Self:

@@ -12,9 +12,10 @@ from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from embed_pipeline.definitions import build_definitions
 from embed_pipeline.defs.catalogue import JOBS
-from embed_pipeline.defs.graph import Node
 from embed_pipeline.defs.reevaluation import NIGHTLY_TAG
 from embed_pipeline.defs.resources import PipelineResource
+from embed_pipeline.defs.teams import TEAM_TAG
+from embed_pipeline.defs.topology import Node
 from embed_pipeline_tests.small_project import edit_yaml, make_rows, write_project, write_workbook
 
 
@@ -174,6 +175,41 @@ def test_a_time_that_is_none_is_refused_with_its_variable(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         build_definitions(PipelineResource(data=pipeline.data, home=pipeline.home, **wrong))
+
+
+def test_a_team_waits_for_its_own_runs_and_never_for_those_of_another_team(pipeline: PipelineResource) -> None:
+    ours, theirs = (_of_team(pipeline, team) for team in ("underwriting", "claims"))
+    with dg.DagsterInstance.ephemeral() as instance:
+        started = dg.DagsterRunStatus.STARTED
+        job = build_definitions(theirs).resolve_job_def("evaluate_variant")
+        instance.create_run_for_job(job, status=started, tags=job.run_tags)
+        assert _tick(theirs, instance).skip_message
+        assert _named(_tick(ours, instance).run_requests or []) == {("read_workbooks", "small")}
+
+
+def test_a_night_of_a_team_carries_its_tag(pipeline: PipelineResource) -> None:
+    ours = _of_team(pipeline, "underwriting")
+    assert build_definitions(ours).resolve_job_def("reevaluate").run_tags[TEAM_TAG] == "underwriting"
+
+
+def test_a_teams_assets_and_checks_are_the_same_graph_under_its_keys(pipeline: PipelineResource) -> None:
+    alone, ours = (
+        build_definitions(one).resolve_asset_graph() for one in (pipeline, _of_team(pipeline, "underwriting"))
+    )
+    for key in alone.get_all_asset_keys():
+        node, other = alone.get(key), ours.get(key.with_prefix("underwriting"))
+        assert {parent.with_prefix("underwriting") for parent in node.parent_keys} == other.parent_keys
+        assert {check.name for check in node.check_keys} == {check.name for check in other.check_keys}
+    assert len(ours.get_all_asset_keys()) == len(alone.get_all_asset_keys())
+
+
+def test_a_team_whose_name_cannot_be_in_a_key_is_refused(pipeline: PipelineResource) -> None:
+    with pytest.raises(ValueError, match=r"EMBED_PIPELINE_TEAM: expected a letter.*found 'under/writing'"):
+        build_definitions(_of_team(pipeline, "under/writing"))
+
+
+def _of_team(pipeline: PipelineResource, team: str) -> PipelineResource:
+    return PipelineResource(data=pipeline.data, home=pipeline.home, team=team)
 
 
 def test_training_waits_its_turn_in_the_gpu_pool(pipeline: PipelineResource) -> None:

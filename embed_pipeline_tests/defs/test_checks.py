@@ -13,6 +13,7 @@ from embed_pipeline.defs.checks.evaluation import check_tokens
 from embed_pipeline.defs.checks.general import check_forgetting
 from embed_pipeline.defs.checks.mining import check_negatives
 from embed_pipeline.defs.checks.outcome import CheckOutcome, describe_outcomes
+from embed_pipeline.defs.variants import Variant
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.evaluation.comparison import Comparison
 from embed_pipeline.evaluation.measures import Measure
@@ -184,14 +185,14 @@ def test_unknown_characters_and_long_questions_warn() -> None:
     dataset = build_dataset(QUERIES, PASSAGES, [])
     encoder = EncoderSettings(model="bundled", pooling="mean", query_max_length=5, passage_max_length=4)
     recipe = Recipe.model_validate({"description": "x", "encoder": encoder})
-    length, passages, characters = check_tokens(recipe, dataset, None)
+    length, passages, characters = check_tokens(Variant("small", "base", recipe), dataset, None)
     assert not passages.passed and passages.figures["passages"] == 2 and passages.figures["truncated"] == 1
     assert not length.passed and length.figures["share_truncated"] == 1.0
     assert not characters.passed
     share = characters.figures["share_unknown"]
     assert isinstance(share, float) and share > 0.3
     words = Recipe.model_validate({"description": "x", "retriever": "bm25"})
-    assert all(outcome.passed for outcome in check_tokens(words, dataset, None))
+    assert all(outcome.passed for outcome in check_tokens(Variant("small", "words", words), dataset, None))
 
 
 def _comparison(difference: float) -> Comparison:

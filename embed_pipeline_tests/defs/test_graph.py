@@ -9,13 +9,14 @@ import yaml
 
 from embed_pipeline.artifacts import Plan
 from embed_pipeline.definitions import build_definitions
-from embed_pipeline.defs.catalogue import ALL, CODE_VERSIONS, JOBS
+from embed_pipeline.defs.catalogue import ALL, CODE_VERSIONS, JOBS, UPSTREAM
 from embed_pipeline.defs.freshness import assess, explain
-from embed_pipeline.defs.graph import MissingInputError, Node
+from embed_pipeline.defs.graph import MissingInputError
 from embed_pipeline.defs.partitions import define_partitions
 from embed_pipeline.defs.resources import PipelineResource
+from embed_pipeline.defs.topology import Node, Topology
 from embed_pipeline.defs.work import all_work, ready_work
-from embed_pipeline_tests.small_project import edit_yaml, write_model, write_project, write_yaml
+from embed_pipeline_tests.small_project import edit_yaml, write_full_project, write_model, write_project, write_yaml
 
 TUNED = "small/tuned"
 
@@ -124,7 +125,8 @@ def test_the_split_concerns_the_cleaned_data_and_all_that_follows(pipeline: Pipe
 def test_an_encoder_length_concerns_every_asset_of_its_variant_and_no_other_variant(pipeline: PipelineResource) -> None:
     edit_yaml(_recipe(pipeline, "base"), "encoder", query_max_length=40)
     names = set(_unfinished(pipeline)) - {f"metrics_table[{ALL}]", f"report[{ALL}]"}
-    assert names == {"faiss_index[small/base]", "query_metrics[small/base]"}
+    own = {"faiss_index[small/base]", "query_metrics[small/base]"}
+    assert names == own | {"promoted_checkpoint[small]"}  # it chooses among all variants of the data set
 
 
 def test_a_changed_label_list_and_a_changed_workbook_are_named(pipeline: PipelineResource) -> None:
@@ -155,7 +157,7 @@ def test_a_new_folder_is_a_new_partition(pipeline: PipelineResource) -> None:
     partitions = define_partitions(pipeline.project())
     assert partitions.datasets.get_partition_keys() == ["second", "small"]
     assert set(partitions.variants.get_partition_keys()) >= {"second/bm25", "small/bm25"}
-    assert partitions.trained.get_partition_keys() == ["second/tuned", TUNED]
+    assert partitions.of("finetuned_checkpoint").get_partition_keys() == ["second/tuned", TUNED]
 
 
 def test_nothing_is_planned_on_an_artifact_whose_blocking_check_failed(pipeline: PipelineResource) -> None:
@@ -183,9 +185,8 @@ def test_all_work_lists_every_run_upstream_first(pipeline: PipelineResource) -> 
 
 def test_a_damaged_artifact_is_made_again_before_what_reads_it(pipeline: PipelineResource) -> None:
     edit_yaml(_recipe(pipeline, "base"), "encoder", query_max_length=40)
-    assert [(work.job.name, work.partition) for work in ready_work(pipeline.graph())] == [
-        ("evaluate_variant", "small/base")
-    ]
+    asked = [(work.job.name, work.partition) for work in ready_work(pipeline.graph())]
+    assert asked == [("evaluate_variant", "small/base"), ("promote_checkpoint", "small")]
     _damage(pipeline, Node("cleaned_qa", "small"))
     (work,) = ready_work(pipeline.graph())
     assert (work.job.name, work.partition) == ("prepare_dataset", "small")
@@ -213,7 +214,7 @@ def test_what_waits_names_whom_it_waits_for_and_why_follows_it_to_the_cause(pipe
 def test_only_what_is_wanted_is_worked_on(pipeline: PipelineResource) -> None:
     for name in ("base", "tuned"):
         edit_yaml(_recipe(pipeline, name), "encoder", query_max_length=40)
-    wanted = {"small", "small/base", ALL}
+    wanted = {"small/base", ALL}
     found = [w.partition for w in ready_work(pipeline.graph(), lambda node: node.partition in wanted)]
     assert found == ["small/base"]
 
@@ -222,13 +223,15 @@ def test_the_partitions_of_a_data_set_reach_its_own_variants_and_no_other(pipeli
     shutil.copytree(Path(pipeline.data) / "small", Path(pipeline.data) / "second")
     partitions = define_partitions(pipeline.project())
     with dg.DagsterInstance.ephemeral() as instance:
-        downstream = partitions.dataset_to_variants.get_downstream_partitions_for_partitions(
+        downstream = partitions.mapping("cleaned_qa", "query_metrics").get_downstream_partitions_for_partitions(
             partitions.datasets.subset_with_partition_keys(["second"]), partitions.datasets, partitions.variants
         )
-        upstream = partitions.trained_to_variants.get_upstream_mapped_partitions_result_for_partitions(
+        upstream = partitions.mapping(
+            "finetuned_checkpoint", "query_metrics"
+        ).get_upstream_mapped_partitions_result_for_partitions(
             partitions.variants.subset_with_partition_keys(["small/base"]),
             partitions.variants,
-            partitions.trained,
+            partitions.of("finetuned_checkpoint"),
             dynamic_partitions_store=instance,
         )
     assert set(downstream.get_partition_keys()) == {"second/bm25", "second/base", "second/tuned"}
@@ -238,20 +241,17 @@ def test_the_partitions_of_a_data_set_reach_its_own_variants_and_no_other(pipeli
 def test_every_job_has_the_partitions_of_its_assets_and_the_definitions_are_sound(pipeline: PipelineResource) -> None:
     definitions, partitions = build_definitions(pipeline), define_partitions(pipeline.project())
     dg.Definitions.validate_loadable(definitions)
-    expected = {
-        "read_workbooks": partitions.workbooks,
-        "read_pairs": partitions.pairs,
-        "read_documents": partitions.documents,
-        "synthesise_questions": partitions.documents,
-        "prepare_dataset": partitions.datasets,
-        "train_word_vectors": partitions.words,
-        "measure_general_suite": partitions.general,
-        "finetune_variant": partitions.trained,
-        "evaluate_variant": partitions.variants,
-        "publish_metrics": None,
-    }
+    expected = {job.name: partitions.of(job.assets[0]) for job in JOBS} | {"publish_metrics": None}
     assert {job.name: definitions.resolve_job_def(job.name).partitions_def for job in JOBS} == expected
     assert {asset for job in JOBS for asset in job.assets} == set(CODE_VERSIONS)
+    assert all(partitions.of(asset) == partitions.of(job.assets[0]) for job in JOBS for asset in job.assets)
+
+
+def test_dagster_knows_every_edge_but_the_one_that_would_be_a_cycle(tmp_path: Path) -> None:
+    topology = Topology(PipelineResource(data=str(write_full_project(tmp_path)), home=str(tmp_path)).project())
+    edges = {(upstream.asset, node.asset) for node in topology.nodes() for upstream in topology.upstream(node)}
+    known = {(upstream, asset) for asset, found in UPSTREAM.items() for upstream in found}
+    assert edges - known <= {("finetuned_checkpoint", "mined_negatives")}
 
 
 def _rebuild(pipeline: PipelineResource, *nodes: Node, **details: object) -> None:
@@ -264,7 +264,7 @@ def test_a_variant_that_failed_its_check_does_not_hold_up_the_table(pipeline: Pi
     edit_yaml(_recipe(pipeline, "tuned"), "training", learning_rate=1.0)
     edit_yaml(_recipe(pipeline, "base"), "encoder", query_max_length=40)
     _rebuild(pipeline, Node("finetuned_checkpoint", TUNED), failed_blocking_checks="loss_is_finite_and_fell")
-    assert [work.partition for work in ready_work(pipeline.graph())] == ["small/base"]
+    assert [work.partition for work in ready_work(pipeline.graph())] == ["small/base"]  # and no promotion
     _rebuild(pipeline, Node("faiss_index", "small/base"), Node("query_metrics", "small/base"))
     assert [work.job.name for work in ready_work(pipeline.graph())] == ["publish_metrics"]
     _rebuild(pipeline, Node("metrics_table", ALL), Node("report", ALL))

@@ -12,8 +12,8 @@ from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.definitions import build_definitions
 from embed_pipeline.defs.cleanup import remove_unused
 from embed_pipeline.defs.freshness import assess
-from embed_pipeline.defs.graph import Node
 from embed_pipeline.defs.resources import PipelineResource
+from embed_pipeline.defs.topology import Node
 from embed_pipeline.defs.work import ready_work
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.local import load_local_encoder

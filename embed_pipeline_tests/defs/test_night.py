@@ -8,9 +8,9 @@ import pytest
 
 from embed_pipeline.dataset.formats import build_dataset, write_dataset
 from embed_pipeline.defs.catalogue import ALL, JOBS
-from embed_pipeline.defs.graph import Node
 from embed_pipeline.defs.night import NIGHTLY_JOBS, reevaluate
 from embed_pipeline.defs.resources import PipelineResource
+from embed_pipeline.defs.topology import Node
 from embed_pipeline.defs.work import Work
 from embed_pipeline.records import Judgment, Passage, Query, Split
 from embed_pipeline_tests.small_project import edit_yaml, make_rows, write_project, write_workbook, write_yaml
@@ -83,7 +83,10 @@ def _built(place: Place, assets: Sequence[str] | None = None) -> Place:
 
 def test_every_job_belongs_to_the_night_or_trains() -> None:
     # Decide for a new job: a night trains nothing. What it does not run is measured as it stands.
-    assert {job.name for job in JOBS} - set(NIGHTLY_JOBS) == {"finetune_variant", "train_word_vectors"}
+    assert {job.name for job in JOBS} - set(NIGHTLY_JOBS) == {
+        *("finetune_variant", "train_word_vectors", "merge_variant", "adapt_variant", "train_reranker"),
+        "promote_checkpoint",
+    }
 
 
 def test_where_nothing_changed_the_night_only_publishes(place: Place) -> None:

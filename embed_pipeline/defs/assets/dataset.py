@@ -32,7 +32,7 @@ def define_assets(partitions: Partitions) -> Assets:
     """The assets `raw_xlsx`, `raw_pairs` and `cleaned_qa`."""
 
     @dg.asset(
-        partitions_def=partitions.workbooks,
+        partitions_def=partitions.of("raw_xlsx"),
         group_name="dataset",
         kinds={"excel"},
         code_version=CODE_VERSIONS["raw_xlsx"],
@@ -48,7 +48,7 @@ def define_assets(partitions: Partitions) -> Assets:
         return materialized(manifest)
 
     @dg.asset(
-        partitions_def=partitions.pairs,
+        partitions_def=partitions.of("raw_pairs"),
         group_name="dataset",
         kinds={"json"},
         code_version=CODE_VERSIONS["raw_pairs"],
@@ -61,13 +61,8 @@ def define_assets(partitions: Partitions) -> Assets:
         return materialized(manifest)
 
     @dg.asset(
-        partitions_def=partitions.datasets,
-        deps=[
-            dg.AssetDep("raw_xlsx", partition_mapping=partitions.workbooks_to_datasets),
-            dg.AssetDep("raw_pairs", partition_mapping=partitions.pairs_to_datasets),
-            dg.AssetDep("passages", partition_mapping=partitions.documents_to_datasets),
-            dg.AssetDep("synthetic_qa", partition_mapping=partitions.documents_to_datasets),
-        ],
+        partitions_def=partitions.of("cleaned_qa"),
+        deps=partitions.deps("cleaned_qa"),
         check_specs=checks.SPECS,
         group_name="dataset",
         kinds={"python"},

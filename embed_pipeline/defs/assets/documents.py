@@ -31,7 +31,7 @@ def define_assets(partitions: Partitions) -> Assets:
     """The assets `raw_documents` and `passages`."""
 
     @dg.asset(
-        partitions_def=partitions.documents,
+        partitions_def=partitions.of("raw_documents"),
         group_name="documents",
         kinds={"file"},
         code_version=CODE_VERSIONS["raw_documents"],
@@ -44,8 +44,8 @@ def define_assets(partitions: Partitions) -> Assets:
         return materialized(manifest)
 
     @dg.asset(
-        partitions_def=partitions.documents,
-        deps=["raw_documents"],
+        partitions_def=partitions.of("passages"),
+        deps=partitions.deps("passages"),
         check_specs=checks.SPECS,
         group_name="documents",
         kinds={"python"},

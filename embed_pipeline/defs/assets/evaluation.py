@@ -35,13 +35,8 @@ def define_assets(partitions: Partitions) -> Assets:
     """The assets `query_metrics` and `general_metrics`."""
 
     @dg.asset(
-        partitions_def=partitions.variants,
-        deps=[
-            dg.AssetDep("cleaned_qa", partition_mapping=partitions.dataset_to_variants),
-            dg.AssetDep("finetuned_checkpoint", partition_mapping=partitions.trained_to_variants),
-            dg.AssetDep("word_vectors", partition_mapping=partitions.words_to_variants),
-            "faiss_index",
-        ],
+        partitions_def=partitions.of("query_metrics"),
+        deps=partitions.deps("query_metrics"),
         check_specs=checks.SPECS,
         group_name="evaluation",
         kinds={"python"},
@@ -60,12 +55,8 @@ def define_assets(partitions: Partitions) -> Assets:
         return materialized(manifest, metadata=metadata, checks=results(outcomes_of(manifest)))
 
     @dg.asset(
-        partitions_def=partitions.general,
-        deps=[
-            dg.AssetDep("cleaned_qa", partition_mapping=partitions.suite_to_general),
-            dg.AssetDep("finetuned_checkpoint", partition_mapping=partitions.trained_to_general),
-            dg.AssetDep("word_vectors", partition_mapping=partitions.words_to_general),
-        ],
+        partitions_def=partitions.of("general_metrics"),
+        deps=partitions.deps("general_metrics"),
         check_specs=general_checks.SPECS,
         group_name="evaluation",
         kinds={"python"},
@@ -89,8 +80,7 @@ def _measure(step: Step, out: Path) -> dict[str, object]:
     dataset, search, index = read_dataset(step.folder("cleaned_qa")), step.search(), step.folder("faiss_index")
     wanted = step.project.datasets[step.dataset].answer_precision
     measure_own_queries(search, index, dataset, out, wanted_precision=wanted)
-    encoding = step.variant.encoding_variant.recipe
-    outcomes = checks.check_tokens(encoding, dataset, step.checkpoint())
+    outcomes = checks.check_tokens(step.variant, dataset, step.checkpoint())
     counts = encoding_counts(search.encoder)
     profile = profile_variant(search, index, dataset)
     queries = len(dataset.queries_of(EVALUATED_SPLIT))
@@ -119,7 +109,7 @@ def _describe_measured(step: Step, manifest: Manifest) -> dict[str, dg.MetadataV
 
 
 def _measure_general_suite(step: Step, out: Path) -> dict[str, object]:
-    settings, trained = step.project.datasets[step.dataset], step.variant.encoding_variant.trains
+    settings, trained = step.project.datasets[step.dataset], step.variant.is_trained
     search = step.search()
     base = step.search(before_training=True) if trained else None
     losses: dict[str, tuple[Comparison, ...]] = {}

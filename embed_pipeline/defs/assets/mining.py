@@ -8,7 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from embed_pipeline.dataset.formats import CORPUS_FILE, read_dataset
+from embed_pipeline.dataset.formats import CORPUS_FILE, RetrievalDataset, read_dataset, write_passage_line
 from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, detail_table, materialized, picture, table
 from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.checks import mining as checks
@@ -19,7 +19,9 @@ from embed_pipeline.mining.corpus import MiningCorpus, encode_to_file
 from embed_pipeline.mining.false_negatives import choose_examples, score_gaps
 from embed_pipeline.mining.groups import TrainingGroup, read_groups, write_groups
 from embed_pipeline.mining.negatives import mine
+from embed_pipeline.mining.replay import Replay, draw_replay
 from embed_pipeline.mining.report import report_mined
+from embed_pipeline.mining.settings import MiningSettings
 from embed_pipeline.recipes import required
 from embed_pipeline.reporting.plots import plot_score_gaps
 from embed_pipeline.retrieval.lexical import LexicalSettings
@@ -35,8 +37,8 @@ def define_assets(partitions: Partitions) -> Assets:
     # The weights of an earlier round (mining.weights) are an input of the plan and no dependency here: Dagster refuses
     # two assets that lead to each other, even where their partitions do not.
     @dg.asset(
-        partitions_def=partitions.trained,
-        deps=[dg.AssetDep("cleaned_qa", partition_mapping=partitions.dataset_to_trained)],
+        partitions_def=partitions.of("mined_negatives"),
+        deps=partitions.deps("mined_negatives"),
         check_specs=checks.SPECS,
         group_name="mining",
         kinds={"faiss"},
@@ -83,15 +85,36 @@ def _mine(step: Step, out: Path) -> dict[str, object]:
             device=device,
         )
         report = report_mined(mined, corpus, queries, query_vectors, settings, reranker=reranker)
-    write_groups(mined.groups, out / GROUPS_FILE)
+    replay = _replay(step, dataset, settings)
+    write_groups((*mined.groups, *replay.groups), out / GROUPS_FILE)
     shutil.copyfile(cleaned / CORPUS_FILE, out / CORPUS_FILE)
+    with (out / CORPUS_FILE).open("a", encoding="utf-8") as file:
+        for passage in replay.passages:
+            write_passage_line(passage, file)
     if step.variant.recipe.training and step.variant.recipe.training.validation:
         write_validation(dataset.queries_of("validation"), dataset.judgments, out / VALIDATION_FILE)
     outcomes = checks.check_negatives(mined.groups, dataset.judgments, report)
-    counts = {"groups": len(mined.groups), "texts_encoded": encoder.encoded, "texts_from_cache": encoder.served}
+    counts = {
+        "groups": len(mined.groups),
+        "replayed_groups": len(replay.groups),
+        "texts_encoded": encoder.encoded,
+        "texts_from_cache": encoder.served,
+    }
     if reranker:
         counts |= {"pairs_scored": reranker.scored, "pairs_from_cache": reranker.served}
     return {**counts, "report": report.to_json(), **describe_outcomes(outcomes)}
+
+
+def _replay(step: Step, dataset: RetrievalDataset, settings: MiningSettings) -> Replay:
+    if settings.replay is None:
+        return Replay((), ())
+    return draw_replay(
+        read_dataset(step.folder("cleaned_qa", settings.replay.dataset)),
+        settings.replay,
+        own_queries=len(dataset.queries_of("train")),
+        own_passages=dataset.passages,
+        seed=settings.seed,
+    )
 
 
 def _examples(groups: Sequence[TrainingGroup]) -> list[dict[str, str]]:

@@ -12,12 +12,12 @@ from embed_pipeline.defs.catalogue import ALL, CODE_VERSIONS
 from embed_pipeline.defs.checks import reporting as checks
 from embed_pipeline.defs.checks.outcome import CheckOutcome, describe_outcomes, results
 from embed_pipeline.defs.collecting import collect_report, measured_again, measured_variants, profiles
-from embed_pipeline.defs.graph import Node
 from embed_pipeline.defs.hosted_samples import newest_samples
 from embed_pipeline.defs.lineage_links import link_rows
 from embed_pipeline.defs.node_settings import METRICS_FILE
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
+from embed_pipeline.defs.topology import Node
 from embed_pipeline.evaluation.drops import find_drops
 from embed_pipeline.evaluation.measures import Measure
 from embed_pipeline.evaluation.significance import SignificanceSettings
@@ -36,7 +36,7 @@ def define_assets(partitions: Partitions) -> Assets:
     """The assets `metrics_table` and `report`."""
 
     @dg.asset(
-        deps=["query_metrics", "general_metrics"],
+        deps=partitions.deps("metrics_table"),
         check_specs=checks.SPECS,
         group_name="reporting",
         kinds={"duckdb"},
@@ -65,7 +65,7 @@ def define_assets(partitions: Partitions) -> Assets:
         return materialized(manifest, metadata=metadata, checks=results(outcomes))
 
     @dg.asset(
-        deps=["metrics_table", "query_metrics", "general_metrics", "word_vectors", "cleaned_qa"],
+        deps=partitions.deps("report"),
         group_name="reporting",
         kinds={"html"},
         code_version=CODE_VERSIONS["report"],

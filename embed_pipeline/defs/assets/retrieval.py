@@ -16,12 +16,8 @@ def define_assets(partitions: Partitions) -> Assets:
     """The asset `faiss_index`."""
 
     @dg.asset(
-        partitions_def=partitions.variants,
-        deps=[
-            dg.AssetDep("cleaned_qa", partition_mapping=partitions.dataset_to_variants),
-            dg.AssetDep("finetuned_checkpoint", partition_mapping=partitions.trained_to_variants),
-            dg.AssetDep("word_vectors", partition_mapping=partitions.words_to_variants),
-        ],
+        partitions_def=partitions.of("faiss_index"),
+        deps=partitions.deps("faiss_index"),
         group_name="retrieval",
         kinds={"faiss"},
         code_version=CODE_VERSIONS["faiss_index"],

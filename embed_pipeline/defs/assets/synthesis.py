@@ -24,8 +24,8 @@ def define_assets(partitions: Partitions) -> Assets:
     """The asset `synthetic_qa`."""
 
     @dg.asset(
-        partitions_def=partitions.documents,
-        deps=["passages"],
+        partitions_def=partitions.of("synthetic_qa"),
+        deps=partitions.deps("synthetic_qa"),
         check_specs=checks.SPECS,
         group_name="synthesis",
         kinds={"openai"},

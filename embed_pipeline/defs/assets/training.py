@@ -46,8 +46,8 @@ def define_assets(partitions: Partitions) -> Assets:
     """The assets `finetuned_checkpoint` and `word_vectors`."""
 
     @dg.asset(
-        partitions_def=partitions.trained,
-        deps=["mined_negatives"],
+        partitions_def=partitions.of("finetuned_checkpoint"),
+        deps=partitions.deps("finetuned_checkpoint"),
         check_specs=checks.SPECS,
         pool=GPU_POOL,
         group_name="training",
@@ -68,8 +68,8 @@ def define_assets(partitions: Partitions) -> Assets:
         return materialized(manifest, metadata=metadata, checks=results(outcomes_of(manifest)))
 
     @dg.asset(
-        partitions_def=partitions.words,
-        deps=[dg.AssetDep("cleaned_qa", partition_mapping=partitions.dataset_to_words)],
+        partitions_def=partitions.of("word_vectors"),
+        deps=partitions.deps("word_vectors"),
         group_name="training",
         kinds={"gensim"},
         code_version=CODE_VERSIONS["word_vectors"],
@@ -102,7 +102,7 @@ def _train_words(step: Step, out: Path) -> dict[str, object]:
 def _finetune(step: Step, out: Path) -> dict[str, object]:
     mined, recipe, runtime = step.folder("mined_negatives"), step.variant.recipe, step.pipeline.runtime()
     training = required(recipe.training, "training")
-    base = load_local_encoder(recipe.local_encoder, device=runtime.device)
+    base = load_local_encoder(step.variant.local_encoder, device=runtime.device)
     check_trainable(base.directory, base.settings)
     with tempfile.TemporaryDirectory(dir=step.project.home, prefix=work_prefix(os.getpid())) as work:
         progress = step.project.home / PROGRESS_FOLDER / step.graph.plan(step.node).fingerprint

@@ -7,9 +7,9 @@ import dagster as dg
 from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.defs.catalogue import EVALUATED_SPLIT
 from embed_pipeline.defs.checks.outcome import CheckOutcome
+from embed_pipeline.defs.variants import Variant
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.tokens import count_truncated, count_unknown
-from embed_pipeline.recipes import Recipe
 
 # What is cut off is not searched: one text in twenty already moves a recall by up to five points.
 TRUNCATED_LIMIT = 0.05
@@ -34,14 +34,14 @@ SPECS = [
 ]
 
 
-def check_tokens(recipe: Recipe, dataset: RetrievalDataset, directory: Path | None) -> list[CheckOutcome]:
+def check_tokens(variant: Variant, dataset: RetrievalDataset, directory: Path | None) -> list[CheckOutcome]:
     """Share of test queries cut off, share of passages, and share of the queries' characters that are unknown.
 
     Where no tokenizer is at hand (words, n-grams, hosted encoders) both pass and say so.
     """
-    settings = recipe.encoder
+    settings = variant.encoder
     if not isinstance(settings, EncoderSettings):
-        note = "the tokenizer is the service's own" if settings else f"{recipe.retriever} has no tokenizer"
+        note = "the tokenizer is the service's own" if settings else f"{variant.recipe.retriever} has no tokenizer"
         return [
             CheckOutcome(name=spec.name, passed=True, figures={"note": note}, remedy="none needed") for spec in SPECS
         ]

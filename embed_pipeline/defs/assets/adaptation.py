@@ -1,0 +1,50 @@
+"""Assets of the stage `adaptation`: what is put behind an encoder that stays as it is."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import dagster as dg
+
+from embed_pipeline.adaptation.building import build_adaptation
+from embed_pipeline.dataset.formats import read_dataset
+from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, materialized, table
+from embed_pipeline.defs.catalogue import CODE_VERSIONS
+from embed_pipeline.defs.checks import adaptation as checks
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
+from embed_pipeline.defs.partitions import Partitions
+from embed_pipeline.defs.resources import PipelineResource, Step
+from embed_pipeline.defs.searching import encoding_counts
+from embed_pipeline.recipes import required
+
+
+def define_assets(partitions: Partitions) -> Assets:
+    """The asset `adapter`."""
+
+    @dg.asset(
+        partitions_def=partitions.of("adapter"),
+        deps=partitions.deps("adapter"),
+        check_specs=checks.SPECS,
+        group_name="adaptation",
+        kinds={"numpy"},
+        code_version=CODE_VERSIONS["adapter"],
+        **ASSET_OPTIONS,
+    )
+    def adapter(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+        """One adaptation per adapted variant: a matrix for the queries, or the moved vectors of passages (NUDGE).
+
+        Learnt from the train queries, chosen on validation; the encoder's weights are not touched.
+        """
+        step = pipeline.step(context)
+        manifest = step.build(lambda out: _adapt(step, out))
+        passes = manifest.details.get("passes")
+        rows = [row for row in passes if isinstance(row, Mapping)] if isinstance(passes, list) else []
+        return materialized(manifest, metadata={"passes": table(rows)}, checks=results(outcomes_of(manifest)))
+
+    return [adapter]
+
+
+def _adapt(step: Step, out: Path) -> dict[str, object]:
+    dataset, encoder = read_dataset(step.folder("cleaned_qa")), step.base_encoder()
+    found = build_adaptation(dataset, encoder, required(step.variant.recipe.adaptation, "adaptation"), out)
+    step.context.log.info(str(found["explanation"]))
+    return {**found, **encoding_counts(encoder), **describe_outcomes(checks.check_adaptation(found))}

@@ -1,0 +1,132 @@
+"""Assets of the stage `merging`: base and tuned weights mixed, and the checkpoint that users are told to take."""
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import dagster as dg
+
+from embed_pipeline.artifacts import Manifest
+from embed_pipeline.dataset.formats import read_dataset
+from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, materialized, picture, table
+from embed_pipeline.defs.catalogue import CODE_VERSIONS
+from embed_pipeline.defs.checks import merging as checks
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
+from embed_pipeline.defs.choosing import Trial, measure_mixtures, mix
+from embed_pipeline.defs.partitions import Partitions
+from embed_pipeline.defs.resources import PipelineResource, Step
+from embed_pipeline.encoding.local import load_local_encoder
+from embed_pipeline.merging.candidates import Candidate, promote, read_promoted, write_promoted
+from embed_pipeline.merging.promotion import choose_alpha
+from embed_pipeline.merging.promotion_file import read_sweep, write_sweep
+from embed_pipeline.recipes import required
+from embed_pipeline.reporting.trade_off import plot_trade_off
+
+MODEL_FOLDER = "model"
+
+
+def define_assets(partitions: Partitions) -> Assets:
+    """The assets `merged_checkpoint` and `promoted_checkpoint`."""
+
+    @dg.asset(
+        partitions_def=partitions.of("merged_checkpoint"),
+        deps=partitions.deps("merged_checkpoint"),
+        check_specs=checks.MERGED_SPECS,
+        group_name="merging",
+        kinds={"pytorch", "huggingface"},
+        code_version=CODE_VERSIONS["merged_checkpoint"],
+        **ASSET_OPTIONS,
+    )
+    def merged_checkpoint(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+        """One model directory per merged variant: the mixture of base and tuned weights that keeps most of both.
+
+        Every alpha of the recipe is measured on validation queries and on the general suite; test queries of the data
+        set never count. promotion.json beside the weights holds the sweep.
+        """
+        step = pipeline.step(context)
+        manifest = step.build(lambda out: _merge(step, out))
+        metadata = _describe_sweep(step, manifest)
+        return materialized(manifest, metadata=metadata, checks=results(outcomes_of(manifest)))
+
+    @dg.asset(
+        partitions_def=partitions.of("promoted_checkpoint"),
+        deps=partitions.deps("promoted_checkpoint"),
+        check_specs=checks.PROMOTED_SPECS,
+        group_name="merging",
+        kinds={"huggingface"},
+        code_version=CODE_VERSIONS["promoted_checkpoint"],
+        **ASSET_OPTIONS,
+    )
+    def promoted_checkpoint(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+        """The checkpoint of a data set that users should take: one model directory with its model card (README.md).
+
+        Of the zero-shot, tuned and merged variants the best on validation of those that lose no more than
+        promotion_loss_limit on the general suite.
+        """
+        step = pipeline.step(context)
+        manifest = step.build(lambda out: _promote(step, out))
+        promoted = read_promoted(step.open(manifest))
+        metadata = {
+            "why": dg.MetadataValue.md(promoted.reason),
+            "candidates": table([asdict(candidate) for candidate in promoted.candidates]),
+        }
+        return materialized(manifest, metadata=metadata, checks=results(outcomes_of(manifest)))
+
+    return [merged_checkpoint, promoted_checkpoint]
+
+
+def _trial(step: Step) -> Trial:
+    settings = step.project.datasets[step.dataset]
+    suites = {
+        suite: (read_dataset(step.folder("cleaned_qa", suite)), step.project.datasets[suite].language)
+        for suite in settings.general_suite
+    }
+    target = read_dataset(step.folder("cleaned_qa", step.dataset))
+    return Trial(target, step.project.headline(step.dataset), suites)
+
+
+def _merge(step: Step, out: Path) -> dict[str, object]:
+    settings, encoder = required(step.variant.recipe.merge, "merge"), step.variant.local_encoder
+    base = load_local_encoder(encoder, device=step.pipeline.device)
+    tuned = [step.folder("finetuned_checkpoint", variant.key) for variant in step.variant.tuned]
+    search = step.search(before_training=True)
+    points = measure_mixtures(_trial(step), search, base.directory, tuned, settings, base.settings)
+    promotion = choose_alpha(
+        points, allowed_loss=settings.allowed_loss, kept_gain=settings.kept_gain, otherwise=settings.otherwise
+    )
+    mix(base.directory, tuned, promotion.alpha, out, base.settings)
+    write_sweep(points, promotion, out)
+    step.context.log.info(promotion.reason)
+    figures = {"alpha": promotion.alpha, "promoted": promotion.promoted, "reason": promotion.reason}
+    return {**figures, **describe_outcomes(checks.check_merged(promotion, settings))}
+
+
+def _describe_sweep(step: Step, manifest: Manifest) -> dict[str, dg.MetadataValue]:
+    sweep, settings = read_sweep(step.open(manifest)), required(step.variant.recipe.merge, "merge")
+    png = plot_trade_off(
+        sweep.points, sweep.promotion, allowed_loss=settings.allowed_loss, kept_gain=settings.kept_gain
+    )
+    points = [asdict(point) for point in sweep.points]
+    return {"trade_off": picture(png, "target and general quality of each mixture"), "sweep": table(points)}
+
+
+def _promote(step: Step, out: Path) -> dict[str, object]:
+    settings, trial, found = step.project.datasets[step.dataset], _trial(step), []
+    variants = [variant for variant in step.project.variants_of(step.dataset) if variant.is_checkpoint]
+    for variant in variants:
+        point = trial.measure(step.search_of(variant), alpha=1.0)
+        before = step.search_of(variant, before_training=True)
+        base = trial.measure(before, alpha=0.0) if variant.is_trained else point
+        found.append(
+            Candidate(variant.name, variant.is_trained, point.target, point.general, base.target, base.general)
+        )
+    promoted = promote(found, loss_limit=settings.promotion_loss_limit)
+    chosen = next(variant for variant in variants if variant.name == promoted.chosen)
+    weights = step.graph.topology.weights(chosen)
+    base = load_local_encoder(chosen.local_encoder, device=step.pipeline.device)
+    source = step.folder(weights.asset, weights.partition) if weights else base.directory
+    shutil.copytree(source, out / MODEL_FOLDER)
+    write_promoted(promoted, out, dataset=step.dataset, recipe=chosen.recipe.description, headline=settings.headline)
+    step.context.log.info(promoted.reason)
+    figures = {"variant": promoted.chosen, "reason": promoted.reason}
+    return {**figures, **describe_outcomes(checks.check_promoted(promoted))}

@@ -1,0 +1,63 @@
+"""Assets of the stage `reranking`: the cross-encoder of a second stage."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import dagster as dg
+
+from embed_pipeline.dataset.formats import CORPUS_FILE, read_passages
+from embed_pipeline.defs.assets.publishing import ASSET_OPTIONS, Assets, materialized
+from embed_pipeline.defs.assets.training import GPU_POOL
+from embed_pipeline.defs.catalogue import CODE_VERSIONS
+from embed_pipeline.defs.partitions import Partitions
+from embed_pipeline.defs.resources import PipelineResource, Step
+from embed_pipeline.mining.groups import read_groups
+from embed_pipeline.recipes import required
+from embed_pipeline.reranking.reranker import (
+    RerankerJob,
+    finish_reranker,
+    prepare_reranker,
+    reranker_command,
+)
+from embed_pipeline.training.finetune import run_process_group, work_prefix, worker_environment
+
+
+def define_assets(partitions: Partitions) -> Assets:
+    """The asset `reranker_checkpoint`."""
+
+    @dg.asset(
+        partitions_def=partitions.of("reranker_checkpoint"),
+        deps=partitions.deps("reranker_checkpoint"),
+        pool=GPU_POOL,
+        group_name="reranking",
+        kinds={"pytorch", "huggingface"},
+        code_version=CODE_VERSIONS["reranker_checkpoint"],
+        **ASSET_OPTIONS,
+    )
+    def reranker_checkpoint(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+        """One cross-encoder per reranked variant: the first stage's weights with a fresh head, trained on its groups.
+
+        It reads query and passage together and gives one score; transformers and FlagEmbedding load it alike.
+        """
+        step = pipeline.step(context)
+        manifest = step.build(lambda out: _train(step, out))
+        return materialized(manifest)
+
+    return [reranker_checkpoint]
+
+
+def _train(step: Step, out: Path) -> dict[str, object]:
+    runtime, settings = step.pipeline.runtime(), required(step.variant.recipe.rerank, "rerank").training
+    mined, base = step.folder("mined_negatives"), step.checkpoint()
+    with tempfile.TemporaryDirectory(dir=step.project.home, prefix=work_prefix(os.getpid())) as work:
+        job = RerankerJob(
+            base=required(base, "rerank.of"), work=Path(work), output=out, settings=settings, device=runtime.device
+        )
+        groups = read_groups(mined / "groups.jsonl")
+        filled = prepare_reranker(job, groups, tuple(read_passages(mined / CORPUS_FILE)))
+        step.context.log.info(f"{len(groups)} groups, {filled} negatives drawn to fill them")
+        command = reranker_command(job, processes=runtime.processes)
+        run_process_group(command, environment=worker_environment(threads=runtime.threads))
+        finish_reranker(job)
+    return {"groups": len(groups), "filled_negatives": filled}

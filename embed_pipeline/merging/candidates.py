@@ -1,0 +1,122 @@
+"""Which of a data set's checkpoints users should take, why, and the files that say so.
+
+Belongs here: the rule over whole variants, its record and the model card. Does not belong here: the rule over mixtures
+of one variant (promotion.py), measuring.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+PROMOTED_FILE = "promoted.json"
+CARD_FILE = "README.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One checkpoint: its values on validation and on the general suite, and those of the base it came from, 0 to 1."""
+
+    variant: str
+    trained: bool
+    target: float
+    general: float
+    base_target: float
+    base_general: float
+
+    @property
+    def gain(self) -> float:
+        """On the target, against its base."""
+        return self.target - self.base_target
+
+    @property
+    def general_loss(self) -> float:
+        """On the general suite, against its base; negative where it gained."""
+        return self.base_general - self.general
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """The checkpoint to take, why, and what it was chosen from."""
+
+    chosen: str
+    reason: str
+    kept_gain: float | None
+    """Of the largest gain of any trained candidate; None where none gained."""
+    candidates: tuple[Candidate, ...]
+
+
+def promote(candidates: Sequence[Candidate], *, loss_limit: float) -> Promoted:
+    """The best on the target of those that lose at most `loss_limit` on the general suite against their base.
+
+    Ties: the higher general value, then the name. An untrained candidate loses nothing. Where every candidate was
+    trained and loses more, the one that loses least, and the reason says so.
+
+    Raises:
+        ValueError: there is no candidate.
+    """
+    if not candidates:
+        raise ValueError("promotion: expected at least one checkpoint, found none. Add a variant with a local encoder.")
+    fitting = [one for one in candidates if one.general_loss <= loss_limit + 1e-9]
+    if fitting:
+        best = min(fitting, key=lambda one: (-one.target, -one.general, one.variant))
+    else:
+        best = min(candidates, key=lambda one: (one.general_loss, -one.target, one.variant))
+    gains = [one.gain for one in candidates if one.trained and one.gain > 0]
+    kept = best.gain / max(gains) if gains else None
+    refused = sorted((one for one in candidates if one not in fitting), key=lambda one: -one.target)
+    return Promoted(
+        best.variant, _explain(best, refused, loss_limit, kept, within=bool(fitting)), kept, tuple(candidates)
+    )
+
+
+def write_promoted(promoted: Promoted, directory: Path, *, dataset: str, recipe: str, headline: str) -> None:
+    """Write promoted.json and the model card; equal content gives equal bytes."""
+    content = json.dumps(asdict(promoted), indent=1)
+    (directory / PROMOTED_FILE).write_text(content + "\n", encoding="utf-8")
+    rows = "\n".join(
+        f"| {one.variant} | {100 * one.target:.1f} | {100 * one.gain:+.1f} | {100 * one.general:.1f} "
+        f"| {-100 * one.general_loss:+.1f} |"
+        for one in sorted(promoted.candidates, key=lambda one: -one.target)
+    )
+    card = f"""# {promoted.chosen}, the checkpoint to take for {dataset}
+
+{recipe}
+
+{promoted.reason}
+
+| variant | {headline} on validation, % | against its base | general suite, nDCG@10, % | against its base |
+|---|---|---|---|---|
+{rows}
+
+Chosen on validation queries and the general suite; the test queries of {dataset} did not count. The folder `model`
+loads with sentence-transformers (`SentenceTransformer("model")`), FlagEmbedding and transformers.
+"""
+    (directory / CARD_FILE).write_text(card, encoding="utf-8")
+
+
+def read_promoted(directory: Path) -> Promoted:
+    """The choice of a promoted checkpoint."""
+    content = json.loads((directory / PROMOTED_FILE).read_text(encoding="utf-8"))
+    return Promoted(**{**content, "candidates": tuple(Candidate(**one) for one in content["candidates"])})
+
+
+def _explain(
+    best: Candidate, refused: Sequence[Candidate], loss_limit: float, kept: float | None, *, within: bool
+) -> str:
+    told = f"target {100 * best.gain:+.1f}, general suite {-100 * best.general_loss:+.1f} points against its base"
+    share = f", {100 * kept:.0f} % of the largest gain" if kept is not None and best.trained else ""
+    limit = f"{100 * loss_limit:.1f} points"
+    if not within:
+        return (
+            f"{best.variant}: every checkpoint loses more than {limit} on the general suite, this one least ({told})."
+        )
+    first = (
+        f"{best.variant}: best on validation of those that lose at most {limit} on the general suite ({told}{share})."
+    )
+    if not refused or refused[0].target <= best.target:
+        return first
+    return (
+        f"{first} {refused[0].variant} scores {100 * (refused[0].target - best.target):+.1f} more, but loses "
+        f"{100 * refused[0].general_loss:.1f}."
+    )

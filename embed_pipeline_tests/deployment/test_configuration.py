@@ -1,0 +1,93 @@
+"""What deploy/ ships, read without starting it: options that exist, addresses, variables, no secrets."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from embed_pipeline.defs.alerts import COMMAND_VARIABLE, URL_VARIABLE
+from embed_pipeline.defs.project import ENVIRONMENT
+from embed_pipeline_tests.deployment.postgres_server import is_required
+from embed_pipeline_tests.deployment.services import CONFIGURATION, DEPLOY, PROGRAMS, UNITS, Unit, read_environment
+
+SHARED, TEAM = (read_environment(DEPLOY / name) for name in ("environment.example", "team.environment.example"))
+LOCATIONS = {
+    entry["grpc_server"]["location_name"]: entry["grpc_server"]
+    for entry in yaml.safe_load((DEPLOY / "workspace.yaml").read_text(encoding="utf-8"))["load_from"]
+}
+
+
+def _is_secret(variable: str) -> bool:
+    return variable.endswith(("PASSWORD", "_KEY", "_TOKEN", "_URL"))
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_every_option_of_a_unit_is_one_its_program_knows(path: Path) -> None:
+    words = Unit(path).command()
+    program, options = Path(words[0]).name, [word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)]
+    subcommands = [word for word in words[1:] if word in ("run", "code-server", "start")]
+    run = [str(Path(sys.executable).parent / program), *subcommands, "--help"]
+    text = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    assert words[0] == PROGRAMS + program
+    assert options and [option for option in options if not re.search(rf"^  .*?{option}\b", text, flags=re.M)] == []
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_systemd_finds_nothing_wrong_with_a_unit(path: Path, tmp_path: Path) -> None:
+    verify = shutil.which("systemd-analyze")
+    if verify is None:
+        reason = "systemd-analyze: expected it in PATH, found none. Install it: apt-get install systemd"
+        (pytest.fail if is_required(os.environ) else pytest.skip)(reason)
+    unit = tmp_path / path.name.replace("@", "@underwriting")
+    # The programs lie elsewhere on this machine, and there is no such user; both are checked by starting the units.
+    text = path.read_text(encoding="utf-8").replace(PROGRAMS, f"{Path(sys.executable).parent}/")
+    unit.write_text(text, encoding="utf-8")
+    done = subprocess.run([verify, "verify", "--man=no", str(unit)], capture_output=True, text=True)
+    assert [line for line in done.stderr.splitlines() if path.name.split("@")[0] in line] == []
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_server_listens_on_this_machine_alone() -> None:
+    listening = [words for words in (Unit(path).command() for path in UNITS) if "-p" in words]
+    assert len(listening) == 2
+    assert {words[words.index("-h") + 1] for words in listening} == {"127.0.0.1"}
+    assert {location["host"] for location in LOCATIONS.values()} == {"127.0.0.1"}
+
+
+def test_the_first_location_is_the_team_of_the_example() -> None:
+    assert str(LOCATIONS[TEAM["EMBED_PIPELINE_TEAM"]]["port"]) == TEAM["EMBED_PIPELINE_CODE_PORT"]
+    assert len({location["port"] for location in LOCATIONS.values()}) == len(LOCATIONS) >= 2
+
+
+def test_every_variable_that_is_read_is_in_an_example() -> None:
+    instance = (DEPLOY / "dagster.yaml").read_text(encoding="utf-8")
+    assert set(re.findall(r"env: (\w+)", instance)) <= set(SHARED)
+    for path in UNITS:
+        known = {**SHARED, **TEAM} if "@" in path.name else SHARED
+        assert set(re.findall(r"\$\{(\w+)\}", path.read_text(encoding="utf-8"))) <= set(known)
+
+
+def test_a_team_sets_no_variable_that_nothing_reads() -> None:
+    offered = set(re.findall(r"^(?:# )?([A-Z_]+)=", (DEPLOY / "team.environment.example").read_text(), flags=re.M))
+    known = {*ENVIRONMENT.values(), COMMAND_VARIABLE, URL_VARIABLE, "EMBED_PIPELINE_CODE_PORT", "OPENAI_API_KEY"}
+    assert offered <= known
+
+
+def test_no_secret_is_shipped() -> None:
+    for path in DEPLOY.glob("*environment.example"):
+        lines = re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", path.read_text(encoding="utf-8"), flags=re.M)
+        assert [name for name, value in lines if _is_secret(name) and value] == []
+    database = yaml.safe_load((DEPLOY / "dagster.yaml").read_text(encoding="utf-8"))["storage"]["postgres"]
+    assert set(database["postgres_db"]["password"]) == {"env"}
+
+
+def test_every_unit_reads_the_shared_variables_and_only_a_code_location_its_teams() -> None:
+    for path in UNITS:
+        files = re.findall(r"^EnvironmentFile=(.+)$", path.read_text(encoding="utf-8"), flags=re.M)
+        of_the_team = [f"{CONFIGURATION}/%i.environment"] if "@" in path.name else []
+        assert files == [f"{CONFIGURATION}/environment", *of_the_team]

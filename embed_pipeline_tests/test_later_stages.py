@@ -1,0 +1,170 @@
+"""What stands on trained weights or beside them, in the real graph: mixtures, promotion, adapters, a second stage."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from embed_pipeline.cli import main
+from embed_pipeline.defs.measuring import HITS_FILE
+from embed_pipeline.evaluation.query_metrics import read_hits
+from embed_pipeline.merging.candidates import read_promoted
+from embed_pipeline.merging.promotion_file import read_sweep
+from embed_pipeline.retrieval.index import read_index
+from embed_pipeline_tests.pipeline_project import PipelineProject
+from embed_pipeline_tests.small_project import edit_yaml, encoder_settings, write_full_project, write_yaml
+
+VARIANTS = ["bm25", "base", "tuned", "merged", "adapted", "nudged", "reranked"]
+RERANKER = {"epochs": 3, "batch_size": 16, "train_group_size": 4, "query_max_length": 48, "passage_max_length": 16}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> PipelineProject:
+    root = tmp_path_factory.mktemp("later")
+    data = write_full_project(root)
+    recipes, encoder = data / "recipes", encoder_settings(root / "model")
+    merge = {"of": ["tuned"], "alphas": [0.0, 0.5, 1.0], "allowed_loss": 0.9, "kept_gain": 0.1}
+    write_yaml(recipes / "merged.yaml", {"description": "mixed", "merge": merge})
+    for name, method in (("adapted", "linear"), ("nudged", "nudge_n")):
+        adaptation = {"description": name, "encoder": encoder, "adaptation": {"method": method}}
+        write_yaml(recipes / f"{name}.yaml", adaptation)
+    rerank = {"of": "tuned", "top_k": 5, "keep": 3, "training": RERANKER}
+    write_yaml(recipes / "reranked.yaml", {"description": "two stages", "retriever": "reranked", "rerank": rerank})
+    dataset = data / "small" / "dataset.yaml"
+    content = yaml.safe_load(dataset.read_text(encoding="utf-8")) | {"variants": VARIANTS, "promotion_loss_limit": 0.9}
+    write_yaml(dataset, content)
+    (root / "dagster").mkdir()
+    found = PipelineProject(root)
+    found.run()
+    return found
+
+
+def _folder(project: PipelineProject, asset: str, partition: str) -> Path:
+    return project.graph.store.open(project.manifest(asset, partition))
+
+
+def test_every_variant_has_a_row(project: PipelineProject) -> None:
+    rows = (_folder(project, "metrics_table", "all") / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+    assert {row["variant"] for row in map(json.loads, rows) if row["dataset"] == "small"} == set(VARIANTS)
+
+
+def test_a_mixture_is_chosen_from_all_alphas_and_its_row_leads_to_the_tuned_weights(project: PipelineProject) -> None:
+    sweep = read_sweep(_folder(project, "merged_checkpoint", "small/merged"))
+    assert [point.alpha for point in sweep.points] == [0.0, 0.5, 1.0]
+    assert sweep.promotion.alpha in (0.5, 1.0) and sweep.promotion.within_bounds
+    manifest = project.manifest("merged_checkpoint", "small/merged")
+    tuned = project.manifest("finetuned_checkpoint", "small/tuned")
+    assert manifest.inputs["finetuned_checkpoint[small/tuned]"] == tuned.digest
+    measured = project.manifest("query_metrics", "small/merged").inputs
+    assert measured["merged_checkpoint[small/merged]"] == manifest.digest
+
+
+def test_the_promoted_checkpoint_is_the_best_on_validation_and_loads(project: PipelineProject) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    folder = _folder(project, "promoted_checkpoint", "small")
+    promoted = read_promoted(folder)
+    assert {one.variant for one in promoted.candidates} == {"base", "tuned", "merged"}
+    assert promoted.chosen in (folder / "README.md").read_text(encoding="utf-8").splitlines()[0]
+    best = max(one.target for one in promoted.candidates)
+    assert next(one for one in promoted.candidates if one.variant == promoted.chosen).target == best
+    assert SentenceTransformer(str(folder / "model"), device="cpu").encode(["头痛"]).shape[0] == 1
+
+
+def test_an_adapter_for_queries_leaves_the_corpus_as_it_was(project: PipelineProject) -> None:
+    base, adapted = (read_index(_folder(project, "faiss_index", f"small/{name}")) for name in ("base", "adapted"))
+    vectors = [index.faiss_index.reconstruct_n(0, len(index.passage_ids)) for index in (base, adapted)]
+    np.testing.assert_array_equal(*vectors)
+    assert project.encoded("faiss_index", "small/adapted") == 0  # the encoder's own vectors serve on
+
+
+def test_moved_passages_are_found_where_validation_gained(project: PipelineProject) -> None:
+    details = project.manifest("adapter", "small/nudged").details
+    assert float(str(details["validation_after"])) >= float(str(details["validation_before"]))
+    base, nudged = (read_index(_folder(project, "faiss_index", f"small/{name}")) for name in ("base", "nudged"))
+    pairs = zip(*(index.faiss_index.reconstruct_n(0, len(index.passage_ids)) for index in (base, nudged)), strict=True)
+    moved = sum(not np.array_equal(before, after) for before, after in pairs)
+    assert moved == details["moved_passages"]
+
+
+def test_a_second_stage_returns_the_best_of_what_the_first_found(project: PipelineProject) -> None:
+    first, second = (
+        read_hits(_folder(project, "query_metrics", f"small/{name}") / HITS_FILE) for name in ("tuned", "reranked")
+    )
+    found: dict[str, set[str]] = {}
+    for hit in first:
+        if hit.rank <= 5:
+            found.setdefault(hit.query_id, set()).add(hit.passage_id)
+    kept: dict[str, list[str]] = {}
+    for hit in second:
+        kept.setdefault(hit.query_id, []).append(hit.passage_id)
+    assert kept.keys() == found.keys()
+    assert all(len(passages) == 3 and set(passages) <= found[query] for query, passages in kept.items())
+    profile = project.manifest("query_metrics", "small/reranked").details["profile"]
+    alone = project.manifest("query_metrics", "small/tuned").details["profile"]
+    assert isinstance(profile, dict) and isinstance(alone, dict)
+    assert profile["latency_p50_ms"] > alone["latency_p50_ms"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "section", "changes", "touched"),
+    [
+        ("merged", "merge", {"allowed_loss": 0.8}, {"merged_checkpoint[small/merged]"}),
+        ("adapted", "adaptation", {"learning_rate": 0.002}, {"adapter[small/adapted]"}),
+        ("reranked", "rerank", {"keep": 2}, {"faiss_index[small/reranked]", "general_metrics[small/reranked]"}),
+    ],
+)
+def test_a_changed_setting_touches_its_own_asset_and_what_stands_on_it(
+    project: PipelineProject, recipe: str, section: str, changes: dict, touched: set[str]
+) -> None:
+    from embed_pipeline.defs.freshness import assess
+
+    path = project.root / "data" / "recipes" / f"{recipe}.yaml"
+    before = path.read_text(encoding="utf-8")
+    edit_yaml(path, section, **changes)
+    stale = {str(found.node) for found in assess(project.graph) if found.state == "stale"}
+    path.write_text(before, encoding="utf-8")
+    assert stale - {"metrics_table[all]"} == touched
+
+
+@pytest.mark.parametrize(
+    ("recipe", "section", "changes", "message"),
+    [
+        ("merged", "merge", {"of": ["base"]}, r"merge\.of: expected a fine-tuned variant of small \(tuned\)"),
+        ("reranked", "rerank", {"of": "base"}, r"rerank\.of: expected a variant with fine-tuned weights"),
+        ("reranked", "rerank", {"of": "reranked"}, r"rerank\.of: expected a variant with fine-tuned weights"),
+        ("reranked", "rerank", {"keep": 9}, r"keep is 9 of top_k 5"),
+        ("nudged", "adaptation", {"epochs": 3}, "epochs has no effect with method nudge_n"),
+    ],
+)
+def test_sections_that_do_not_fit_are_refused(
+    project: PipelineProject, recipe: str, section: str, changes: dict, message: str
+) -> None:
+    path = project.root / "data" / "recipes" / f"{recipe}.yaml"
+    before = path.read_text(encoding="utf-8")
+    edit_yaml(path, section, **changes)
+    try:
+        with pytest.raises(ValueError, match=message):
+            _ = project.pipeline.project().variants
+    finally:
+        path.write_text(before, encoding="utf-8")
+
+
+def test_the_command_line_says_what_to_take_and_copies_it_once(
+    project: PipelineProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBED_PIPELINE_DATA", str(project.root / "data"))
+    monkeypatch.setenv("EMBED_PIPELINE_HOME", str(project.root / "home"))
+    chosen = read_promoted(_folder(project, "promoted_checkpoint", "small")).chosen
+    found = CliRunner().invoke(main, ["promoted", "small", "--export", str(tmp_path / "copy")])
+    assert found.exit_code == 0 and found.output.startswith(chosen)
+    assert (tmp_path / "copy" / "model" / "model.safetensors").is_file()
+    again = CliRunner().invoke(main, ["promoted", "small", "--export", str(tmp_path / "copy")])
+    assert again.exit_code == 1 and "expected a new or empty folder" in again.output
+    assert CliRunner().invoke(main, ["export", "small/reranked", str(tmp_path / "second")]).exit_code == 0
+    assert (tmp_path / "second" / "model.safetensors").is_file()
+    refused = CliRunner().invoke(main, ["export", "small/bm25", str(tmp_path / "third")])
+    assert refused.exit_code == 1 and "nothing was trained" in refused.output
