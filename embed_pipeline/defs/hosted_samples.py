@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.defs.graph import Graph
-from embed_pipeline.defs.project import Variant
 from embed_pipeline.defs.topology import Node
+from embed_pipeline.defs.variants import Variant
 from embed_pipeline.encoding.hosted import HostedEncoder
 from embed_pipeline.encoding.hosted_sample import compare_sample
 from embed_pipeline.encoding.vector_cache import VectorCache
@@ -93,7 +93,7 @@ def _hosted(graph: Graph) -> Iterator[tuple[HostedEncoder, list[Variant]]]:
     """Each hosted encoder that variants search with, and those variants."""
     found: dict[str, tuple[HostedEncoder, list[Variant]]] = {}
     for variant in graph.project.variants.values():
-        settings = variant.encoding_variant.recipe.encoder
+        settings = variant.encoder
         encoder = graph.base_encoder(settings) if settings else None
         if isinstance(encoder, HostedEncoder):
             found.setdefault(encoder.passage_fingerprint, (encoder, []))[1].append(variant)

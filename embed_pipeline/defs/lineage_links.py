@@ -31,10 +31,11 @@ def link_rows(graph: Graph, rows: Sequence[MetricRow], prefix: Sequence[str] = (
         if variant is None:
             continue
         raw = next(node for node in graph.nodes() if node.partition == row.dataset)
+        variant_node = Node("query_metrics", variant.key)
         found = [
-            (Node("query_metrics", variant.key), row.query_metrics_digest),
+            (variant_node, row.query_metrics_digest),
             (Node("faiss_index", variant.key), row.index_digest),
-            (Node("finetuned_checkpoint", variant.encoding_variant.key), row.checkpoint_digest),
+            (graph.topology.weights(variant) or variant_node, row.checkpoint_digest),
             (Node("cleaned_qa", row.dataset), row.cleaned_digest),
             (raw, row.raw_digest),
         ]
