@@ -23,6 +23,7 @@ from embed_pipeline.defs.assets import (
 from embed_pipeline.defs.automation import define_schedules, define_sensors
 from embed_pipeline.defs.jobs import define_jobs
 from embed_pipeline.defs.partitions import define_partitions
+from embed_pipeline.defs.reevaluation import define_reevaluation
 from embed_pipeline.defs.resources import PipelineResource, pipeline_from_environment
 from embed_pipeline.defs.running import terse_console
 from embed_pipeline.defs.stale_job import define_run_stale
@@ -51,11 +52,12 @@ def build_definitions(pipeline: PipelineResource) -> dg.Definitions:
     """
     team = check_team(pipeline.team)
     partitions, jobs = define_partitions(pipeline.project()), define_jobs(team)
+    reevaluate = define_reevaluation(build_definitions, team)
     return dg.Definitions(
         assets=[assign_to_team(asset, team) for stage in STAGES for asset in stage.define_assets(partitions)],
-        jobs=[*jobs.values(), define_run_stale(build_definitions, team)],
+        jobs=[*jobs.values(), define_run_stale(build_definitions, team), reevaluate],
         sensors=define_sensors(partitions, jobs, team),
-        schedules=define_schedules(partitions, jobs, cron=pipeline.nightly_cron, time_zone=pipeline.time_zone),
+        schedules=define_schedules(reevaluate, cron=pipeline.nightly_cron, time_zone=pipeline.time_zone),
         resources={"pipeline": pipeline},
         loggers={"console": terse_console},
         # A process per step would pay two seconds of imports for steps that take less.

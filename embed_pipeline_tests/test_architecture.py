@@ -129,7 +129,11 @@ def test_dagster_stays_in_defs(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["graph", "freshness", "work", "project", "cleanup", "automatic_work", "causes", "selection"]
+    "name",
+    [
+        *("graph", "topology", "variants", "freshness", "work", "project", "cleanup", "automatic_work", "causes"),
+        *("selection", "night", "hosted_samples", "ladder", "choosing"),
+    ],
 )
 def test_what_is_stale_is_decided_without_dagster(name: str) -> None:
     assert "dagster" not in _roots(PACKAGE / "defs" / f"{name}.py", inside_functions=True)

@@ -5,30 +5,22 @@ import shutil
 import sys
 from pathlib import Path
 
+import dagster as dg
 import pytest
 import yaml
 
 from embed_pipeline.definitions import build_definitions
 from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.checks.outcome import outcomes_of
+from embed_pipeline.defs.lineage import describe_lineage
 from embed_pipeline.defs.measuring import read_calibration, read_scores
 from embed_pipeline.defs.reproduction import reproduce
 from embed_pipeline.reporting.database import read_history, read_newest
 from embed_pipeline.reporting.metric_row import ALL_QUERIES, BASE_MODEL, MetricRow
 from embed_pipeline_tests.pipeline_project import PipelineProject
-from embed_pipeline_tests.small_project import edit_yaml, write_full_project, write_yaml
+from embed_pipeline_tests.small_project import edit_yaml, write_yaml
 
 VARIANTS = ("bm25", "tfidf", "words", "base", "tuned", "fused")
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> PipelineProject:
-    """A project in which everything has run once."""
-    project = PipelineProject(tmp_path_factory.mktemp("full"))
-    (project.root / "dagster").mkdir()
-    write_full_project(project.root)
-    project.run()
-    return project
 
 
 @pytest.fixture
@@ -168,3 +160,49 @@ def test_the_first_thing_that_differs_is_named_upstream_first(project: PipelineP
     (project.dataset / "labels.txt").open("a", encoding="utf-8").write("肺炎\n")
     found = reproduce(project.pipeline, "small/tuned", None, build_definitions)
     assert "raw_xlsx[small]: file labels.txt: " in found.lines[0]
+
+
+def _metadata(project: PipelineProject, asset: str, partition: str | None) -> dict[str, str]:
+    """The Markdown in the newest materialisation of an asset, by entry."""
+    with dg.DagsterInstance.local_temp(str(project.root / "dagster")) as instance:
+        partitions = [partition] if partition else None
+        records = instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=partitions), limit=1
+        )
+        made = records.records[0].asset_materialization
+    assert made is not None
+    return {name: value.value for name, value in made.metadata.items() if isinstance(value, dg.MarkdownMetadataValue)}
+
+
+def test_the_chain_of_a_figure_is_in_the_metadata_with_a_link_to_each_artifact(finished: PipelineProject) -> None:
+    shown = _metadata(finished, "query_metrics", "small/fused")["lineage"]
+    told = list(describe_lineage(finished.graph, "small/fused", None))[1:]
+    nodes = [line.split()[0] for line in told if "sha256" not in line]
+    assert [line.split("[", 1)[1].split("](")[0] for line in shown.splitlines() if "/assets/" in line] == nodes
+    assert "(/assets/finetuned_checkpoint?view=partitions&partition=small%2Ftuned)" in shown
+    sums = [line.split()[-1] for line in told if "sha256" in line]
+    assert sums and [line.split("`")[1] for line in shown.splitlines() if "sha256" in line] == sums
+
+
+def test_the_table_links_every_figure_to_the_bytes_it_was_made_from(finished: PipelineProject) -> None:
+    shown = _metadata(finished, "metrics_table", None)["lineage"].splitlines()[2:]
+    row = _headline(finished)["tuned"]
+    (line,) = [line for line in shown if line.startswith("| small/tuned |")]
+    digests = [row.query_metrics_digest, row.index_digest, row.checkpoint_digest, row.cleaned_digest, row.raw_digest]
+    assert [cell.split("`")[1] for cell in line.split("|")[3:-1]] == [(digest or "")[:12] for digest in digests]
+    assert "(/assets/raw_xlsx?view=partitions&partition=small)" in line
+    (lexical,) = [line for line in shown if line.startswith("| small/bm25 |")]
+    assert " – " in lexical and len(shown) == len(finished.graph.project.variants)
+
+
+def test_a_drop_that_comes_back_after_it_was_undone_is_told_again(
+    project: PipelineProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The store serves the second bad table from the first one's memo; what it is compared with is another one.
+    told = project.root / "told.jsonl"
+    code = f"import sys; open({str(told)!r}, 'a').write(sys.stdin.read() + chr(10))"
+    monkeypatch.setenv("EMBED_PIPELINE_ALERT_COMMAND", f'{sys.executable} -c "{code}"')
+    for length, alarms in ((4, 1), (48, 1), (4, 2)):
+        edit_yaml(project.root / "data" / "recipes" / "tuned.yaml", "encoder", query_max_length=length)
+        project.run()
+        assert len(told.read_text(encoding="utf-8").splitlines()) == alarms

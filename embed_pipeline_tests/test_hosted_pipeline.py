@@ -1,15 +1,18 @@
 """A hosted encoder through the whole graph: the local one's row, a cap that holds, a key that leaks nowhere."""
 
+import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import numpy as np
 import pytest
+import yaml
 
 from embed_pipeline.definitions import build_definitions
 from embed_pipeline.defs.running import execute
@@ -21,8 +24,9 @@ from embed_pipeline.encoding.vector_cache import VectorCache
 from embed_pipeline.recipes import read_recipe
 from embed_pipeline.reporting.database import read_newest
 from embed_pipeline_tests.embedding_server import EmbeddingServer, one_in_three
+from embed_pipeline_tests.fakes import FakeEncoder
 from embed_pipeline_tests.pipeline_project import PipelineProject
-from embed_pipeline_tests.small_project import write_full_project, write_yaml
+from embed_pipeline_tests.small_project import edit_yaml, write_full_project, write_yaml
 
 KEY = "sk-canary-7f3a9c51e8"
 VARIABLE = "EMBED_PIPELINE_TEST_KEY"
@@ -182,3 +186,62 @@ def test_the_key_is_in_nothing_that_was_written_logged_or_said(
     assert len(written) > 100
     contents = [found.stdout, found.stderr, *(path.read_bytes() for path in written)]
     assert not any(KEY.encode() in content for content in contents)
+
+
+def _sleep(project: PipelineProject) -> tuple[bool, dict[str, Any]]:
+    """One night; whether it succeeded, and the figures of the check on hosted models with its verdict."""
+    with dg.DagsterInstance.local_temp(str(project.root / "dagster")) as instance:
+        job = build_definitions(project.pipeline).resolve_job_def("reevaluate")
+        result = job.execute_in_process(instance=instance, raise_on_error=False)
+        key = dg.AssetCheckKey(dg.AssetKey("metrics_table"), "hosted_models_are_unchanged")
+        (record,) = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+        assert record.event and record.event.dagster_event
+        found = record.event.dagster_event.asset_check_evaluation_data
+    return result.success, {"passed": found.passed, **{name: entry.value for name, entry in found.metadata.items()}}
+
+
+def test_a_model_that_changes_silently_turns_a_check_red_alerts_once_and_is_not_mixed_with_the_kept_vectors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "told.jsonl"
+    code = f"import sys; open({str(told)!r}, 'a').write(sys.stdin.read() + chr(10))"
+    monkeypatch.setenv("EMBED_PIPELINE_ALERT_COMMAND", f'{sys.executable} -c "{code}"')
+    monkeypatch.setenv(VARIABLE, KEY)
+    with EmbeddingServer(FakeEncoder(384), key=KEY) as server:
+        project = _write(tmp_path / "project", server)
+        shutil.rmtree(project.root / "data" / "general")
+        settings = yaml.safe_load((project.dataset / "dataset.yaml").read_text(encoding="utf-8"))
+        write_yaml(project.dataset / "dataset.yaml", {**settings, "variants": ["hosted"], "general_suite": []})
+        assert _errors(project) == []
+        success, check = _sleep(project)
+        assert success and check["passed"] and check["models_sampled"] == 1 and check["cost_usd"] > 0
+        assert not told.exists()
+
+        server.encoder = FakeEncoder(384, weights="retrained")
+        (project.dataset / "labels.txt").open("a", encoding="utf-8").write("肺炎\n")
+        sent = [len(server.calls)]
+        for _ in range(2):
+            success, check = _sleep(project)
+            sent.append(len(server.calls))
+            assert success and not check["passed"] and "served at " in check["model_1"]
+            assert "`edition`" in check["remedy"]
+        assert sent == [sent[0], sent[0] + 1, sent[0] + 2]  # the samples alone: no new text beside old vectors
+        (alert,) = [json.loads(line) for line in told.read_text(encoding="utf-8").splitlines()]
+        assert alert["changed_models"][0]["lowest"] < 0.999 and "served" in alert["text"]
+
+        edit_yaml(project.root / "data" / "recipes" / "hosted.yaml", "encoder", edition="since November")
+        assert _sleep(project)[0]  # everything is encoded anew by the model as it is now
+        success, check = _sleep(project)
+        assert success and check["passed"] and check["models_sampled"] == 1
+        assert len(told.read_text(encoding="utf-8").splitlines()) == 1
+        assert KEY not in (project.root / "home" / "hosted_samples.jsonl").read_text(encoding="utf-8")
+
+
+def test_a_service_that_cannot_be_asked_is_told_and_holds_up_no_night(
+    finished: PipelineProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "project"
+    shutil.copytree(finished.root, root)
+    monkeypatch.delenv(VARIABLE, raising=False)
+    success, check = _sleep(PipelineProject(root))
+    assert success and check["passed"] and "not asked: " in check["model_1"] and VARIABLE in check["model_1"]

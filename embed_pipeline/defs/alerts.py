@@ -1,4 +1,4 @@
-"""Telling people: a command or a webhook that is called when something got worse.
+"""Telling people: a command or a webhook that is called when something got worse or a hosted model changed.
 
 Belongs here: calling it. Does not belong here: deciding whether (checks). No dagster here.
 """
@@ -12,11 +12,32 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from embed_pipeline.defs.hosted_samples import Sample
 from embed_pipeline.evaluation.drops import Drop
 
 COMMAND_VARIABLE = "EMBED_PIPELINE_ALERT_COMMAND"
 URL_VARIABLE = "EMBED_PIPELINE_ALERT_URL"
 TIMEOUT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Alert:
+    """What people are told: in words, and in figures for a program."""
+
+    text: str
+    found: Mapping[str, object]
+
+
+def describe_drops(drops: Sequence[Drop]) -> Alert:
+    """That variants are proven to be worse than in the evaluation before; the figures are in `drops`."""
+    text = "Worse than in the evaluation before:\n" + "\n".join(f"  {drop}" for drop in drops)
+    return Alert(text, {"drops": [asdict(drop) | {"measure": str(drop.measure)} for drop in drops]})
+
+
+def describe_changed_models(samples: Sequence[Sample]) -> Alert:
+    """That services answer with other vectors than before; the figures are in `changed_models`."""
+    text = "A service changed its model behind an unchanged name:\n" + "\n".join(f"  {s}" for s in samples)
+    return Alert(text, {"changed_models": [sample.model_dump(mode="json") for sample in samples]})
 
 
 @dataclass(frozen=True)
@@ -26,11 +47,10 @@ class AlertHook:
     command: str | None = None
     url: str | None = None
 
-    def call(self, drops: Sequence[Drop], *, run_id: str) -> tuple[str, ...]:
-        """Tells of the drops; returns what went wrong with it: an alert that fails must not fail the evaluation."""
-        text = "Worse than in the evaluation before:\n" + "\n".join(f"  {drop}" for drop in drops)
-        found = [asdict(drop) | {"measure": str(drop.measure)} for drop in drops]
-        payload = json.dumps({"text": text, "drops": found, "run_id": run_id}, ensure_ascii=False).encode()
+    def call(self, alert: Alert, *, run_id: str) -> tuple[str, ...]:
+        """Tells of it; returns what went wrong with that: an alert that fails must not fail the evaluation."""
+        content = {"text": alert.text, **alert.found, "run_id": run_id}
+        payload = json.dumps(content, ensure_ascii=False).encode()
         problems = []
         if self.command:
             problems += _run(self.command, payload)

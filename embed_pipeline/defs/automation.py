@@ -14,10 +14,10 @@ from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.jobs import UnresolvedJob
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.project import ENVIRONMENT
+from embed_pipeline.defs.reevaluation import NIGHTLY_TAG
 from embed_pipeline.defs.resources import PipelineResource
-from embed_pipeline.defs.teams import may_be_of, team_tags
+from embed_pipeline.defs.teams import may_be_of
 
-NIGHTLY_TAG = "embed_pipeline/nightly"
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -30,7 +30,7 @@ _UNFINISHED = [
 def define_sensors(
     partitions: Partitions, jobs: Mapping[str, UnresolvedJob], team: str | None = None
 ) -> list[dg.SensorDefinition]:
-    """`stale_partitions` (off until switched on) and `publish_after_nightly_*`."""
+    """`stale_partitions`, off until switched on."""
     known = {ALL, *partitions.datasets.get_partition_keys(), *partitions.variants.get_partition_keys()}
 
     @dg.sensor(
@@ -57,57 +57,27 @@ def define_sensors(
         fresh = "everything that runs by itself is fresh" if waiting else "everything is fresh"
         return requests or dg.SkipReason(fresh + waiting)
 
-    ends = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE)
-    return [stale_partitions, *(_publish_after_nightly(status, jobs, team) for status in ends)]
+    return [stale_partitions]
 
 
-def _publish_after_nightly(
-    status: dg.DagsterRunStatus, jobs: Mapping[str, UnresolvedJob], team: str | None
-) -> dg.SensorDefinition:
-    """Publishes when the last evaluation of a night has ended, whether that one succeeded or failed."""
-
-    @dg.run_status_sensor(
-        name=f"publish_after_nightly_{status.value.lower()}",
-        run_status=status,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        request_job=jobs["publish_metrics"],
-        monitored_jobs=[jobs["evaluate_variant"]],
-        description="When the last evaluation of a night has ended, appends the night to the metrics table.",
-    )
-    def publish_after_nightly(context: dg.RunStatusSensorContext):
-        night = context.dagster_run.tags.get(NIGHTLY_TAG)
-        if night is None:
-            return dg.SkipReason("not a nightly run")
-        unfinished = dg.RunsFilter(tags={NIGHTLY_TAG: night, **team_tags(team)}, statuses=_UNFINISHED)
-        if context.instance.get_runs(filters=unfinished, limit=1):
-            return dg.SkipReason("other variants are still being evaluated")
-        return dg.RunRequest(run_key=f"publish {night}", tags={NIGHTLY_TAG: night})
-
-    return publish_after_nightly
-
-
-def define_schedules(
-    partitions: Partitions, jobs: Mapping[str, UnresolvedJob], *, cron: str, time_zone: str
-) -> list[dg.ScheduleDefinition]:
-    """`nightly_reevaluation` (off until switched on): every variant on the newest data, at the time of `cron`.
+def define_schedules(job: dg.JobDefinition, *, cron: str, time_zone: str) -> list[dg.ScheduleDefinition]:
+    """`nightly_reevaluation` (off until switched on): runs the job `reevaluate` at the time of `cron`.
 
     Raises:
         ValueError: the cron expression or the time zone is none.
     """
 
     def nightly_reevaluation(context: dg.ScheduleEvaluationContext):
-        night = f"{context.scheduled_execution_time:%Y-%m-%d}"
-        return [
-            dg.RunRequest(run_key=f"{night} {key}", partition_key=key, tags={NIGHTLY_TAG: night})
-            for key in partitions.variants.get_partition_keys()
-        ]
+        night = f"{context.scheduled_execution_time:%Y-%m-%d %H:%M}"
+        return dg.RunRequest(run_key=night, tags={NIGHTLY_TAG: night})
 
     try:
         schedule = dg.schedule(
-            job=jobs["evaluate_variant"],
+            job=job,
             cron_schedule=cron,
             execution_timezone=time_zone,
-            description="Re-evaluates every variant. What did not change is served from the store: no model is loaded.",
+            description="Re-evaluates every variant on the newest files, with the weights that stand; trains nothing. "
+            "What did not change is not computed again: no model is loaded.",
         )(nightly_reevaluation)
     except dg.DagsterInvalidDefinitionError as error:
         raise ValueError(

@@ -48,9 +48,12 @@ def describe_lineage(graph: Graph, variant: str, measure: str | None) -> Iterato
 
 def trace_row(graph: Graph, row: MetricRow) -> Iterator[Link]:
     """The artifacts below a row, each once, depth first: query metrics, then what they were made from."""
-    seen: set[tuple[Node, str]] = set()
-    start = Node("query_metrics", f"{row.dataset}/{row.variant}")
-    yield from _trace(graph, start, row.query_metrics_digest, 0, seen)
+    return trace(graph, Node("query_metrics", f"{row.dataset}/{row.variant}"), row.query_metrics_digest)
+
+
+def trace(graph: Graph, node: Node, digest: str) -> Iterator[Link]:
+    """The version of a node with these bytes and the artifacts below it, each once, depth first."""
+    return _trace(graph, node, digest, 0, set())
 
 
 def raw_files(link: Link) -> dict[str, str]:

@@ -1,7 +1,4 @@
-"""Running jobs in this process, for the command line and the job run_stale, on the project's Dagster instance.
-
-The UI shows the runs too.
-"""
+"""Running jobs in this process, on the project's Dagster instance, where the UI shows them."""
 
 import logging
 import os

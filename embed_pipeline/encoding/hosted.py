@@ -45,12 +45,12 @@ class HostedEncoder:
 
     @property
     def query_fingerprint(self) -> str:
-        """See Encoder; a service that changes its model under one name cannot be seen here."""
+        """See Encoder; a service that changes its model under one name is seen by hosted_sample.py, not here."""
         return _role_fingerprint(self.settings, "query")
 
     @property
     def passage_fingerprint(self) -> str:
-        """See Encoder; a service that changes its model under one name cannot be seen here."""
+        """See Encoder; a service that changes its model under one name is seen by hosted_sample.py, not here."""
         return _role_fingerprint(self.settings, "passage")
 
     @property
@@ -183,5 +183,6 @@ def _role_fingerprint(settings: HostedEncoderSettings, role: Role) -> str:
         "normalize": settings.normalize,
         "instruction": instruction,
         "instruction_format": settings.instruction_format if instruction else "",
+        **({"edition": settings.edition} if settings.edition else {}),
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=True).encode()).hexdigest()

@@ -56,6 +56,17 @@ class HostedEncoderSettings(ServiceSettings):
     )
     batch_texts: int = Field(128, gt=0, le=2048, description="At most this many texts go into one request.")
     batch_tokens: int = Field(100_000, gt=0, description="At most about this many tokens go into one request.")
+    sample_texts: int = Field(
+        16, gt=0, description="Passages sent again each night, to notice that the service changed its model."
+    )
+    sample_cosine: float = Field(
+        0.999, gt=0, le=1, description="A cosine below this between a kept vector and tonight's means another model."
+    )
+    edition: str = Field(
+        "",
+        description="Any word. Another one encodes every text again: what to change when the service changed its model "
+        "under the same name.",
+    )
 
     def _problems(self) -> list[str]:
         known, problems = _KNOWN_MODELS.get(self.model), super()._problems()

@@ -1,4 +1,4 @@
-"""What runs by itself: exactly what a change made stale, once; every variant at night."""
+"""What runs by itself: exactly what a change made stale, once; a night at its time."""
 
 import hashlib
 import shutil
@@ -13,9 +13,10 @@ import pytest
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from embed_pipeline.definitions import build_definitions
-from embed_pipeline.defs.automation import NIGHTLY_TAG
 from embed_pipeline.defs.catalogue import JOBS
+from embed_pipeline.defs.reevaluation import NIGHTLY_TAG
 from embed_pipeline.defs.resources import PipelineResource
+from embed_pipeline.defs.teams import TEAM_TAG
 from embed_pipeline.defs.topology import Node
 from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, make_rows, settle, write_project, write_workbook
 
@@ -219,14 +220,19 @@ def test_what_is_read_while_somebody_writes_is_what_was_digested_or_an_error_tha
     assert ("read_workbooks", "small") in _named(_requests(pipeline))  # what came after is read by the next tick
 
 
-def test_every_variant_is_evaluated_at_night(pipeline: PipelineResource) -> None:
-    definitions = build_definitions(pipeline)
-    context = dg.build_schedule_context(
-        scheduled_execution_time=datetime(2026, 1, 2, 2, 0), repository_def=definitions.get_repository_def()
-    )
-    requests = definitions.resolve_schedule_def("nightly_reevaluation").evaluate_tick(context).run_requests or []
-    assert {request.partition_key for request in requests} == {"small/bm25", "small/base", "small/tuned"}
-    assert {request.run_key for request in requests} == {f"2026-01-02 {r.partition_key}" for r in requests}
+def test_every_night_is_one_run_of_reevaluate_that_is_named_after_its_time(pipeline: PipelineResource) -> None:
+    definitions, names = build_definitions(pipeline), set()
+    schedule = definitions.resolve_schedule_def("nightly_reevaluation")
+    assert schedule.job_name == "reevaluate"
+    for hour in (2, 3):  # one that comes every hour must not take the second for the first again
+        at = datetime(2026, 1, 2, hour, 0)
+        context = dg.build_schedule_context(
+            scheduled_execution_time=at, repository_def=definitions.get_repository_def()
+        )
+        (request,) = schedule.evaluate_tick(context).run_requests or []
+        assert request.tags[NIGHTLY_TAG] == request.run_key == f"2026-01-02 0{hour}:00"
+        names.add(request.run_key)
+    assert len(names) == 2
 
 
 def test_the_night_begins_when_and_where_the_environment_says(pipeline: PipelineResource) -> None:
@@ -246,31 +252,19 @@ def test_a_time_that_is_none_is_refused_with_its_variable(
         build_definitions(PipelineResource(data=pipeline.data, home=pipeline.home, **wrong))
 
 
-@pytest.mark.parametrize("end", [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE])
-def test_the_last_evaluation_of_a_night_publishes_however_it_ended(
-    pipeline: PipelineResource, end: dg.DagsterRunStatus
-) -> None:
-    with dg.DagsterInstance.ephemeral() as instance:
-        assert isinstance(_end_run(pipeline, instance, end, night=None), dg.SkipReason)
-        job = build_definitions(pipeline).resolve_job_def("evaluate_variant")
-        other = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags={NIGHTLY_TAG: "2026-01-02"})
-        assert isinstance(_end_run(pipeline, instance, end, night="2026-01-02"), dg.SkipReason)
-        instance.delete_run(other.run_id)
-        answer = _end_run(pipeline, instance, end, night="2026-01-02")
-    assert isinstance(answer, dg.RunRequest) and answer.run_key == "publish 2026-01-02"
-
-
 def test_a_team_waits_for_its_own_runs_and_never_for_those_of_another_team(pipeline: PipelineResource) -> None:
     ours, theirs = (_of_team(pipeline, team) for team in ("underwriting", "claims"))
     with dg.DagsterInstance.ephemeral() as instance:
         started = dg.DagsterRunStatus.STARTED
         job = build_definitions(theirs).resolve_job_def("evaluate_variant")
-        instance.create_run_for_job(job, status=started, tags={**job.run_tags, NIGHTLY_TAG: "2026-01-02"})
+        instance.create_run_for_job(job, status=started, tags=job.run_tags)
         assert _tick(theirs, instance).skip_message
         assert _named(_tick(ours, instance).run_requests or []) == {("read_workbooks", "small")}
-        assert isinstance(_end_run(theirs, instance, dg.DagsterRunStatus.SUCCESS, night="2026-01-02"), dg.SkipReason)
-        answer = _end_run(ours, instance, dg.DagsterRunStatus.SUCCESS, night="2026-01-02")
-    assert isinstance(answer, dg.RunRequest)
+
+
+def test_a_night_of_a_team_carries_its_tag(pipeline: PipelineResource) -> None:
+    ours = _of_team(pipeline, "underwriting")
+    assert build_definitions(ours).resolve_job_def("reevaluate").run_tags[TEAM_TAG] == "underwriting"
 
 
 def test_a_teams_assets_and_checks_are_the_same_graph_under_its_keys(pipeline: PipelineResource) -> None:
@@ -291,20 +285,6 @@ def test_a_team_whose_name_cannot_be_in_a_key_is_refused(pipeline: PipelineResou
 
 def _of_team(pipeline: PipelineResource, team: str) -> PipelineResource:
     return PipelineResource(data=pipeline.data, home=pipeline.home, team=team)
-
-
-def _end_run(
-    pipeline: PipelineResource, instance: dg.DagsterInstance, end: dg.DagsterRunStatus, *, night: str | None
-) -> object:
-    """What the sensor says when an evaluation has ended."""
-    definitions, tags = build_definitions(pipeline), {} if night is None else {NIGHTLY_TAG: night}
-    run = instance.create_run_for_job(definitions.resolve_job_def("evaluate_variant"), status=end, tags=tags)
-    sensor = definitions.resolve_sensor_def(f"publish_after_nightly_{end.value.lower()}")
-    event = dg.DagsterEvent(event_type_value=f"PIPELINE_{end.value}", job_name="evaluate_variant")
-    context = dg.build_run_status_sensor_context(
-        sensor_name=sensor.name, dagster_event=event, dagster_instance=instance, dagster_run=run
-    )
-    return sensor(context)
 
 
 def test_training_waits_its_turn_in_the_gpu_pool(pipeline: PipelineResource) -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import dagster as dg
 
-from embed_pipeline.defs.alerts import alert_hook
+from embed_pipeline.defs.alerts import alert_hook, describe_drops
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, picture, table
 from embed_pipeline.defs.catalogue import ALL, CODE_VERSIONS
 from embed_pipeline.defs.checks import reporting as checks
-from embed_pipeline.defs.checks.outcome import CheckOutcome, describe_outcomes, outcomes_of, results
+from embed_pipeline.defs.checks.outcome import CheckOutcome, describe_outcomes, results
 from embed_pipeline.defs.collecting import collect_report, measured_again, measured_variants, profiles
+from embed_pipeline.defs.hosted_samples import newest_samples
+from embed_pipeline.defs.lineage_links import link_rows
 from embed_pipeline.defs.node_settings import METRICS_FILE
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
@@ -47,7 +49,9 @@ def define_assets(partitions: Partitions) -> Assets:
         Every materialisation appends to the DuckDB table; the view metrics_newest shows the newest rows.
         """
         step = pipeline.step(context)
-        manifest = step.build(lambda out: _write_rows(step, out))
+        # Before the table is written: a run that dies in between tells again, rather than never.
+        outcomes = _look_for_drops(step)
+        manifest = step.build(lambda out: _write_rows(step, out, outcomes))
         rows = stamp_rows(
             read_rows(step.open(manifest) / ROWS_FILE),
             run_id=context.run_id,
@@ -56,7 +60,7 @@ def define_assets(partitions: Partitions) -> Assets:
             profiles=profiles(step.graph),
         )
         batch = append_metrics(step.project.home / METRICS_FILE, rows)
-        outcomes = outcomes_of(manifest) if not manifest.cached else checks.check_drops((), compared=0)
+        outcomes = [*outcomes, checks.check_hosted_models(newest_samples(step.graph))]
         metadata = {**_describe_rows(step, rows), "batch": batch, **_report_paths(step, {row.dataset for row in rows})}
         return materialized(manifest, rows=len(rows), metadata=metadata, checks=results(outcomes))
 
@@ -88,19 +92,19 @@ def _report_paths(step: Step, datasets: Collection[str]) -> dict[str, dg.Metadat
     return {f"page_{name}": dg.MetadataValue.path(folder / f"{name}.html") for name in sorted(datasets)}
 
 
-def _write_rows(step: Step, out: Path) -> dict[str, object]:
+def _write_rows(step: Step, out: Path, outcomes: list[CheckOutcome]) -> dict[str, object]:
     baselines = {name: settings.baseline_variant for name, settings in step.project.datasets.items()}
     rows = make_rows(list(measured_variants(step.graph)), baselines, SignificanceSettings())
     write_rows(rows, out / ROWS_FILE)
     counts = {"variants": len({(row.dataset, row.variant) for row in rows}), "rows": len(rows)}
-    return {**counts, **describe_outcomes(_look_for_drops(step))}
+    return {**counts, **describe_outcomes(outcomes)}
 
 
 def _look_for_drops(step: Step) -> list[CheckOutcome]:
     evaluated = measured_again(step.graph)
     drops = find_drops(evaluated)
     if drops:
-        for problem in alert_hook().call(drops, run_id=step.context.run_id):
+        for problem in alert_hook().call(describe_drops(drops), run_id=step.context.run_id):
             step.context.log.error(problem)
     return checks.check_drops(drops, compared=len(evaluated))
 
@@ -108,10 +112,12 @@ def _look_for_drops(step: Step) -> list[CheckOutcome]:
 def _describe_rows(step: Step, rows: Sequence[MetricRow]) -> Mapping[str, dg.MetadataValue]:
     history = read_history(step.project.home / METRICS_FILE)
     shown: list[dict[str, object]] = []
+    headline_rows: list[MetricRow] = []
     plots = {}
     for dataset in dict.fromkeys(row.dataset for row in rows):
         headline = step.project.headline(dataset)
         own = _headline_rows(rows, dataset, headline)
+        headline_rows += own
         shown += [
             {
                 "dataset": row.dataset,
@@ -131,7 +137,8 @@ def _describe_rows(step: Step, rows: Sequence[MetricRow]) -> Mapping[str, dg.Met
         plots[f"plot_{dataset}"] = picture(plot_measure(own, headline), dataset)
         plots[f"history_{dataset}"] = picture(plot_history(past, headline), f"{dataset} over time")
         plots[f"latency_{dataset}"] = picture(plot_latency_quality(own, headline), f"{dataset}: latency and quality")
-    return {"headline": table(shown), **plots}
+    lineage = link_rows(step.graph, headline_rows, step.context.asset_key.path[:-1])
+    return {"headline": table(shown), "lineage": lineage, **plots}
 
 
 def _headline_rows(rows: Sequence[MetricRow], dataset: str, headline: Measure) -> list[MetricRow]:

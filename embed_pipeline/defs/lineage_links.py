@@ -1,0 +1,61 @@
+"""The chain from a figure to the files as Markdown for the metadata, each artifact a link to its page in the UI.
+
+Belongs here: how a chain is shown. Does not belong here: following it (lineage).
+"""
+
+from collections.abc import Iterator, Sequence
+from urllib.parse import quote
+
+import dagster as dg
+
+from embed_pipeline.defs.catalogue import ALL
+from embed_pipeline.defs.graph import Graph
+from embed_pipeline.defs.lineage import Link, raw_files, trace
+from embed_pipeline.defs.topology import Node
+from embed_pipeline.reporting.metric_row import MetricRow
+
+
+def link_chain(graph: Graph, node: Node, digest: str, prefix: Sequence[str] = ()) -> dg.MetadataValue:
+    """A nested list: the version of a node with these bytes, what it was made from, down to each raw file's sha256.
+
+    `prefix` stands before the names in the asset keys. The same chain as `embed-pipeline lineage`.
+    """
+    return dg.MetadataValue.md("\n".join(_list(trace(graph, node, digest), prefix)))
+
+
+def link_rows(graph: Graph, rows: Sequence[MetricRow], prefix: Sequence[str] = ()) -> dg.MetadataValue:
+    """A table: per row its figure and the digests of what it was made from, raw files last."""
+    lines = ["| variant | figure | measured | index | weights | data | raw files |", "|---|---|---|---|---|---|---|"]
+    for row in rows:
+        variant = graph.project.variants.get(f"{row.dataset}/{row.variant}")
+        if variant is None:
+            continue
+        raw = next(node for node in graph.nodes() if node.partition == row.dataset)
+        variant_node = Node("query_metrics", variant.key)
+        found = [
+            (variant_node, row.query_metrics_digest),
+            (Node("faiss_index", variant.key), row.index_digest),
+            (graph.topology.weights(variant) or variant_node, row.checkpoint_digest),
+            (Node("cleaned_qa", row.dataset), row.cleaned_digest),
+            (raw, row.raw_digest),
+        ]
+        cells = [f"[`{digest[:12]}`]({_address(node, prefix)})" if digest else "–" for node, digest in found]
+        lines.append(" | ".join([f"| {variant.key}", f"{row.at} {row.value:.4f}", *cells]) + " |")
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def _list(links: Iterator[Link], prefix: Sequence[str]) -> Iterator[str]:
+    for link in links:
+        indent, version = "  " * link.depth, link.version
+        made = "not in the store"
+        if version is not None:
+            made = f"[built {version.built_at}](/runs/{version.run_id})" if version.run_id else version.built_at
+        later = "" if link.current else " (newer version exists)"
+        yield f"{indent}- [{link.node}]({_address(link.node, prefix)}) `{link.digest[:12]}` {made}{later}"
+        yield from (f"{indent}  - {name}: sha256 `{digest}`" for name, digest in raw_files(link).items())
+
+
+def _address(node: Node, prefix: Sequence[str]) -> str:
+    key = "/".join(quote(part, safe="") for part in (*prefix, node.asset))
+    partition = "" if node.partition == ALL else f"?view=partitions&partition={quote(node.partition, safe='')}"
+    return f"/assets/{key}{partition}"
