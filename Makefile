@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run status metrics dev test test-ui check format data bench clean
+.PHONY: help demo run status metrics dev test test-ui check format data bench bench-training clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ data: $(INSTALLED)  ## Write the shipped workbooks again (the same bytes)
 bench: $(INSTALLED)  ## Benchmarks, run by hand; DATA=folder adds the public data sets
 	$(BIN)/python benchmarks/clean_large_workbook.py
 	$(if $(DATA),$(BIN)/python benchmarks/evaluate_public_sets.py $(DATA))
+
+bench-training: $(INSTALLED)  ## FlagEmbedding's plain recipe against ours, three seeds: make bench-training DATA=folder
+	$(BIN)/python benchmarks/train_side_by_side.py $(DATA)
 
 clean:  ## Remove all state: artifacts, vectors, metrics, Dagster's storage
 	rm -rf .embed_pipeline

@@ -22,7 +22,7 @@ from embed_pipeline_tests.small_project import (
 ROOT = Path(__file__).parents[1]
 TRAINED = "small/tuned"
 """The partition that is trained."""
-VARIANTS = ("help/bm25", "small/words", TRAINED)
+VARIANTS = ("help/bm25", "small/words", TRAINED, "small/merged", "small/adapted", "small/reranked")
 
 
 def write_browser_project(root: Path) -> Path:
@@ -76,6 +76,13 @@ def _write_recipes(folder: Path, model: Path) -> None:
         "training": training_settings(),
     }
     write_yaml(folder / "tuned.yaml", tuned)
+    merge = {"of": ["tuned"], "alphas": [0.0, 0.5, 1.0], "allowed_loss": 0.9, "kept_gain": 0.1}
+    write_yaml(folder / "merged.yaml", {"description": "tuned mixed with its base", "merge": merge})
+    adapted = {"description": "a matrix behind the encoder", "encoder": encoder_settings(model)}
+    write_yaml(folder / "adapted.yaml", {**adapted, "adaptation": {"method": "linear"}})
+    training = {"batch_size": 16, "train_group_size": 4, "query_max_length": 48, "passage_max_length": 16}
+    rerank = {"of": "tuned", "top_k": 5, "keep": 3, "training": training}
+    write_yaml(folder / "reranked.yaml", {"description": "two stages", "retriever": "reranked", "rerank": rerank})
 
 
 def _write_workbook_set(folder: Path) -> None:
@@ -89,7 +96,9 @@ def _write_workbook_set(folder: Path) -> None:
         "label_list": "labels.txt",
         "split": {"train": 0.6, "validation": 0.15, "test": 0.25, "seed": 1},
         "general_suite": ["general"],
-        "variants": ["words", "tuned"],
+        "variants": ["words", "tuned", "merged", "adapted", "reranked"],
+        "promotion_loss_limit": 0.9,
+        "automation": "all",
     }
     write_yaml(folder / "dataset.yaml", settings)
 
@@ -112,4 +121,4 @@ def _write_documents(folder: Path) -> None:
     shutil.copytree(shipped / "documents", folder / "documents")
     settings = yaml.safe_load((shipped / "dataset.yaml").read_text(encoding="utf-8"))
     settings["documents"]["files"] = ["documents/*"]
-    write_yaml(folder / "dataset.yaml", settings | {"variants": ["bm25"]})
+    write_yaml(folder / "dataset.yaml", settings | {"variants": ["bm25"], "automation": "all"})

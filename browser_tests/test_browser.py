@@ -8,7 +8,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from browser_tests.project import TRAINED, VARIANTS, drop_workbook, spoil_documents
+from browser_tests.project import VARIANTS, drop_workbook, spoil_documents
 from browser_tests.server import DevServer, PartitionCounts
 from browser_tests.ui import LOCATION, Ui
 from embed_pipeline.definitions import STAGES
@@ -17,11 +17,17 @@ from embed_pipeline.defs.catalogue import CODE_VERSIONS
 ASSETS = tuple(CODE_VERSIONS)
 """Every asset by its name."""
 TOLD_OF_ALL = {"cached", "digest", "build_seconds", "build_cost_usd", "contents", "inputs", "settings", "fingerprint"}
+SMALL = ("words", "tuned", "merged", "adapted", "reranked")
 STALE_SENSOR, NIGHT = "stale_partitions", "nightly_reevaluation"
 TOUCHED = {
     *("raw_xlsx[small]", "cleaned_qa[small]", "mined_negatives[small/tuned]", "finetuned_checkpoint[small/tuned]"),
-    "word_vectors[small/words]",
-    *(f"{a}[small/{v}]" for v in ("words", "tuned") for a in ("faiss_index", "query_metrics", "general_metrics")),
+    *("word_vectors[small/words]", "merged_checkpoint[small/merged]", "adapter[small/adapted]"),
+    *("reranker_checkpoint[small/reranked]", "promoted_checkpoint[small]"),
+    *(
+        f"{asset}[small/{variant}]"
+        for variant in SMALL
+        for asset in ("faiss_index", "query_metrics", "general_metrics")
+    ),
     *("metrics_table[all]", "report[all]"),
 }
 """What stands on the workbooks of `small`, written down by hand."""
@@ -161,7 +167,7 @@ def test_the_sensor_makes_what_was_touched_fresh_and_leaves_the_rest_alone(ui: U
     assert _not_fresh(server) & TOUCHED == set()
     asked = [run for run in server.runs() if run["tags"].get("dagster/sensor_name") == STALE_SENSOR]
     partitions = {run["tags"].get("dagster/partition") for run in asked}
-    assert partitions == {"small", "small/words", TRAINED, "help", None}
+    assert partitions == {"small", *(f"small/{name}" for name in SMALL), "help", None}
     ui.open_asset("finetuned_checkpoint")
     expect(ui.row("cached")).to_contain_text("false")
     ui.shoot("trained_again")

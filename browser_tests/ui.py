@@ -38,7 +38,9 @@ class Ui:
         expect(self.visible("reporting").first).to_be_visible()
         if not self._expanded:
             self.page.keyboard.press("Alt+e")
+            expect(self.visible("cleaned_qa")).to_be_visible()
             self._expanded = True
+            self.open("/asset-groups")  # drawn anew, the whole picture is in view
         expect(self.visible("cleaned_qa")).to_be_visible()
         return self.page.locator("svg").filter(has=self.page.get_by_text("cleaned_qa"))
 
