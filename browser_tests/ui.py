@@ -40,7 +40,7 @@ class Ui:
             self.page.keyboard.press("Alt+e")
             expect(self.visible("cleaned_qa")).to_be_visible()
             self._expanded = True
-            self.open("/asset-groups")  # drawn anew, the whole picture is in view
+            self.open("/asset-groups")  # drawn anew, as wide as the page; the page is high enough for all of it
         expect(self.visible("cleaned_qa")).to_be_visible()
         return self.page.locator("svg").filter(has=self.page.get_by_text("cleaned_qa"))
 
