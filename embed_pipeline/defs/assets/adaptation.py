@@ -32,7 +32,8 @@ def define_assets(partitions: Partitions) -> Assets:
     def adapter(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One adaptation per adapted variant: a matrix for the queries, or the moved vectors of passages (NUDGE).
 
-        Learnt from the train queries, chosen on validation; the encoder's weights are not touched.
+        Learnt from the train queries, chosen on validation; the encoder's weights are not touched. Rows: passes over
+        the train queries, or moved passages.
         """
         step = pipeline.step(context)
         manifest = step.build(lambda out: _adapt(step, out))
@@ -40,6 +41,7 @@ def define_assets(partitions: Partitions) -> Assets:
         rows = [row for row in passes if isinstance(row, Mapping)] if isinstance(passes, list) else []
         return materialized(
             manifest,
+            rows=len(rows) or int(str(manifest.details.get("moved_passages", 0))),
             folder=step.open(manifest),
             metadata={"passes": table(rows)},
             checks=results(outcomes_of(manifest)),

@@ -41,12 +41,15 @@ def define_assets(partitions: Partitions) -> Assets:
         """One model directory per merged variant: the mixture of base and tuned weights that keeps most of both.
 
         Every alpha of the recipe is measured on validation queries and on the general suite; test queries of the data
-        set never count. promotion.json beside the weights holds the sweep.
+        set never count. promotion.json beside the weights holds the sweep. Rows: mixtures that were measured.
         """
         step = pipeline.step(context)
         manifest = step.build(lambda out: _merge(step, out))
         folder, metadata = step.open(manifest), _describe_sweep(step, manifest)
-        return materialized(manifest, folder=folder, metadata=metadata, checks=results(outcomes_of(manifest)))
+        rows = len(read_sweep(folder).points)
+        return materialized(
+            manifest, rows=rows, folder=folder, metadata=metadata, checks=results(outcomes_of(manifest))
+        )
 
     @dg.asset(
         partitions_def=partitions.of("promoted_checkpoint"),
@@ -61,7 +64,7 @@ def define_assets(partitions: Partitions) -> Assets:
         """The checkpoint of a data set that users should take: one model directory with its model card (README.md).
 
         Of the zero-shot, tuned and merged variants the best on validation of those that lose no more than
-        promotion_loss_limit on the general suite.
+        promotion_loss_limit on the general suite. Rows: candidates.
         """
         step = pipeline.step(context)
         manifest = step.build(lambda out: _promote(step, out))
@@ -71,7 +74,10 @@ def define_assets(partitions: Partitions) -> Assets:
             "why": dg.MetadataValue.md(promoted.reason),
             "candidates": table([asdict(candidate) for candidate in promoted.candidates]),
         }
-        return materialized(manifest, folder=folder, metadata=metadata, checks=results(outcomes_of(manifest)))
+        rows = len(promoted.candidates)
+        return materialized(
+            manifest, rows=rows, folder=folder, metadata=metadata, checks=results(outcomes_of(manifest))
+        )
 
     return [merged_checkpoint, promoted_checkpoint]
 

@@ -37,10 +37,11 @@ def define_assets(partitions: Partitions) -> Assets:
         """One cross-encoder per reranked variant: the first stage's weights with a fresh head, trained on its groups.
 
         It reads query and passage together and gives one score; transformers and FlagEmbedding load it alike.
+        Rows: training groups.
         """
         step = pipeline.step(context)
         manifest = step.build(lambda out: _train(step, out))
-        return materialized(manifest, folder=step.open(manifest))
+        return materialized(manifest, rows=int(str(manifest.details["groups"])), folder=step.open(manifest))
 
     return [reranker_checkpoint]
 
