@@ -166,7 +166,8 @@ def test_a_learning_rate_concerns_its_own_variant_alone_and_why_names_it(project
     edit_yaml(project.root / "data" / "recipes" / "tuned.yaml", "training", learning_rate=1e-3)
     node = Node("finetuned_checkpoint", TUNED)
     assert any("training.learning_rate: 0.005 → 0.001" in line for line in explain(project.graph, node))
-    assert project.run() == [f"finetune_variant {TUNED}", f"evaluate_variant {TUNED}", f"publish_metrics {ALL}"]
+    after = ["promote_checkpoint small", f"publish_metrics {ALL}"]
+    assert project.run() == [f"finetune_variant {TUNED}", f"evaluate_variant {TUNED}", *after]
     assert project.manifest("finetuned_checkpoint", TUNED).digest != checkpoint
     assert _versions_of_others(project) == others
     assert any("training.learning_rate: 0.005 → 0.001" in line for line in explain(project.graph, node))
@@ -192,7 +193,8 @@ def test_a_damaged_checkpoint_is_rebuilt_and_never_served(project: PipelineProje
 def test_damage_upstream_of_what_is_stale_is_mended_first_and_trains_nothing(project: PipelineProject) -> None:
     shutil.rmtree(project.object(project.manifest("cleaned_qa", "small").digest))
     edit_yaml(project.root / "data" / "recipes" / "base.yaml", "encoder", query_max_length=40)
-    assert project.run() == ["prepare_dataset small", "evaluate_variant small/base", f"publish_metrics {ALL}"]
+    after = ["promote_checkpoint small", f"publish_metrics {ALL}"]
+    assert project.run() == ["prepare_dataset small", "evaluate_variant small/base", *after]
 
 
 def test_a_re_evaluation_appends_to_the_history(project: PipelineProject) -> None:
