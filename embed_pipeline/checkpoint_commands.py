@@ -56,13 +56,11 @@ def promoted(dataset: str, export_to: Path | None) -> None:
 def export(variant: str, folder: Path) -> None:
     """Copy what was trained for VARIANT into the new FOLDER: a model, a mixture, an adapter or a cross-encoder."""
     from embed_pipeline.defs.resources import pipeline_from_environment
-    from embed_pipeline.defs.topology import Node
 
     graph = pipeline_from_environment().graph()
     if variant not in graph.project.variants:
         raise click.ClickException(f"no variant {variant!r}. Variants: {', '.join(graph.project.variants)}.")
-    found = graph.project.variants[variant]
-    node = Node("reranker_checkpoint", variant) if found.first_stage else graph.topology.weights(found)
+    node = graph.topology.trained(graph.project.variants[variant])
     if node is None:
         raise click.ClickException(f"{variant}: nothing was trained for it. Name a variant that is.")
     _copy(_folder(graph, node), folder)

@@ -4,10 +4,18 @@ Belongs here: drawing. Does not belong here: splitting (splitting.py), what is m
 """
 
 import random
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.records import Split
+
+
+def draw_with(needed: AbstractSet[str], items: Iterable[str], limit: int, chance: random.Random) -> AbstractSet[str]:
+    """All that is needed and, drawn from the others, as many as make it `limit` together."""
+    others = [item for item in items if item not in needed]
+    return needed | set(chance.sample(others, min(len(others), max(0, limit - len(needed)))))
 
 
 def sample_dataset(
@@ -25,9 +33,8 @@ def sample_dataset(
     needed = {j.passage_id for j in dataset.judgments if j.query_id in asked and j.grade > 0}
     passages = dataset.passages
     if len(passages) > max_passages:
-        others = sorted(passage.id for passage in passages if passage.id not in needed)
-        drawn = set(chance.sample(others, min(len(others), max(0, max_passages - len(needed)))))
-        passages = tuple(passage for passage in passages if passage.id in needed or passage.id in drawn)
+        drawn = draw_with(needed, sorted(passage.id for passage in passages), max_passages, chance)
+        passages = tuple(passage for passage in passages if passage.id in drawn)
     kept = {passage.id for passage in passages}
     return replace(
         dataset,

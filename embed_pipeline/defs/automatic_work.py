@@ -61,7 +61,7 @@ def _cost(project: Project, node: Node) -> str | None:
     if node.asset == "synthetic_qa":
         return _cost_of_questions(project, node.partition)
     variant = project.variants.get(node.partition)
-    hosted = variant is not None and isinstance(variant.encoding_variant.recipe.encoder, HostedEncoderSettings)
+    hosted = variant is not None and isinstance(variant.encoder, HostedEncoderSettings)
     return "asks a hosted encoder" if hosted else None
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from embed_pipeline.artifacts import DamagedObjectError, Difference, Manifest, differences
-from embed_pipeline.defs.freshness import FILES_SETTING, Assessment
+from embed_pipeline.defs.freshness import FILES_SETTING, Assessment, is_digest
 from embed_pipeline.defs.graph import Graph, MissingInputError
 from embed_pipeline.defs.topology import Node
 
@@ -92,8 +92,7 @@ class Causes:
         return {text: text}
 
     def _causes_of_input(self, change: Difference) -> dict[str, str]:
-        asset, _, partition = change.name.removesuffix("]").partition("[")
-        versions = self._history(Node(asset, partition))
+        versions = self._history(Node.parse(change.name))
         at = next((at for at, version in enumerate(versions) if version.digest == change.before), None)
         # The first version with the new bytes: a later one may have the same bytes for another reason.
         newer = versions[:at] if at is not None else ()
@@ -141,7 +140,7 @@ def _verb(change: Difference) -> str:
 def _is_fingerprint(change: Difference) -> bool:
     """Whether only digests say what changed: it may follow from a setting, which is then told first."""
     shown = (change.after or change.before or "").strip('"')
-    return change.kind == "setting" and not change.name.startswith(FILES_SETTING) and _is_digest(shown)
+    return change.kind == "setting" and not change.name.startswith(FILES_SETTING) and is_digest(shown)
 
 
 def _mark(digest: str) -> str:
@@ -152,10 +151,6 @@ def _show(value: str | None) -> str:
     if value is None:
         return "none"
     text = value.strip('"')
-    if _is_digest(text):
+    if is_digest(text):
         return _mark(text)
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
-
-
-def _is_digest(text: str) -> bool:
-    return len(text) == 64 and set(text) <= set("0123456789abcdef")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from embed_pipeline.defs.graph import PAIR_SCORES_FOLDER, Graph, MissingInputError
+from embed_pipeline.defs.graph import PAIR_SCORES_FOLDER, VECTORS_FOLDER, Graph, MissingInputError
 from embed_pipeline.encoding.cross_encoder import CrossEncoderSettings
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.local import load_local_encoder
@@ -25,7 +25,7 @@ def remove_unused(graph: Graph, *, dry_run: bool) -> Iterator[str]:
         f"artifacts: {verb} {report.removed_objects} objects, {report.removed_memos} memos and "
         f"{report.removed_leftovers} leftovers ({report.freed_bytes / 1e6:.1f} MB); {report.kept_objects} objects stay"
     )
-    freed = VectorCache(graph.project.home / "vectors").gc(used, dry_run=dry_run)
+    freed = VectorCache(graph.project.home / VECTORS_FOLDER).gc(used, dry_run=dry_run)
     rerankers = {graph.cross_encoder(settings).fingerprint for settings in _rerankers(graph)}
     freed_scores = VectorCache(graph.project.home / PAIR_SCORES_FOLDER).gc(rerankers, dry_run=dry_run)
     wanted = _training_fingerprints(graph)

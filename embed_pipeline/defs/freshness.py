@@ -109,6 +109,11 @@ def _explain_last_build(graph: Graph, node: Node) -> Iterator[str]:
             yield from (f"    {line}" for line in _explain_last_build(graph, upstream))
 
 
+def is_digest(text: str) -> bool:
+    """Whether a text is a sha256 in hexadecimal, which nobody reads whole."""
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")
+
+
 def format_difference(difference: Difference) -> str:
     """A sentence part: what changed from what to what; digests are shortened."""
     nouns = {"setting": "setting", "input": "input", "code": "code version"}
@@ -147,5 +152,4 @@ def _short(value: object) -> str:
     if value is None:
         return "none"
     text = str(value).strip('"')
-    is_digest = len(text) == 64 and set(text) <= set("0123456789abcdef")
-    return text[:12] if is_digest else text
+    return text[:12] if is_digest(text) else text

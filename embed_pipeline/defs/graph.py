@@ -22,6 +22,7 @@ from embed_pipeline.encoding.hosted import HostedEncoder, load_hosted_encoder
 from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
 
 USAGE_FOLDER = "usage"
+VECTORS_FOLDER = "vectors"
 PAIR_SCORES_FOLDER = "pair_scores"
 
 

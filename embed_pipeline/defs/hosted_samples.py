@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from embed_pipeline.dataset.formats import read_dataset
-from embed_pipeline.defs.graph import Graph
+from embed_pipeline.defs.graph import VECTORS_FOLDER, Graph
 from embed_pipeline.defs.topology import Node
 from embed_pipeline.defs.variants import Variant
 from embed_pipeline.encoding.hosted import HostedEncoder
@@ -101,7 +101,7 @@ def _hosted(graph: Graph) -> Iterator[tuple[HostedEncoder, list[Variant]]]:
 
 
 def _sample_models(graph: Graph) -> Iterator[Sample]:
-    cache = VectorCache(graph.project.home / "vectors")
+    cache = VectorCache(graph.project.home / VECTORS_FOLDER)
     for encoder, variants in _hosted(graph):
         settings = encoder.settings
         sample = Sample(

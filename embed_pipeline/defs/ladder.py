@@ -5,13 +5,12 @@ printing it (evidence_commands). No dagster here.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
 from embed_pipeline.defs.graph import Graph
 from embed_pipeline.defs.measuring import METRICS_FILE
-from embed_pipeline.defs.topology import Node
 from embed_pipeline.defs.variants import Variant
 from embed_pipeline.evaluation.comparison import Comparison, compare
 from embed_pipeline.evaluation.measures import Measure
@@ -96,9 +95,6 @@ def _values(graph: Graph, variant: Variant, measure: Measure) -> dict[str, float
 
 
 def _training_seconds(graph: Graph, variant: Variant) -> float | None:
-    weights = graph.topology.weights(variant)
-    nodes: Sequence[Node] = [node for node in (weights,) if node is not None]
-    if variant.first_stage is not None:
-        nodes = [Node("reranker_checkpoint", variant.key)]
-    found = [graph.store.read(node.asset, node.partition) for node in nodes]
-    return sum(manifest.seconds for manifest in found if manifest is not None) if any(found) else None
+    node = graph.topology.trained(variant)
+    manifest = graph.store.read(node.asset, node.partition) if node else None
+    return manifest.seconds if manifest else None

@@ -71,8 +71,7 @@ def _trace(graph: Graph, node: Node, digest: str, depth: int, seen: set[tuple[No
     newest = graph.store.read(node.asset, node.partition)
     yield Link(node, digest, depth, version, current=newest is not None and newest.digest == digest)
     for name, below in sorted((version.inputs if version else {}).items()):
-        asset, _, partition = name.removesuffix("]").partition("[")
-        yield from _trace(graph, Node(asset, partition), below, depth + 1, seen)
+        yield from _trace(graph, Node.parse(name), below, depth + 1, seen)
 
 
 def find_row(graph: Graph, variant: str, measure: str | None) -> MetricRow:

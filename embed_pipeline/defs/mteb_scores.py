@@ -5,13 +5,11 @@ No dagster here: the scores are for comparison with the outside world and do not
 
 from pathlib import Path
 
-from embed_pipeline.adaptation.building import read_adapted
 from embed_pipeline.dataset.formats import read_dataset
-from embed_pipeline.defs.graph import Graph
+from embed_pipeline.defs.graph import VECTORS_FOLDER, Graph
 from embed_pipeline.defs.topology import Node
+from embed_pipeline.defs.variant_encoder import load_variant_encoder
 from embed_pipeline.defs.variants import Variant
-from embed_pipeline.encoding.encoder import Encoder
-from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
 from embed_pipeline.evaluation.mteb_run import TaskScore, measure_variant
 from embed_pipeline.recipes import required
@@ -27,10 +25,12 @@ def score_variant(graph: Graph, variant: Variant, tasks: Path | None) -> tuple[T
         ValueError: the variant has no encoder, an input is missing, a task is malformed or mteb is not installed.
     """
     dataset = read_dataset(graph.store.open(graph.input(Node("cleaned_qa", variant.dataset))))
-    encoder = _encoder(graph, variant)
+    required(variant.encoder, "encoder")
+    vectors = VectorCache(graph.project.home / VECTORS_FOLDER)
+    encoder = load_variant_encoder(graph, variant, lambda model: CachedEncoder(model, vectors))
     own_languages = any(LANGUAGE in query.attributes for query in dataset.queries)
     return measure_variant(
-        CachedEncoder(encoder, VectorCache(graph.project.home / "vectors")),
+        required(encoder, "encoder"),
         dataset,
         name=variant.dataset,
         variant=variant.key,
@@ -38,13 +38,3 @@ def score_variant(graph: Graph, variant: Variant, tasks: Path | None) -> tuple[T
         languages=() if own_languages else [graph.project.datasets[variant.dataset].language],
         task_folder=tasks,
     )
-
-
-def _encoder(graph: Graph, variant: Variant) -> Encoder:
-    settings, weights = required(variant.encoder, "encoder"), graph.topology.weights(variant)
-    if weights is None:
-        return graph.base_encoder(settings)
-    folder = graph.store.open(graph.input(weights))
-    if weights.asset == "adapter":
-        return read_adapted(graph.base_encoder(settings), folder)
-    return load_local_encoder(variant.local_encoder, device=graph.runtime.device, directory=folder)

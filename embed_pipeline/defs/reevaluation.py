@@ -3,8 +3,6 @@
 Belongs here: the job. Does not belong here: what a night does (night), when it begins (automation).
 """
 
-from collections.abc import Callable
-
 import dagster as dg
 
 from embed_pipeline.defs.alerts import alert_hook, describe_changed_models
@@ -17,14 +15,12 @@ from embed_pipeline.defs.hosted_samples import (
 )
 from embed_pipeline.defs.night import reevaluate as run_night
 from embed_pipeline.defs.resources import PipelineResource
-from embed_pipeline.defs.running import execute
+from embed_pipeline.defs.running import Build, execute
 from embed_pipeline.defs.teams import team_tags
 from embed_pipeline.defs.work import Work
 
 NIGHTLY_TAG = "embed_pipeline/nightly"
 """The tag that a night's runs share; its value is when the night was to begin."""
-
-Build = Callable[[PipelineResource], dg.Definitions]
 
 
 def define_reevaluation(build: Build, team: str | None = None) -> dg.JobDefinition:

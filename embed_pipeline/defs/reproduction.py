@@ -6,7 +6,7 @@ belong here: following the record (lineage).
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,15 +19,13 @@ from embed_pipeline.defs.lineage import Link, find_row, trace_row
 from embed_pipeline.defs.measuring import METRICS_FILE
 from embed_pipeline.defs.questioning import CHAT_FOLDER
 from embed_pipeline.defs.resources import PipelineResource
-from embed_pipeline.defs.running import execute
+from embed_pipeline.defs.running import Build, execute
 from embed_pipeline.defs.topology import Node
 from embed_pipeline.defs.work import ready_work
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.evaluation.comparison import summarise
 from embed_pipeline.evaluation.query_metrics import read_query_metrics
 from embed_pipeline.reporting.metric_row import MetricRow
-
-Build = Callable[[PipelineResource], dg.Definitions]
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,10 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
-from embed_pipeline.adaptation.building import read_adapted
 from embed_pipeline.artifacts import ArtifactStore, DamagedObjectError, Manifest, Plan
 from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.causes import Causes
-from embed_pipeline.defs.graph import PAIR_SCORES_FOLDER, USAGE_FOLDER, Graph
+from embed_pipeline.defs.graph import PAIR_SCORES_FOLDER, USAGE_FOLDER, VECTORS_FOLDER, Graph
 from embed_pipeline.defs.node_settings import mining_encoder_settings
 from embed_pipeline.defs.progress import Progress, Tally
 from embed_pipeline.defs.project import Project, Runtime, environment_settings
@@ -28,13 +27,13 @@ from embed_pipeline.defs.questioning import CHAT_FOLDER
 from embed_pipeline.defs.searching import Search
 from embed_pipeline.defs.spending import COST_DETAIL, spent_usd
 from embed_pipeline.defs.topology import Node
+from embed_pipeline.defs.variant_encoder import load_variant_encoder
 from embed_pipeline.defs.variants import Variant
 from embed_pipeline.encoding.cross_encoder import CrossEncoder, load_cross_encoder
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.pair_scores import CachedPairScorer
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
-from embed_pipeline.encoding.word_vectors import WordVectorEncoder, read_word_vectors
 from embed_pipeline.recipes import AnyEncoderSettings, required
 from embed_pipeline.training.finetune import work_prefix
 
@@ -122,21 +121,11 @@ class Step:
     def search_of(self, variant: Variant, *, before_training: bool = False) -> Search:
         """The same for another variant that this partition stands on."""
         recipe, language = (variant.first_stage or variant).recipe, self.project.datasets[variant.dataset].language
-        search = Search(recipe, language, self._search_encoder(variant, before_training), self.pipeline.device)
+        encoder = load_variant_encoder(self.graph, variant, self._cached, before_training=before_training)
+        search = Search(recipe, language, encoder, self.pipeline.device)
         if variant.recipe.rerank is None or before_training:
             return search
         return replace(search, rerank=variant.recipe.rerank, scorer=self._scorer(variant))
-
-    def _search_encoder(self, variant: Variant, before_training: bool) -> Encoder | None:
-        weights = self.graph.topology.weights(variant)
-        if weights and weights.asset == "word_vectors":
-            return WordVectorEncoder(read_word_vectors(self.folder(weights.asset, weights.partition)))
-        if weights is None or before_training:
-            return self.encoder_of(variant.encoder) if variant.encoder else None
-        folder = self.folder(weights.asset, weights.partition)
-        if weights.asset == "adapter":
-            return read_adapted(self.encoder_of(required(variant.encoder, "encoder")), folder)
-        return self._cached(load_local_encoder(variant.local_encoder, device=self.pipeline.device, directory=folder))
 
     def _scorer(self, variant: Variant) -> CachedPairScorer | None:
         node = Node("reranker_checkpoint", variant.key)
@@ -152,7 +141,7 @@ class Step:
         return CachedPairScorer(encoder, cache, progress=self.log_progress("scored", "pairs"))
 
     def _cached(self, encoder: Encoder) -> CachedEncoder:
-        return CachedEncoder(encoder, VectorCache(self.project.home / "vectors"), progress=self.log_progress())
+        return CachedEncoder(encoder, VectorCache(self.project.home / VECTORS_FOLDER), progress=self.log_progress())
 
     def log_progress(self, done_to: str = "encoded", what: str = "texts") -> Callable[[int, int], None]:
         """A callback that says in the run's log how far a long step is: share done, rate and time left."""

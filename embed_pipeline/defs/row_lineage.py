@@ -36,11 +36,11 @@ def _negatives(graph: Graph, weights: Node, digest: str) -> str | None:
     """The digest of the mined negatives that weights were trained on, through a mixture to its first part."""
     inputs = _inputs(graph, weights.asset, weights.partition, digest)
     for name, below in inputs.items():
-        asset, _, partition = name.removesuffix("]").partition("[")
-        if asset == "mined_negatives":
+        node = Node.parse(name)
+        if node.asset == "mined_negatives":
             return below
-        if asset == "finetuned_checkpoint":
-            return _negatives(graph, Node(asset, partition), below)
+        if node.asset == "finetuned_checkpoint":
+            return _negatives(graph, node, below)
     return None
 
 
@@ -48,7 +48,7 @@ def _raw_digest(graph: Graph, asset: str, dataset: str, digest: str) -> str:
     """The digest of the raw files that a version was made from."""
     while asset not in RAW_ASSETS:
         name, digest = next(iter(_inputs(graph, asset, dataset, digest).items()))
-        asset = name.partition("[")[0]
+        asset = Node.parse(name).asset
     return digest
 
 

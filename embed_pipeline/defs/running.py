@@ -4,15 +4,18 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
 
 from embed_pipeline.defs.catalogue import ALL
-from embed_pipeline.defs.resources import pipeline_from_environment
+from embed_pipeline.defs.resources import PipelineResource, pipeline_from_environment
 from embed_pipeline.defs.work import Work
+
+Build = Callable[[PipelineResource], dg.Definitions]
+"""Gives the definitions of a project as its data folder stands now; what runs jobs cannot import them."""
 
 
 def prepare_environment() -> None:

@@ -5,7 +5,7 @@ runs, so it cannot wait for itself; steps still take their turn in their pools. 
 here: what is stale (work), running one piece (running).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import dagster as dg
 from pydantic import Field
@@ -13,15 +13,13 @@ from pydantic import Field
 from embed_pipeline.artifacts.workspace import exclusive
 from embed_pipeline.defs.freshness import assess
 from embed_pipeline.defs.resources import PipelineResource
-from embed_pipeline.defs.running import execute
+from embed_pipeline.defs.running import Build, execute
 from embed_pipeline.defs.selection import select_nodes
 from embed_pipeline.defs.teams import team_tags
 from embed_pipeline.defs.work import Attempt, Work, ready_work, work_off
 
 STALE_TAG = "embed_pipeline/run_stale"
 """On the runs that a `run_stale` started: the id of that one."""
-
-Build = Callable[[PipelineResource], dg.Definitions]
 
 
 class RunStaleConfig(dg.Config):

@@ -30,6 +30,12 @@ class Node:
     def __str__(self) -> str:
         return f"{self.asset}[{self.partition}]"
 
+    @classmethod
+    def parse(cls, text: str) -> "Node":
+        """The node that str() gave the text for, as an input is named in a manifest."""
+        asset, _, partition = text.removesuffix("]").partition("[")
+        return cls(asset, partition)
+
 
 @dataclass(frozen=True)
 class Topology:
@@ -60,6 +66,10 @@ class Topology:
         if node.asset == "promoted_checkpoint":
             return self._upstream_of_promoted(node.partition)
         return self._upstream_of_variant(node.asset, self.project.variants[node.partition])
+
+    def trained(self, variant: Variant) -> Node | None:
+        """What was trained last for the variant: its second stage, else its weights, if anything was."""
+        return Node("reranker_checkpoint", variant.key) if variant.first_stage else self.weights(variant)
 
     def weights(self, variant: Variant) -> Node | None:
         """What was trained for the vectors that the variant searches with, if anything was."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from embed_pipeline.dataset.sampling import draw_with
 from embed_pipeline.records import Judgment, Passage, Query
 from embed_pipeline.training.validation_settings import ValidationSettings
 
@@ -79,10 +80,8 @@ def build_task(
         ) from error
     texts = list(dict.fromkeys(text_by_id.values()))
     if len(texts) > settings.max_passages:
-        needed = {text for found in graded for text in found}
-        others = [text for text in texts if text not in needed]
-        drawn = set(chance.sample(others, min(len(others), max(0, settings.max_passages - len(needed)))))
-        texts = [text for text in texts if text in needed or text in drawn]
+        drawn = draw_with({text for found in graded for text in found}, texts, settings.max_passages, chance)
+        texts = [text for text in texts if text in drawn]
     row_by_text = {text: row for row, text in enumerate(texts)}
     relevant = tuple({row_by_text[text]: grade for text, grade in found.items()} for found in graded)
     return ValidationTask(tuple(query.text for query in queries), tuple(texts), relevant)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import dagster as dg
 
-from embed_pipeline.artifacts import Manifest
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, picture, table
 from embed_pipeline.defs.catalogue import CODE_VERSIONS
@@ -15,10 +14,12 @@ from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, p
 from embed_pipeline.defs.choosing import Trial, measure_mixtures, mix
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
+from embed_pipeline.defs.searching import Search
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.merging.candidates import Candidate, promote, read_promoted, write_promoted
-from embed_pipeline.merging.promotion import choose_alpha
-from embed_pipeline.merging.promotion_file import read_sweep, write_sweep
+from embed_pipeline.merging.promotion import MergePoint, choose_alpha
+from embed_pipeline.merging.promotion_file import Sweep, read_sweep, write_sweep
+from embed_pipeline.merging.settings import MergeSettings
 from embed_pipeline.recipes import required
 from embed_pipeline.reporting.trade_off import plot_trade_off
 
@@ -45,11 +46,10 @@ def define_assets(partitions: Partitions) -> Assets:
         """
         step = pipeline.step(context)
         manifest = step.build(lambda out: _merge(step, out))
-        folder, metadata = step.open(manifest), _describe_sweep(step, manifest)
-        rows = len(read_sweep(folder).points)
-        return materialized(
-            manifest, rows=rows, folder=folder, metadata=metadata, checks=results(outcomes_of(manifest))
-        )
+        folder = step.open(manifest)
+        sweep, checked = read_sweep(folder), results(outcomes_of(manifest))
+        metadata = _describe_sweep(sweep, required(step.variant.recipe.merge, "merge"))
+        return materialized(manifest, rows=len(sweep.points), folder=folder, metadata=metadata, checks=checked)
 
     @dg.asset(
         partitions_def=partitions.of("promoted_checkpoint"),
@@ -108,8 +108,7 @@ def _merge(step: Step, out: Path) -> dict[str, object]:
     return {**figures, **describe_outcomes(checks.check_merged(promotion, settings))}
 
 
-def _describe_sweep(step: Step, manifest: Manifest) -> dict[str, dg.MetadataValue]:
-    sweep, settings = read_sweep(step.open(manifest)), required(step.variant.recipe.merge, "merge")
+def _describe_sweep(sweep: Sweep, settings: MergeSettings) -> dict[str, dg.MetadataValue]:
     png = plot_trade_off(
         sweep.points, sweep.promotion, allowed_loss=settings.allowed_loss, kept_gain=settings.kept_gain
     )
@@ -120,10 +119,16 @@ def _describe_sweep(step: Step, manifest: Manifest) -> dict[str, dg.MetadataValu
 def _promote(step: Step, out: Path) -> dict[str, object]:
     settings, trial, found = step.project.datasets[step.dataset], _trial(step), []
     variants = [variant for variant in step.project.variants_of(step.dataset) if variant.is_checkpoint]
+    measured: dict[str, MergePoint] = {}  # variants that share a base measure it once
+
+    def measure(search: Search) -> MergePoint:
+        key = required(search.encoder, "encoder").fingerprint
+        if key not in measured:
+            measured[key] = trial.measure(search, alpha=1.0)
+        return measured[key]
+
     for variant in variants:
-        point = trial.measure(step.search_of(variant), alpha=1.0)
-        before = step.search_of(variant, before_training=True)
-        base = trial.measure(before, alpha=0.0) if variant.is_trained else point
+        point, base = measure(step.search_of(variant)), measure(step.search_of(variant, before_training=True))
         found.append(
             Candidate(variant.name, variant.is_trained, point.target, point.general, base.target, base.general)
         )
