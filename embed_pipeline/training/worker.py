@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from dagster_pipes import PipesContext, PipesEnvVarParamsLoader, open_dagster_pipes
 from transformers.utils import logging as transformers_logging
 
@@ -54,6 +55,12 @@ def _end_with_starter() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _leave_process_group() -> None:
+    """Let go of the other processes: threads of a group that outlive the interpreter now and then abort it."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def main() -> None:
     """Train the job named on the command line."""
     _end_with_starter()
@@ -70,6 +77,7 @@ def main() -> None:
         except HopelessTrainingError as error:
             (job.work / REASON_FILE).write_text(str(error), encoding="utf-8")
             sys.exit(str(error))
+        _leave_process_group()
 
 
 if __name__ == "__main__":
