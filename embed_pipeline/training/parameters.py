@@ -35,7 +35,7 @@ def prepare_parameters(
             f"recipe, training.freeze_layers: expected at most the encoder's {layers}, found {settings.freeze_layers}."
         )
     for name, parameter in trained.named_parameters():
-        if settings.lora and vocabulary_grew and "word_embeddings" in name:
+        if settings.lora and vocabulary_grew and _is_word_embedding(name):
             parameter.requires_grad = True
         if _is_frozen(name, settings):
             parameter.requires_grad = False
@@ -55,9 +55,13 @@ def count_layers(network: nn.Module) -> int:
 
 
 def learning_rate_of(name: str, settings: TrainingSettings, layers: int) -> float:
-    """The peak learning rate of a parameter: the recipe's in the last layer and above it, less in each layer below."""
+    """The peak learning rate of a parameter: the recipe's in the last layer and above it, less in each layer below.
+
+    Word embeddings, and they alone, have `embedding_learning_rate_factor` times that.
+    """
     depth = _layer_of(name) if _LAYER.search(name) or _is_embedding(name) else layers - 1
-    return settings.learning_rate * settings.layer_learning_rate_decay ** (layers - 1 - depth)
+    factor = settings.embedding_learning_rate_factor if _is_word_embedding(name) else 1.0
+    return settings.learning_rate * factor * settings.layer_learning_rate_decay ** (layers - 1 - depth)
 
 
 def parameter_groups(
@@ -86,6 +90,10 @@ def _is_frozen(name: str, settings: TrainingSettings) -> bool:
 
 def _is_embedding(name: str) -> bool:
     return "embeddings." in name or "embed_tokens." in name or ".wte." in f".{name}" or ".wpe." in f".{name}"
+
+
+def _is_word_embedding(name: str) -> bool:
+    return any(part in f".{name}" for part in ("word_embeddings.", "embed_tokens.", ".wte."))
 
 
 def _layer_of(name: str) -> int:

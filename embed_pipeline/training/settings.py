@@ -57,6 +57,12 @@ class TrainingSettings(BaseModel):
     layer_learning_rate_decay: float = Field(
         1.0, gt=0, le=1, description="The learning rate of a layer is this times that of the layer above it."
     )
+    embedding_learning_rate_factor: float = Field(
+        1.0,
+        gt=0,
+        description="The learning rate of the word embeddings is so many times what it would be; more than 1 lets "
+        "added tokens, which start as noise, come by their meaning in few steps.",
+    )
     epochs: float = Field(gt=0, description="Passes over the training queries.")
     batch_size: int = Field(32, ge=1, description="Queries per step and process.")
     gradient_accumulation_steps: int = Field(1, ge=1, description="Steps whose gradients are summed before an update.")
@@ -118,6 +124,10 @@ class TrainingSettings(BaseModel):
             )
         if self.gradient_cache and self.sub_batch_size is None:
             raise ValueError("gradient_cache needs a sub_batch_size; add it (32 is a start)")
+        if self.freeze_embeddings and self.embedding_learning_rate_factor != 1:
+            raise ValueError(
+                "embedding_learning_rate_factor has no effect with freeze_embeddings: true; remove one of them"
+            )
         if self.vocabulary_extension and self.freeze_embeddings:
             raise ValueError("freeze_embeddings would leave the added tokens untrained; remove vocabulary_extension")
         return self
@@ -141,7 +151,7 @@ class TrainingSettings(BaseModel):
         names = ("lora", "layer_learning_rate_decay", "gradient_cache", "freeze_embeddings", "freeze_layers")
         lacking = [
             name
-            for name in (*names, "matryoshka_weights", "teacher_temperature")
+            for name in (*names, "embedding_learning_rate_factor", "matryoshka_weights", "teacher_temperature")
             if getattr(self, name) != defaults[name].default
         ]
         if lacking:

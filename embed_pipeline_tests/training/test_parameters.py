@@ -76,6 +76,31 @@ def test_the_learning_rate_decays_from_the_last_layer_to_the_embeddings(folder: 
     assert [learning_rate_of(name, settings, 2) for name in names] == [1.0, 0.5, 0.25]
 
 
+def test_the_factor_of_the_embeddings_changes_the_rate_of_the_word_embeddings_alone(folder: Path) -> None:
+    network = _prepared(folder)
+    rates = {False: _settings(), True: _settings(embedding_learning_rate_factor=5.0, layer_learning_rate_decay=1.0)}
+    faster = {
+        name: learning_rate_of(name, rates[True], 2) / learning_rate_of(name, rates[False], 2)
+        for name in _trained(network)
+    }
+    assert {name for name, ratio in faster.items() if ratio != 1} == {"embeddings.word_embeddings.weight"}
+    assert faster["embeddings.word_embeddings.weight"] == 5
+    decayed = _settings(embedding_learning_rate_factor=5.0, layer_learning_rate_decay=0.5)
+    assert learning_rate_of("embeddings.word_embeddings.weight", decayed, 2) == 5 * 0.25
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"freeze_embeddings": True}, "no effect with freeze_embeddings"),
+        ({"candidates": "flagembedding"}, "embedding_learning_rate_factor: not known to candidates: flagembedding"),
+    ],
+)
+def test_a_factor_without_effect_is_refused(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _settings(embedding_learning_rate_factor=5.0, **changes)
+
+
 def test_every_trained_parameter_is_in_one_group(folder: Path) -> None:
     network = _prepared(folder, freeze_layers=1)
     decayed = frozenset(name for name in _trained(network) if name.endswith("weight"))
