@@ -88,7 +88,7 @@ TASKS = {
     ),
     "toyhom_neike": Task(
         {"train": "train", "val": "validation", "test": "test"},
-        *(500, 96, 128, Measure("ndcg", 10), 16),
+        *(300, 96, 128, Measure("ndcg", 10), 16),
         {"candidates": "in_batch", "freeze_embeddings": True},
         6,
     ),
