@@ -53,6 +53,8 @@ from embed_pipeline.training.vocabulary import extend_vocabulary, missing_charac
 
 ROOT = Path(__file__).parents[1]
 EPOCHS, LEARNING_RATE, TEMPERATURE, GROUP = 2, 2e-4, 0.02, 8
+_THREADS = 1
+"""Of a training: a core for each, as many at a time as there are cores."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="*", choices=ARMS, default=ARMS)
     parser.add_argument("--work", type=Path, default=ROOT / ".embed_pipeline" / "side_by_side")
     arguments = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"  # a core for each side; read when torch is loaded, here and in the pool
+    os.environ["OMP_NUM_THREADS"] = str(_THREADS)  # read when torch is loaded, here and in the pool
     for name in arguments.only:
         task = replace(TASKS[name], rows=arguments.rows or TASKS[name].rows)
         work = arguments.work.absolute() / f"{name}-{task.rows}-{arguments.split}"
@@ -369,10 +371,7 @@ def _precision() -> str:
 
 
 def _run(command: Sequence[str], work: Path) -> None:
-    environment = {
-        **os.environ,
-        **worker_environment(threads=int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))),
-    }
+    environment = {**os.environ, **worker_environment(threads=_THREADS)}
     with (work / "log.txt").open("w", encoding="utf-8") as log:
         code = subprocess.run(command, env=environment, stdout=log, stderr=log, cwd=work, check=False).returncode
     if code:

@@ -89,7 +89,7 @@ def _is_frozen(name: str, settings: TrainingSettings) -> bool:
 
 
 def _is_embedding(name: str) -> bool:
-    return "embeddings." in name or "embed_tokens." in name or ".wte." in f".{name}" or ".wpe." in f".{name}"
+    return "embeddings." in name or ".wpe." in f".{name}" or _is_word_embedding(name)
 
 
 def _is_word_embedding(name: str) -> bool:
