@@ -7,7 +7,9 @@ characters of the training texts added. Plain: hard negatives as FlagEmbedding's
 ranks 2 to 200, anything but the row's own positives), its trainer as released, started by torchrun. Ours: the miner and
 the trainer of this package under the recipe in TASKS; `longer` is the same with as many epochs as fit into the plain
 side's time. A training has one core, as many run at a time as there are cores. The test split is searched over the
-whole corpus. Results are kept in the work folder: a run that was stopped goes on where it was.
+whole corpus, with the vectors alone and, `+ hybrid`, with the clauses' and the TF-IDF score beside them, weighed on
+validation queries (its seconds count the choice). Results are kept in the work folder: a run that was stopped goes on
+where it was.
 """
 
 import argparse
@@ -22,7 +24,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ from rich.table import Table
 from embed_pipeline.dataset.formats import RetrievalDataset, write_dataset
 from embed_pipeline.dataset.pairs import clean_pairs
 from embed_pipeline.dataset.settings import read_dataset_settings
+from embed_pipeline.defs.weighing import weigh
 from embed_pipeline.encoding.bundled import bundled_directory
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.local import load_local_encoder
@@ -46,8 +49,11 @@ from embed_pipeline.mining.negatives import mine
 from embed_pipeline.mining.settings import MiningSettings
 from embed_pipeline.recipes import TrainingSettings
 from embed_pipeline.records import Split
+from embed_pipeline.retrieval.hybrid import HybridRetriever
+from embed_pipeline.retrieval.hybrid_weights import VECTORS_ALONE, HybridSettings, HybridWeights
 from embed_pipeline.retrieval.index import build_index
-from embed_pipeline.retrieval.search import DenseRetriever
+from embed_pipeline.retrieval.search import Retriever, TfidfRetriever
+from embed_pipeline.retrieval.tfidf import TfidfSettings, build_tfidf_index
 from embed_pipeline.training.finetune import FinetuneJob, torchrun_command, worker_environment
 from embed_pipeline.training.vocabulary import extend_vocabulary, missing_characters
 
@@ -115,7 +121,7 @@ def main() -> None:
         work = arguments.work.absolute() / f"{name}-{task.rows}-{arguments.split}"
         trial = prepare(name, task, arguments.data, work, arguments.split)
         sides = measure_sides(name, trial, work, arguments.arms, arguments.seeds)
-        show(name, sides)
+        show(name, {**sides, "TF-IDF": [measure_ngrams(trial)]})
 
 
 def measure_sides(
@@ -132,7 +138,11 @@ def measure_sides(
     found = {(arm, seed): json.loads(result.read_text(encoding="utf-8")) for arm, seed, result in asked}
     for (arm, seed), result in found.items():
         print(summary(name, arm, seed, result), flush=True)
-    return {arm: [found[arm, seed] for seed in range(seeds)] for arm in arms}
+    return {
+        arm + mark: [found[arm, seed][kind] for seed in range(seeds)]
+        for kind, mark in (("vectors", ""), ("hybrid", " + hybrid"))
+        for arm in arms
+    }
 
 
 @dataclass(frozen=True)
@@ -209,14 +219,13 @@ def measure_arm(arm: str, trial: Trial, seed: int, result: Path) -> None:
     started = time.monotonic()
     mining = train(trial, work, seed)
     seconds = time.monotonic() - started + trial.encoding_seconds
-    values = evaluate(trial, work / "model")
+    common = {"mining_seconds": mining + trial.encoding_seconds, "measure": str(trial.task.headline)}
+    values, hybrid, weights, choosing = evaluate(trial, work / "model")
     content = {
-        "seconds": seconds,
-        "mining_seconds": mining + trial.encoding_seconds,
-        "measure": str(trial.task.headline),
-        "values": values,
+        "vectors": {**common, "seconds": seconds, "values": values},
+        "hybrid": {**common, "seconds": seconds + choosing, "values": hybrid, "weights": weights},
     }
-    result.write_text(json.dumps(content), encoding="utf-8")
+    result.write_text(json.dumps(content, default=asdict), encoding="utf-8")
     shutil.rmtree(work)
 
 
@@ -295,16 +304,33 @@ def train_ours(trial: Trial, work: Path, seed: int, *, epochs: int = EPOCHS) -> 
     return mining_seconds
 
 
-def evaluate(trial: Trial, model: Path) -> dict[str, float]:
-    """The measure by query of the split, searched over the whole corpus."""
+def evaluate(trial: Trial, model: Path) -> tuple[dict[str, float], dict[str, float], HybridWeights, float]:
+    """The measure by query of the split over the whole corpus, with vectors and hybrid; the weights, their seconds."""
     dataset, encoder = trial.dataset, load_local_encoder(trial.settings, directory=model)
     vectors = encoder.encode_passages([passage.text for passage in dataset.passages])
     index = build_index([p.id for p in dataset.passages], vectors, encoder_fingerprint=encoder.fingerprint)
-    queries = dataset.queries_of(trial.split)
-    hits = DenseRetriever(index, encoder, "cpu").search(queries, 20)
-    ids = [query.id for query in queries]
-    found = measure_queries(hits, dataset.judgments, ids, measures=[trial.task.headline])
+    ngrams, settings = build_tfidf_index(dataset.passages, TfidfSettings()), HybridSettings(dense="ours")
+    started = time.monotonic()
+    retriever = HybridRetriever(index, encoder, ngrams, VECTORS_ALONE, depth=settings.depth)
+    scored = list(retriever.score(dataset.queries_of("validation"), settings.depth))
+    weights = weigh(scored, dataset, trial.task.headline, settings).weights
+    seconds = time.monotonic() - started
+    alone, hybrid = (measure(trial, replace(retriever, weights=chosen)) for chosen in (VECTORS_ALONE, weights))
+    return alone, hybrid, weights, seconds
+
+
+def measure(trial: Trial, retriever: Retriever) -> dict[str, float]:
+    """The measure by query of the split."""
+    queries = trial.dataset.queries_of(trial.split)
+    hits, ids = retriever.search(queries, 20), [query.id for query in queries]
+    found = measure_queries(hits, trial.dataset.judgments, ids, measures=[trial.task.headline])
     return {value.query_id: value.value for value in found}
+
+
+def measure_ngrams(trial: Trial) -> dict[str, Any]:
+    """TF-IDF alone, which is not trained: what the hybrid search has to beat."""
+    index = build_tfidf_index(trial.dataset.passages, TfidfSettings())
+    return {"seconds": 0.0, "mining_seconds": 0.0, "values": measure(trial, TfidfRetriever(index))}
 
 
 def show(name: str, sides: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
@@ -343,8 +369,12 @@ def _mean(results: Sequence[Mapping[str, Any]], key: str) -> float:
 
 def summary(name: str, arm: str, seed: int, result: Mapping[str, Any]) -> str:
     """One line about one training."""
-    mean = 100 * float(np.mean(list(result["values"].values())))
-    return f"{name} {arm} seed {seed}: {result['measure']} {mean:.2f}, {result['seconds']:.0f} s"
+    alone, hybrid = (100 * float(np.mean(list(result[kind]["values"].values()))) for kind in ("vectors", "hybrid"))
+    found, weights = result["vectors"], result["hybrid"]["weights"]
+    return (
+        f"{name} {arm} seed {seed}: {found['measure']} {alone:.2f}, {found['seconds']:.0f} s; hybrid {hybrid:.2f}, "
+        f"parts {weights['parts']:g}, lexical {weights['lexical']:g}"
+    )
 
 
 def _write_plain_groups(trial: Trial, path: Path, seed: int) -> None:

@@ -25,6 +25,7 @@ PLACES: dict[str, tuple[float, float, str]] = {
     "reranker_checkpoint": (6, 0, "per second stage · GPU"),
     "adapter": (5, 2, "per adapted variant · encoding"),
     "faiss_index": (6, 1, "per variant · encoding"),
+    "hybrid_weights": (6, 2, "per hybrid variant · seconds"),
     "query_metrics": (7, 1, "per variant · seconds"),
     "general_metrics": (7, 3, "per variant · what it forgot"),
     "metrics_table": (8, 1.5, "one table · seconds"),

@@ -19,6 +19,7 @@ from embed_pipeline.merging.settings import MergeSettings
 from embed_pipeline.mining.negatives import MiningSettings
 from embed_pipeline.reranking.settings import RerankSettings
 from embed_pipeline.retrieval.fusion import RANK_CONSTANT
+from embed_pipeline.retrieval.hybrid_weights import HybridSettings
 from embed_pipeline.training.settings import TrainingSettings
 
 
@@ -38,16 +39,18 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     description: str = Field(min_length=1, description="One line for the reader of the metrics table.")
-    retriever: Literal["dense", "bm25", "tfidf", "word2vec", "fused", "reranked"] = Field(
+    retriever: Literal["dense", "bm25", "tfidf", "word2vec", "fused", "hybrid", "reranked"] = Field(
         "dense",
         description="Vectors and Faiss, BM25 over words, TF-IDF over character n-grams, the mean of word vectors "
-        "trained on the data set's own texts, BM25 and a dense variant fused, or another variant's hits reranked.",
+        "trained on the data set's own texts, the ranks of BM25 and a dense variant fused, the scores of a dense "
+        "variant, of a question's parts and of TF-IDF weighed, or another variant's hits reranked.",
     )
     encoder: AnyEncoderSettings | None = Field(None, description="dense: the encoder, and the base if it is trained.")
     mining: MiningSettings | None = Field(None, description="How hard negatives are mined; goes with training.")
     training: TrainingSettings | None = Field(None, description="How the encoder is fine-tuned; left out: zero-shot.")
     word_vectors: WordVectorSettings | None = Field(None, description="word2vec: how the words' vectors are trained.")
     fusion: FusionSettings | None = Field(None, description="fused: the parts.")
+    hybrid: HybridSettings | None = Field(None, description="hybrid: whose vectors, and the weights that are tried.")
     merge: MergeSettings | None = Field(None, description="dense: tuned weights mixed with their base's; no encoder.")
     adaptation: AdaptationSettings | None = Field(
         None, description="dense: better vectors behind an encoder that stays as it is, hosted or local."
@@ -76,6 +79,8 @@ class Recipe(BaseModel):
             raise ValueError("word_vectors belongs to retriever: word2vec; remove it")
         if (self.fusion is not None) != (self.retriever == "fused"):
             raise ValueError("retriever: fused and a fusion section go together; add one or remove the other")
+        if (self.hybrid is not None) != (self.retriever == "hybrid"):
+            raise ValueError("retriever: hybrid and a hybrid section go together; add one or remove the other")
         if (self.rerank is not None) != (self.retriever == "reranked"):
             raise ValueError("retriever: reranked and a rerank section go together; add one or remove the other")
         return self

@@ -14,11 +14,12 @@ from embed_pipeline.defs.measuring import HITS_FILE
 from embed_pipeline.evaluation.query_metrics import read_hits
 from embed_pipeline.merging.candidates import read_promoted
 from embed_pipeline.merging.promotion_file import read_sweep
+from embed_pipeline.retrieval.hybrid_weights import read_weighing
 from embed_pipeline.retrieval.index import read_index
 from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.small_project import edit_yaml, encoder_settings, write_full_project, write_yaml
 
-VARIANTS = ["bm25", "base", "tuned", "merged", "adapted", "nudged", "reranked"]
+VARIANTS = ["bm25", "base", "tuned", "merged", "adapted", "nudged", "fused", "hybrid", "reranked"]
 RERANKER = {"epochs": 3, "batch_size": 16, "train_group_size": 4, "query_max_length": 48, "passage_max_length": 16}
 
 
@@ -34,6 +35,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> PipelineProject:
         write_yaml(recipes / f"{name}.yaml", adaptation)
     rerank = {"of": "tuned", "top_k": 5, "keep": 3, "training": RERANKER}
     write_yaml(recipes / "reranked.yaml", {"description": "two stages", "retriever": "reranked", "rerank": rerank})
+    hybrid = {"dense": "tuned", "part_weights": [0.0, 0.5], "lexical_weights": [0.0, 0.2]}
+    write_yaml(recipes / "hybrid.yaml", {"description": "three scores", "retriever": "hybrid", "hybrid": hybrid})
     dataset = data / "small" / "dataset.yaml"
     content = yaml.safe_load(dataset.read_text(encoding="utf-8")) | {"variants": VARIANTS, "promotion_loss_limit": 0.9}
     write_yaml(dataset, content)
@@ -110,12 +113,31 @@ def test_a_second_stage_returns_the_best_of_what_the_first_found(project: Pipeli
     assert profile["latency_p50_ms"] > alone["latency_p50_ms"]
 
 
+def test_a_hybrid_search_takes_the_weights_that_were_best_on_validation(project: PipelineProject) -> None:
+    weighing = read_weighing(_folder(project, "hybrid_weights", "small/hybrid"))
+    assert [(point.parts, point.lexical) for point in weighing.points] == [(0, 0), (0, 0.2), (0.5, 0), (0.5, 0.2)]
+    assert weighing.chosen.value == max(point.value for point in weighing.points)
+    manifest = project.manifest("hybrid_weights", "small/hybrid")
+    tuned = project.manifest("finetuned_checkpoint", "small/tuned")
+    assert manifest.inputs["finetuned_checkpoint[small/tuned]"] == tuned.digest
+    measured = project.manifest("query_metrics", "small/hybrid")
+    assert measured.inputs["hybrid_weights[small/hybrid]"] == manifest.digest
+    hits = read_hits(_folder(project, "query_metrics", "small/hybrid") / HITS_FILE)
+    assert {hit.query_id for hit in hits} == {
+        hit.query_id for hit in read_hits(_folder(project, "query_metrics", "small/tuned") / HITS_FILE)
+    }
+    assert project.encoded("faiss_index", "small/hybrid") == 0  # the passages were encoded for tuned
+
+
 @pytest.mark.parametrize(
     ("recipe", "section", "changes", "touched"),
     [
         ("merged", "merge", {"allowed_loss": 0.8}, {"merged_checkpoint[small/merged]"}),
         ("adapted", "adaptation", {"learning_rate": 0.002}, {"adapter[small/adapted]"}),
-        ("reranked", "rerank", {"keep": 2}, {"faiss_index[small/reranked]", "general_metrics[small/reranked]"}),
+        ("reranked", "rerank", {"keep": 2}, {"query_metrics[small/reranked]", "general_metrics[small/reranked]"}),
+        ("fused", "fusion", {"rank_constant": 9}, {"query_metrics[small/fused]", "general_metrics[small/fused]"}),
+        ("hybrid", "hybrid", {"depth": 2}, {"hybrid_weights[small/hybrid]"}),  # the figures wait for it
+        ("hybrid", "hybrid", {"part_weights": [0.0]}, {"hybrid_weights[small/hybrid]"}),
     ],
 )
 def test_a_changed_setting_touches_its_own_asset_and_what_stands_on_it(
@@ -138,6 +160,8 @@ def test_a_changed_setting_touches_its_own_asset_and_what_stands_on_it(
         ("reranked", "rerank", {"of": "base"}, r"rerank\.of: expected a variant with fine-tuned weights"),
         ("reranked", "rerank", {"of": "reranked"}, r"rerank\.of: expected a variant with fine-tuned weights"),
         ("reranked", "rerank", {"keep": 9}, r"keep is 9 of top_k 5"),
+        ("hybrid", "hybrid", {"dense": "bm25"}, r"hybrid\.dense: expected a dense variant of small"),
+        ("hybrid", "hybrid", {"part_weights": [0.5, 0.1]}, "expected ascending weights of 0 or more without doubles"),
         ("nudged", "adaptation", {"epochs": 3}, "epochs has no effect with method nudge_n"),
     ],
 )

@@ -26,7 +26,8 @@ def test_the_shipped_recipes_name_the_promised_models() -> None:
     [
         (
             {"description": "x", "retriever": "bm26"},
-            "retriever: Input should be 'dense', 'bm25', 'tfidf', 'word2vec', 'fused' or 'reranked', found 'bm26'",
+            "retriever: Input should be 'dense', 'bm25', 'tfidf', 'word2vec', 'fused', 'hybrid' or 'reranked', found "
+            "'bm26'",
         ),
         ({"description": "x"}, "retriever: dense needs an encoder section"),
         ({"description": "x", "retriever": "bm25", "colour": 1}, "colour: Extra inputs are not permitted"),

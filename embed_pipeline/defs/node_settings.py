@@ -23,6 +23,8 @@ from embed_pipeline.retrieval.lexical import LexicalSettings
 from embed_pipeline.retrieval.tfidf import TfidfSettings
 
 METRICS_FILE = "metrics.duckdb"
+_WITHOUT_BASE = ("faiss_index", "hybrid_weights", "query_metrics", "reranker_checkpoint")
+"""What sees nothing of the base where a whole model was trained."""
 
 
 def published_settings(project: Project, asset: str) -> dict:
@@ -86,12 +88,17 @@ def variant_settings(
     elif asset == "reranker_checkpoint":
         found["training"] = required(recipe.rerank, "rerank").training.model_dump(mode="json")
         found |= {"device": runtime.device, "processes": runtime.processes}
+    elif asset == "hybrid_weights":
+        hybrid = required(recipe.hybrid, "hybrid").model_dump(mode="json", exclude={"dense"})
+        index = _index_settings(variant, settings.language)
+        found |= {"hybrid": hybrid, "index": index, "headline": settings.headline}
     elif asset == "word_vectors":
         found |= {"word_vectors": word_vector_settings(recipe).model_dump(mode="json"), "language": settings.language}
     elif asset == "faiss_index":
         found |= {"retriever": recipe.retriever, "index": _index_settings(variant, settings.language)}
     elif asset == "query_metrics":
         found |= {
+            **_search_settings(variant),
             "splits": [EVALUATED_SPLIT, CALIBRATED_SPLIT],
             "hits_per_query": HITS_PER_QUERY,
             "answer_precision": settings.answer_precision,
@@ -104,6 +111,7 @@ def variant_settings(
             "loss_limit": settings.general_loss_limit,
             "retriever": recipe.retriever,
             "index": _index_settings(variant, settings.language),
+            **_search_settings(variant),
             "measures": [str(measure) for measure in MEASURES],
         }
     return found
@@ -156,7 +164,7 @@ def _encoder_settings(asset: str, variant: Variant, base_encoder: Callable[[AnyE
     if settings is None:
         return {}
     found = _encoder_identity(settings)
-    uses_base = not (variant.weights_are_a_model and asset in ("faiss_index", "query_metrics", "reranker_checkpoint"))
+    uses_base = not (variant.weights_are_a_model and asset in _WITHOUT_BASE)
     return {**found, "base_encoder": base_encoder(settings).fingerprint} if uses_base else found
 
 
@@ -170,12 +178,20 @@ def _encoder_identity(settings: AnyEncoderSettings) -> dict:
 def _index_settings(variant: Variant, language: str) -> dict:
     recipe = (variant.first_stage or variant).recipe
     lexical, dense = LexicalSettings(language=language).model_dump(mode="json"), IndexSettings().model_dump(mode="json")
-    found = {"bm25": lexical, "tfidf": TfidfSettings().model_dump(mode="json")}.get(recipe.retriever, dense)
+    ngrams = TfidfSettings().model_dump(mode="json")
+    one = {"bm25": lexical, "tfidf": ngrams}.get(recipe.retriever, dense)
+    several = {"fused": {"dense": dense, "bm25": lexical}, "hybrid": {"dense": dense, "tfidf": ngrams}}
+    found = several.get(recipe.retriever, one)
+    return {"first_stage": found, "texts": True} if variant.first_stage else found
+
+
+def _search_settings(variant: Variant) -> dict:
+    """What changes the hits on one and the same index; where nothing does, nothing."""
+    recipe, found = (variant.first_stage or variant).recipe, {}
     if recipe.fusion:
-        found = {"dense": dense, "bm25": lexical, "fusion": recipe.fusion.model_dump(mode="json", exclude={"dense"})}
+        found["fusion"] = recipe.fusion.model_dump(mode="json", exclude={"dense"})
+    if recipe.hybrid:
+        found["hybrid"] = {"depth": recipe.hybrid.depth}
     if variant.recipe.rerank:
-        return {
-            "first_stage": found,
-            "rerank": variant.recipe.rerank.model_dump(mode="json", include={"top_k", "keep"}),
-        }
+        found["rerank"] = variant.recipe.rerank.model_dump(mode="json", include={"top_k", "keep"})
     return found

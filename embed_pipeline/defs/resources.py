@@ -24,7 +24,7 @@ from embed_pipeline.defs.node_settings import mining_encoder_settings
 from embed_pipeline.defs.progress import Progress, Tally
 from embed_pipeline.defs.project import Project, Runtime, environment_settings
 from embed_pipeline.defs.questioning import CHAT_FOLDER
-from embed_pipeline.defs.searching import Search
+from embed_pipeline.defs.searching import Search, dense_part
 from embed_pipeline.defs.spending import COST_DETAIL, spent_usd
 from embed_pipeline.defs.topology import Node
 from embed_pipeline.defs.variant_encoder import load_variant_encoder
@@ -35,6 +35,7 @@ from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.pair_scores import CachedPairScorer
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
 from embed_pipeline.recipes import AnyEncoderSettings, required
+from embed_pipeline.retrieval.hybrid_weights import VECTORS_ALONE, HybridWeights, read_weighing
 from embed_pipeline.training.finetune import work_prefix
 
 
@@ -123,9 +124,18 @@ class Step:
         recipe, language = (variant.first_stage or variant).recipe, self.project.datasets[variant.dataset].language
         encoder = load_variant_encoder(self.graph, variant, self._cached, before_training=before_training)
         search = Search(recipe, language, encoder, self.pipeline.device)
-        if variant.recipe.rerank is None or before_training:
+        if before_training:
+            return dense_part(search) if recipe.hybrid else search
+        search = replace(search, weights=self._hybrid_weights(variant))
+        if variant.recipe.rerank is None:
             return search
         return replace(search, rerank=variant.recipe.rerank, scorer=self._scorer(variant))
+
+    def _hybrid_weights(self, variant: Variant) -> HybridWeights:
+        node = variant.hybrid_variant and Node("hybrid_weights", variant.hybrid_variant.key)
+        if node is None or node not in self.graph.upstream(self.node):
+            return VECTORS_ALONE  # only the index is being built
+        return read_weighing(self.folder(node.asset, node.partition)).weights
 
     def _scorer(self, variant: Variant) -> CachedPairScorer | None:
         node = Node("reranker_checkpoint", variant.key)

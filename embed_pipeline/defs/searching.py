@@ -18,6 +18,8 @@ from embed_pipeline.encoding.vector_cache import CachedEncoder
 from embed_pipeline.recipes import Recipe, required
 from embed_pipeline.records import Passage
 from embed_pipeline.reranking.settings import RerankSettings
+from embed_pipeline.retrieval.hybrid import HybridRetriever
+from embed_pipeline.retrieval.hybrid_weights import VECTORS_ALONE, HybridWeights
 from embed_pipeline.retrieval.index import build_index, read_index, write_index
 from embed_pipeline.retrieval.lexical import (
     LexicalSettings,
@@ -37,6 +39,7 @@ from embed_pipeline.retrieval.tfidf import TfidfSettings, build_tfidf_index, rea
 
 DENSE_FOLDER = "dense"
 LEXICAL_FOLDER = "bm25"
+NGRAMS_FOLDER = "tfidf"
 _BM25 = Recipe.model_validate({"description": "the lexical part", "retriever": "bm25"})
 
 
@@ -48,6 +51,8 @@ class Search:
     language: str
     encoder: Encoder | None
     device: Literal["cpu", "cuda"] = "cpu"
+    weights: HybridWeights = VECTORS_ALONE
+    """hybrid: what the scores weigh; neither while only the index is built or the weights are being chosen."""
     rerank: RerankSettings | None = None
     """A second stage: the index then holds the passages' texts."""
     scorer: PairScorer | None = None
@@ -73,7 +78,10 @@ def write_search_index(search: Search, passages: Sequence[Passage], directory: P
     found: dict[str, object] = {"passages": len(passages), "kind": search.recipe.retriever}
     if search.recipe.retriever == "fused":
         write_search_index(_lexical_part(search), passages, directory / LEXICAL_FOLDER)
-        return {**write_search_index(_dense_part(search), passages, directory / DENSE_FOLDER), "kind": "fused"}
+        return {**write_search_index(dense_part(search), passages, directory / DENSE_FOLDER), "kind": "fused"}
+    if search.recipe.retriever == "hybrid":
+        write_tfidf_index(build_tfidf_index(passages, TfidfSettings()), directory / NGRAMS_FOLDER)
+        return {**write_search_index(dense_part(search), passages, directory / DENSE_FOLDER), "kind": "hybrid"}
     if search.recipe.retriever == "bm25":
         write_lexical_index(build_lexical_index(passages, LexicalSettings(language=search.language)), directory)
         return found
@@ -98,14 +106,28 @@ def open_retriever(search: Search, directory: Path) -> Retriever:
         fusion = required(recipe.fusion, "fusion")
         parts = (
             open_retriever(_lexical_part(search), directory / LEXICAL_FOLDER),
-            open_retriever(_dense_part(search), directory / DENSE_FOLDER),
+            open_retriever(dense_part(search), directory / DENSE_FOLDER),
         )
         return FusedRetriever(parts, depth=fusion.depth, rank_constant=fusion.rank_constant)
+    if recipe.retriever == "hybrid":
+        return open_hybrid(search, directory)
     if recipe.retriever == "bm25":
         return LexicalRetriever(read_lexical_index(directory))
     if recipe.retriever == "tfidf":
         return TfidfRetriever(read_tfidf_index(directory))
     return DenseRetriever(read_index(directory), required(search.encoder, "encoder"), search.device)
+
+
+def open_hybrid(search: Search, directory: Path) -> HybridRetriever:
+    """The same for a hybrid variant, whose scores can be had one by one."""
+    return HybridRetriever(
+        read_index(directory / DENSE_FOLDER),
+        required(search.encoder, "encoder"),
+        read_tfidf_index(directory / NGRAMS_FOLDER),
+        search.weights,
+        depth=required(search.recipe.hybrid, "hybrid").depth,
+        device=search.device,
+    )
 
 
 def encoding_counts(encoder: Encoder | None) -> dict[str, object]:
@@ -121,9 +143,11 @@ def _lexical_part(search: Search) -> Search:
     return replace(search, recipe=_BM25, encoder=None)
 
 
-def _dense_part(search: Search) -> Search:
-    # The encoder is at hand already; only the kind of index counts here.
-    return replace(search, recipe=search.recipe.model_copy(update={"retriever": "dense", "fusion": None}))
+def dense_part(search: Search) -> Search:
+    """The same with the vectors alone; the encoder is at hand already, only the kind of index changes."""
+    return replace(
+        search, recipe=search.recipe.model_copy(update={"retriever": "dense", "fusion": None, "hybrid": None})
+    )
 
 
 def _uncached(encoder: Encoder | None) -> Encoder | None:

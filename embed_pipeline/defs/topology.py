@@ -79,7 +79,8 @@ class Topology:
     def _upstream_of_variant(self, asset: str, variant: Variant) -> tuple[Node, ...]:
         cleaned = Node("cleaned_qa", variant.dataset)
         weights = tuple(node for node in [self.weights(variant)] if node)
-        reranker = (Node("reranker_checkpoint", variant.key),) if variant.first_stage else ()
+        hybrid = (Node("hybrid_weights", variant.hybrid_variant.key),) if variant.hybrid_variant else ()
+        later = (*hybrid, *((Node("reranker_checkpoint", variant.key),) if variant.first_stage else ()))
         if asset == "mined_negatives":
             source, replay = variant.mining_source, variant.recipe.mining and variant.recipe.mining.replay
             weights = (Node("finetuned_checkpoint", source.key),) if source else ()
@@ -95,10 +96,10 @@ class Topology:
             source = variant.negatives_variant
             return (Node("mined_negatives", source.key if source else ""), *weights)
         if asset == "general_metrics":
-            return (*self._suites(variant.dataset), *weights, *reranker)
-        if asset == "faiss_index":
+            return (*self._suites(variant.dataset), *weights, *later)
+        if asset in ("hybrid_weights", "faiss_index"):
             return (cleaned, *weights)
-        return (cleaned, *weights, *reranker, Node("faiss_index", variant.key))
+        return (cleaned, *weights, *later, Node("faiss_index", variant.key))
 
     def _sources(self, dataset: str) -> tuple[str, ...]:
         """The assets that a data set's clean form is made from, upstream first."""
@@ -120,6 +121,7 @@ class Topology:
             *(TRAINED_ASSETS if variant.trains else ()),
             *(("merged_checkpoint",) if recipe.merge else ()),
             *(("adapter",) if recipe.adaptation else ()),
+            *(("hybrid_weights",) if recipe.hybrid else ()),
             *(("reranker_checkpoint",) if recipe.rerank else ()),
             *(("word_vectors",) if recipe.retriever == "word2vec" else ()),
         )

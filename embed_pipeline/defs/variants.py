@@ -24,7 +24,7 @@ class Variant:
     name: str
     recipe: Recipe
     dense_part: "Variant | None" = None
-    """fused: the variant whose encoder and weights it uses."""
+    """fused, hybrid: the variant whose encoder and weights it uses."""
     mining_source: "Variant | None" = None
     """mining.weights: the variant whose fine-tuned weights mine the negatives."""
     tuned: tuple["Variant", ...] = ()
@@ -93,6 +93,12 @@ class Variant:
         """The other variants whose weights this one needs, in a fixed order, without theirs."""
         found = (self.dense_part, self.mining_source, *self.tuned, self.first_stage)
         return tuple(variant for variant in found if variant is not None)
+
+    @property
+    def hybrid_variant(self) -> "Variant | None":
+        """The hybrid variant whose weighed scores this one searches with: itself or its first stage; None: neither."""
+        variant = self.first_stage or self
+        return variant if variant.recipe.hybrid else None
 
     @property
     def negatives_variant(self) -> "Variant | None":
@@ -165,7 +171,7 @@ def _join(
         dataset,
         name,
         recipe,
-        dense_part=other(recipe.fusion.dense, "fusion.dense", "a dense variant", _is_dense) if recipe.fusion else None,
+        dense_part=_dense_part(recipe, other),
         mining_source=other(recipe.mining.weights, "mining.weights", "a fine-tuned variant", _trains)
         if recipe.mining and recipe.mining.weights
         else None,
@@ -178,6 +184,12 @@ def _join(
     )
 
 
+def _dense_part(recipe: Recipe, other: Callable[[str, str, str, Callable[[Recipe], bool]], Variant]) -> Variant | None:
+    if recipe.fusion:
+        return other(recipe.fusion.dense, "fusion.dense", "a dense variant", _is_dense)
+    return other(recipe.hybrid.dense, "hybrid.dense", "a dense variant", _is_dense) if recipe.hybrid else None
+
+
 def _trains(recipe: Recipe) -> bool:
     return recipe.training is not None
 
@@ -187,7 +199,7 @@ def _is_dense(recipe: Recipe) -> bool:
 
 
 def _may_have_negatives(recipe: Recipe) -> bool:
-    return bool(recipe.training or recipe.merge or recipe.fusion)
+    return bool(recipe.training or recipe.merge or recipe.fusion or recipe.hybrid)
 
 
 def _check_negatives(first_stage: Variant, file: str) -> Variant:

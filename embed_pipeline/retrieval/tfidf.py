@@ -116,21 +116,25 @@ def tfidf_top_k(index: TfidfIndex, queries: Sequence[Query], k: int) -> Ranking:
     A score that rounds to 0 is no hit, so a query may have fewer than k hits or none. Queries are scored in batches:
     memory is bounded by the batch, not by their number.
     """
-    from scipy.sparse import csr_array
-
     check_k(k)
-    if not index.ngrams:
-        return Ranking(tuple(RankedQuery(query.id, (), ()) for query in queries))
     batch = max(1, min(_MAX_QUERIES_PER_BATCH, _MAX_SCORES_PER_BATCH // max(1, len(index.passage_ids))))
     ranked = []
     for start in range(0, len(queries), batch):
         part = queries[start : start + batch]
-        weights = index.vectorizer.transform([query.text for query in part])
-        scores = csr_array(csr_array(weights) @ index.postings)
+        scores = tfidf_scores(index, [query.text for query in part])
         for row, query in enumerate(part):
             own = slice(scores.indptr[row], scores.indptr[row + 1])
             ranked.append(_rank(index, query.id, scores.indices[own], scores.data[own], k))
     return Ranking(tuple(ranked))
+
+
+def tfidf_scores(index: TfidfIndex, texts: Sequence[str]) -> "csr_array":
+    """The cosine of every text with every passage, float64 (texts, passages); what shares no n-gram is left out."""
+    from scipy.sparse import csr_array
+
+    if not index.ngrams:
+        return csr_array((len(texts), len(index.passage_ids)), dtype=np.float64)
+    return csr_array(csr_array(index.vectorizer.transform(texts)) @ index.postings)
 
 
 def write_tfidf_index(index: TfidfIndex, directory: Path) -> None:

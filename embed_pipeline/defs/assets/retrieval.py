@@ -1,21 +1,25 @@
-"""Assets of the stage `retrieval`: the index of a corpus under a variant."""
+"""Assets of the stage `retrieval`: the index of a corpus under a variant, and what the scores of a hybrid one weigh."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import dagster as dg
 
 from embed_pipeline.dataset.formats import read_dataset
-from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, table
+from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, picture, table
 from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.defs.searching import write_search_index
+from embed_pipeline.defs.searching import encoding_counts, write_search_index
+from embed_pipeline.defs.weighing import weigh_scores
+from embed_pipeline.reporting.weighing import plot_weighing
+from embed_pipeline.retrieval.hybrid_weights import read_weighing, write_weighing
 
 SAMPLE_ROWS = 10
 
 
 def define_assets(partitions: Partitions) -> Assets:
-    """The asset `faiss_index`."""
+    """The assets `faiss_index` and `hybrid_weights`."""
 
     @dg.asset(
         partitions_def=partitions.of("faiss_index"),
@@ -28,7 +32,7 @@ def define_assets(partitions: Partitions) -> Assets:
     def faiss_index(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One index per variant: every passage of the corpus with its row id, under that variant's encoder.
 
-        Variants with vectors hold a Faiss inner-product index, BM25 and TF-IDF their scores, a fused variant both.
+        Variants with vectors hold a Faiss inner-product index, BM25 and TF-IDF their scores, fused and hybrid both.
         """
         step = pipeline.step(context)
         manifest = step.build(lambda out: _build_index(step, out))
@@ -36,7 +40,42 @@ def define_assets(partitions: Partitions) -> Assets:
         metadata = {"samples": table([{"row": row, "passage": p.text} for row, p in enumerate(passages[:SAMPLE_ROWS])])}
         return materialized(manifest, rows=len(passages), folder=step.open(manifest), metadata=metadata)
 
-    return [faiss_index]
+    @dg.asset(
+        partitions_def=partitions.of("hybrid_weights"),
+        deps=partitions.deps("hybrid_weights"),
+        group_name="retrieval",
+        kinds={"numpy"},
+        code_version=CODE_VERSIONS["hybrid_weights"],
+        **asset_options("variant", "may_be_paid"),
+    )
+    def hybrid_weights(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+        """What the best clause's and the lexical score weigh beside the whole question's, per hybrid variant.
+
+        Every pair of the recipe's weights is measured on the validation queries; test queries never count. Rows: pairs.
+        """
+        step = pipeline.step(context)
+        manifest = step.build(lambda out: _weigh(step, out))
+        folder = step.open(manifest)
+        weighing = read_weighing(folder)
+        metadata = {
+            "sweep": picture(plot_weighing(weighing), f"{weighing.measure} on validation by weights"),
+            "pairs": table([asdict(point) for point in weighing.points]),
+        }
+        return materialized(manifest, rows=len(weighing.points), folder=folder, metadata=metadata)
+
+    return [faiss_index, hybrid_weights]
+
+
+def _weigh(step: Step, out: Path) -> dict[str, object]:
+    search, dataset = step.search(), read_dataset(step.folder("cleaned_qa"))
+    weighing = weigh_scores(search, dataset, step.project.headline(step.dataset))
+    write_weighing(weighing, out)
+    chosen, smallest = weighing.chosen, weighing.points[0]
+    step.context.log.info(
+        f"{weighing.measure} on validation: {100 * smallest.value:.1f} % with parts {smallest.parts:g} and lexical "
+        f"{smallest.lexical:g}, {100 * chosen.value:.1f} % with parts {chosen.parts:g} and lexical {chosen.lexical:g}"
+    )
+    return {**asdict(chosen), "measure": weighing.measure, **encoding_counts(search.encoder)}
 
 
 def _build_index(step: Step, out: Path) -> dict[str, object]:

@@ -1,0 +1,68 @@
+"""What the scores of a hybrid variant weigh: the pair of weights that is best on the data set's validation queries.
+
+Belongs here: the sweep. Does not belong here: the scores (retrieval/hybrid.py), the rule among equals and the file
+(retrieval/hybrid_weights.py). No dagster here.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from statistics import fmean
+
+from embed_pipeline.dataset.formats import RetrievalDataset
+from embed_pipeline.defs.catalogue import HITS_PER_QUERY
+from embed_pipeline.defs.choosing import CHOSEN_ON
+from embed_pipeline.defs.searching import Search, open_hybrid, write_search_index
+from embed_pipeline.evaluation.duplicates import canonical_passages
+from embed_pipeline.evaluation.measures import Measure, measure_queries
+from embed_pipeline.recipes import required
+from embed_pipeline.retrieval.hybrid import CandidateScores
+from embed_pipeline.retrieval.hybrid_weights import HybridSettings, HybridWeights, WeighedPoint, Weighing
+from embed_pipeline.retrieval.ranking import Ranking
+
+
+def weigh_scores(search: Search, dataset: RetrievalDataset, headline: Measure) -> Weighing:
+    """Measure every pair of the recipe's weights on the validation queries; the index is not kept, test never counts.
+
+    Every text is encoded once for all pairs.
+
+    Raises:
+        ValueError: the data set has no validation queries.
+    """
+    settings, queries = required(search.recipe.hybrid, "hybrid"), dataset.queries_of(CHOSEN_ON)
+    if not queries:
+        raise ValueError(
+            "recipe, hybrid: weights are chosen on validation queries, found none. Give the validation split of the "
+            "data set a share, or fuse by rank (retriever: fused), which chooses nothing."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        write_search_index(search, dataset.passages, Path(folder))
+        with_parts = settings.part_weights != (0.0,)
+        depth = max(settings.depth, HITS_PER_QUERY)
+        scored = list(open_hybrid(search, Path(folder)).score(queries, depth, with_parts=with_parts))
+    return weigh(scored, dataset, headline, settings)
+
+
+def weigh(
+    scored: Sequence[CandidateScores], dataset: RetrievalDataset, headline: Measure, settings: HybridSettings
+) -> Weighing:
+    """Measure every pair of weights on queries whose candidates are scored."""
+    pairs = [HybridWeights(*pair) for pair in product(settings.part_weights, settings.lexical_weights)]
+    values = [_mean(scored, weights, dataset, headline) for weights in pairs]
+    points = (WeighedPoint(pair.parts, pair.lexical, value) for pair, value in zip(pairs, values, strict=True))
+    return Weighing(str(headline), tuple(points))
+
+
+def _mean(
+    scored: Sequence[CandidateScores], weights: HybridWeights, dataset: RetrievalDataset, headline: Measure
+) -> float:
+    hits = Ranking(tuple(one.rank(weights, HITS_PER_QUERY) for one in scored)).hits()
+    found = measure_queries(
+        hits,
+        dataset.judgments,
+        [one.query_id for one in scored],
+        measures=[headline],
+        canonical=canonical_passages(dataset.passages),
+    )
+    return fmean(one.value for one in found)
