@@ -25,6 +25,7 @@ def plot_weighing(weighing: Weighing) -> bytes:
     for point in weighing.points:
         values[rows.index(point.parts), columns.index(point.lexical)] = 100 * point.value
     figure, axes = new_figure(width=2.0 + 0.8 * len(columns), height=1.4 + 0.45 * len(rows))
+    axes.grid(visible=False)
     axes.imshow(values, cmap="GnBu", aspect="auto")
     middle = (np.nanmin(values) + np.nanmax(values)) / 2
     for row, column in np.ndindex(values.shape):
