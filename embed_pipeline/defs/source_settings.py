@@ -100,7 +100,8 @@ def round_trip_recipe(project: Project, dataset: str) -> Recipe | None:
     if wanted is None:
         return None
     recipe = read_recipe(project.data / "recipes" / f"{wanted.recipe}.yaml")
-    if recipe.training or recipe.retriever in ("fused", "word2vec"):
+    learnt = recipe.training or recipe.merge or recipe.adaptation
+    if learnt or recipe.retriever not in ("dense", "bm25", "tfidf"):
         raise ValueError(
             f"{project.folder(dataset) / 'dataset.yaml'}, synthesis.round_trip.recipe: {wanted.recipe} is trained on "
             "the questions that it would judge. Name bm25, tfidf or a recipe without training."

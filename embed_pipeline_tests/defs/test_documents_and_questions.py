@@ -95,6 +95,16 @@ def test_a_round_trip_through_a_trained_variant_is_refused(tmp_path: Path) -> No
         round_trip_recipe(project, "terms")
 
 
+@pytest.mark.parametrize(
+    "section", [{"retriever": "hybrid", "hybrid": {"dense": "base"}}, {"merge": {"of": ["tuned"]}}], ids=str
+)
+def test_a_round_trip_through_what_stands_on_another_variant_is_refused(tmp_path: Path, section: dict) -> None:
+    project = _project(tmp_path, synthesis={"round_trip": {"recipe": "later"}})
+    write_yaml(project.data / "recipes" / "later.yaml", {"description": "later", **section})
+    with pytest.raises(ValueError, match="Name bm25, tfidf or a recipe without training"):
+        round_trip_recipe(project, "terms")
+
+
 def test_cutting_and_writing_concern_their_own_asset_and_not_the_cleaned_data(tmp_path: Path) -> None:
     def settings(number: int, asset: str, **changes: object) -> dict:
         project = _project(tmp_path / str(number), **changes)
