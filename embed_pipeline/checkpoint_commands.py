@@ -54,8 +54,13 @@ def promoted(dataset: str, export_to: Path | None) -> None:
 @click.argument("variant")
 @click.argument("folder", type=FOLDER)
 def export(variant: str, folder: Path) -> None:
-    """Copy what was trained for VARIANT into the new FOLDER: a model, a mixture, an adapter or a cross-encoder."""
+    """Copy what was trained for VARIANT into the new FOLDER: a model, a mixture, an adapter or a cross-encoder.
+
+    Of a hybrid variant the weights of its scores lie beside it.
+    """
     from embed_pipeline.defs.resources import pipeline_from_environment
+    from embed_pipeline.defs.topology import Node
+    from embed_pipeline.retrieval.hybrid_weights import WEIGHTS_FILE
 
     graph = pipeline_from_environment().graph()
     if variant not in graph.project.variants:
@@ -64,6 +69,9 @@ def export(variant: str, folder: Path) -> None:
     if node is None:
         raise click.ClickException(f"{variant}: nothing was trained for it. Name a variant that is.")
     _copy(_folder(graph, node), folder)
+    hybrid = graph.project.variants[variant].hybrid_variant
+    if hybrid:
+        shutil.copyfile(_folder(graph, Node("hybrid_weights", hybrid.key)) / WEIGHTS_FILE, folder / WEIGHTS_FILE)
 
 
 def _folder(graph: "Graph", node: "Node") -> Path:

@@ -20,6 +20,7 @@ from embed_pipeline.merging.settings import MergeSettings
 from embed_pipeline.mining.settings import MiningRerankerSettings, MiningSettings, ReplaySettings, ScorerSettings
 from embed_pipeline.recipes import FusionSettings, Recipe
 from embed_pipeline.reranking.settings import RerankerSettings, RerankSettings
+from embed_pipeline.retrieval.hybrid_weights import HybridSettings
 from embed_pipeline.synthesis.chat_settings import ChatSettings
 from embed_pipeline.synthesis.settings import RoundTripSettings, SynthesisSettings
 from embed_pipeline.training.settings import LoraSettings, TrainingSettings, VocabularyExtension
@@ -39,6 +40,7 @@ FILE_MAP = README[README.index("## The file map") :]
         (HostedEncoderSettings, "recipes.md"),
         (WordVectorSettings, "recipes.md"),
         (FusionSettings, "recipes.md"),
+        (HybridSettings, "recipes.md"),
         (MiningSettings, "recipes.md"),
         (ScorerSettings, "recipes.md"),
         (MiningRerankerSettings, "recipes.md"),

@@ -9,17 +9,22 @@ import yaml
 from click.testing import CliRunner
 
 from embed_pipeline.cli import main
+from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.defs.ladder import climb
 from embed_pipeline.defs.measuring import HITS_FILE
+from embed_pipeline.defs.searching import NGRAMS_FOLDER
+from embed_pipeline.defs.topology import Node
 from embed_pipeline.evaluation.query_metrics import read_hits
 from embed_pipeline.merging.candidates import read_promoted
 from embed_pipeline.merging.promotion_file import read_sweep
 from embed_pipeline.retrieval.hybrid_weights import read_weighing
 from embed_pipeline.retrieval.index import read_index
+from embed_pipeline.retrieval.query_parts import split_query
+from embed_pipeline.retrieval.tfidf import read_tfidf_index, tfidf_scores
 from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.small_project import edit_yaml, encoder_settings, write_full_project, write_yaml
 
-VARIANTS = ["bm25", "base", "tuned", "merged", "adapted", "nudged", "fused", "hybrid", "reranked"]
+VARIANTS = ["bm25", "base", "tuned", "merged", "adapted", "nudged", "fused", "hybrid", "reranked", "over_hybrid"]
 RERANKER = {"epochs": 3, "batch_size": 16, "train_group_size": 4, "query_max_length": 48, "passage_max_length": 16}
 
 
@@ -35,8 +40,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> PipelineProject:
         write_yaml(recipes / f"{name}.yaml", adaptation)
     rerank = {"of": "tuned", "top_k": 5, "keep": 3, "training": RERANKER}
     write_yaml(recipes / "reranked.yaml", {"description": "two stages", "retriever": "reranked", "rerank": rerank})
-    hybrid = {"dense": "tuned", "part_weights": [0.0, 0.5], "lexical_weights": [0.0, 0.2]}
+    hybrid = {"dense": "tuned", "part_weights": [0.5, 1.0], "lexical_weights": [0.2, 3.0]}
     write_yaml(recipes / "hybrid.yaml", {"description": "three scores", "retriever": "hybrid", "hybrid": hybrid})
+    over = {"description": "behind it", "retriever": "reranked"}
+    write_yaml(recipes / "over_hybrid.yaml", {**over, "rerank": {**rerank, "of": "hybrid", "top_k": 4, "keep": 4}})
     dataset = data / "small" / "dataset.yaml"
     content = yaml.safe_load(dataset.read_text(encoding="utf-8")) | {"variants": VARIANTS, "promotion_loss_limit": 0.9}
     write_yaml(dataset, content)
@@ -115,7 +122,7 @@ def test_a_second_stage_returns_the_best_of_what_the_first_found(project: Pipeli
 
 def test_a_hybrid_search_takes_the_weights_that_were_best_on_validation(project: PipelineProject) -> None:
     weighing = read_weighing(_folder(project, "hybrid_weights", "small/hybrid"))
-    assert [(point.parts, point.lexical) for point in weighing.points] == [(0, 0), (0, 0.2), (0.5, 0), (0.5, 0.2)]
+    assert [(point.parts, point.lexical) for point in weighing.points] == [(0.5, 0.2), (0.5, 3), (1, 0.2), (1, 3)]
     assert weighing.chosen.value == max(point.value for point in weighing.points)
     manifest = project.manifest("hybrid_weights", "small/hybrid")
     tuned = project.manifest("finetuned_checkpoint", "small/tuned")
@@ -123,10 +130,40 @@ def test_a_hybrid_search_takes_the_weights_that_were_best_on_validation(project:
     measured = project.manifest("query_metrics", "small/hybrid")
     assert measured.inputs["hybrid_weights[small/hybrid]"] == manifest.digest
     hits = read_hits(_folder(project, "query_metrics", "small/hybrid") / HITS_FILE)
-    assert {hit.query_id for hit in hits} == {
-        hit.query_id for hit in read_hits(_folder(project, "query_metrics", "small/tuned") / HITS_FILE)
-    }
-    assert project.encoded("faiss_index", "small/hybrid") == 0  # the passages were encoded for tuned
+    vectors = read_hits(_folder(project, "query_metrics", "small/tuned") / HITS_FILE)
+    ngrams = read_tfidf_index(_folder(project, "faiss_index", "small/hybrid") / NGRAMS_FOLDER)
+    whole = {(hit.query_id, hit.passage_id): hit.score for hit in vectors}
+    dataset = read_dataset(_folder(project, "cleaned_qa", "small"))
+    checked = 0
+    for query in dataset.queries_of("test"):
+        cosines = dict(zip(ngrams.passage_ids, tfidf_scores(ngrams, [query.text]).toarray()[0], strict=True))
+        for hit in (hit for hit in hits if hit.query_id == query.id and not split_query(query.text)):
+            # The parts of a question of one clause are the whole question.
+            dense = whole[query.id, hit.passage_id] * (1 + weighing.weights.parts)
+            assert hit.score == pytest.approx(dense + weighing.weights.lexical * cosines[hit.passage_id], abs=1e-4)
+            checked += 1
+    assert checked > 20
+
+
+def test_the_depth_of_a_hybrid_search_is_part_of_its_figures(project: PipelineProject) -> None:
+    nodes = [Node(asset, "small/hybrid") for asset in ("query_metrics", "general_metrics")]
+    before = [project.graph.plan(node).fingerprint for node in nodes]
+    path = project.root / "data" / "recipes" / "hybrid.yaml"
+    text = path.read_text(encoding="utf-8")
+    edit_yaml(path, "hybrid", depth=50)
+    after = [project.pipeline.graph().plan(node).fingerprint for node in nodes]
+    path.write_text(text, encoding="utf-8")
+    assert all(old != new for old, new in zip(before, after, strict=True))
+
+
+def test_a_second_stage_orders_what_a_hybrid_search_found(project: PipelineProject) -> None:
+    first, second = (
+        read_hits(_folder(project, "query_metrics", f"small/{name}") / HITS_FILE) for name in ("hybrid", "over_hybrid")
+    )
+    found = {(hit.query_id, hit.passage_id) for hit in first if hit.rank <= 4}
+    assert {(hit.query_id, hit.passage_id) for hit in second} == found
+    inputs = project.manifest("query_metrics", "small/over_hybrid").inputs
+    assert inputs["hybrid_weights[small/hybrid]"] == project.manifest("hybrid_weights", "small/hybrid").digest
 
 
 @pytest.mark.parametrize(
@@ -191,6 +228,10 @@ def test_the_command_line_says_what_to_take_and_copies_it_once(
     assert again.exit_code == 1 and "expected a new or empty folder" in again.output
     assert CliRunner().invoke(main, ["export", "small/reranked", str(tmp_path / "second")]).exit_code == 0
     assert (tmp_path / "second" / "model.safetensors").is_file()
+    assert CliRunner().invoke(main, ["export", "small/hybrid", str(tmp_path / "weighed")]).exit_code == 0
+    assert read_weighing(tmp_path / "weighed") and (tmp_path / "weighed" / "model.safetensors").is_file()
+    refused = CliRunner().invoke(main, ["mteb", "small/hybrid"])
+    assert refused.exit_code == 1 and "the vectors of small/tuned. Name that one" in refused.output
     refused = CliRunner().invoke(main, ["export", "small/bm25", str(tmp_path / "third")])
     assert refused.exit_code == 1 and "nothing was trained" in refused.output
 
@@ -198,6 +239,7 @@ def test_the_command_line_says_what_to_take_and_copies_it_once(
 def test_the_ladder_names_the_setting_and_its_worth(project: PipelineProject) -> None:
     rungs = {rung.variant: rung for rung in climb(project.graph, "small")}
     assert list(rungs) == VARIANTS and rungs["bm25"].comparison is None
+    assert rungs["hybrid"].before == "tuned" and rungs["reranked"].before == "tuned"
     nudged = rungs["nudged"]
     assert nudged.before in ("base", "adapted")
     assert all("adaptation" in change for change in nudged.changes)

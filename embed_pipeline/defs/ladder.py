@@ -7,6 +7,7 @@ printing it (evidence_commands). No dagster here.
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 
 from embed_pipeline.defs.graph import Graph
@@ -45,7 +46,7 @@ def climb(graph: Graph, dataset: str) -> tuple[Rung, ...]:
         values = _values(graph, variant, headline)
         if not values:
             continue
-        neighbour = min(measured, key=lambda one: len(recipe_changes(one[0], variant)), default=None)
+        neighbour = min(measured, key=partial(_distance, variant), default=None)
         alike = neighbour is not None and neighbour[1].keys() == values.keys()
         rungs.append(
             Rung(
@@ -61,6 +62,11 @@ def climb(graph: Graph, dataset: str) -> tuple[Rung, ...]:
     if not rungs:
         raise ValueError(f"{dataset}: nothing has been measured yet. Run `embed-pipeline run --dataset {dataset}`.")
     return tuple(rungs)
+
+
+def _distance(variant: Variant, other: tuple[Variant, object]) -> tuple[bool, int]:
+    """What a variant stands on is nearer than any other; else the fewer settings differ, the nearer."""
+    return other[0] not in variant.stands_on, len(recipe_changes(other[0], variant))
 
 
 def recipe_changes(before: Variant, after: Variant) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.defs.catalogue import CALIBRATED_SPLIT, EVALUATED_SPLIT, HITS_PER_QUERY
-from embed_pipeline.defs.searching import Search, open_retriever, write_search_index
+from embed_pipeline.defs.searching import Search, encoded_queries, open_retriever, write_search_index
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.hosted import HostedEncoder
 from embed_pipeline.evaluation.calibration import Calibration, calibrate, first_hits
@@ -114,7 +114,7 @@ def profile_variant(search: Search, index: Path, dataset: RetrievalDataset) -> P
     if isinstance(encoder, HostedEncoder):
         asked = [query.text for split in (EVALUATED_SPLIT, CALIBRATED_SPLIT) for query in dataset.queries_of(split)]
         latency = summarise_latency(encoder.request_milliseconds(texts=1))
-        cost = encoder.cost_of([*texts, *asked])
+        cost = encoder.cost_of([*texts, *encoded_queries(search, asked)])
         throughput = encoder.texts_per_second()
     else:
         retriever = open_retriever(live, index)

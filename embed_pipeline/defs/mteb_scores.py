@@ -26,6 +26,11 @@ def score_variant(graph: Graph, variant: Variant, tasks: Path | None) -> tuple[T
     """
     dataset = read_dataset(graph.store.open(graph.input(Node("cleaned_qa", variant.dataset))))
     required(variant.encoder, "encoder")
+    if variant.encoding_variant is not variant:
+        raise ValueError(
+            f"{variant.key}: mteb measures an encoder alone, this variant does more with the vectors of "
+            f"{variant.encoding_variant.key}. Name that one."
+        )
     vectors = VectorCache(graph.project.home / VECTORS_FOLDER)
     encoder = load_variant_encoder(graph, variant, lambda model: CachedEncoder(model, vectors))
     own_languages = any(LANGUAGE in query.attributes for query in dataset.queries)

@@ -12,7 +12,7 @@ from embed_pipeline.dataset.audit import find_leaks
 from embed_pipeline.dataset.formats import RetrievalDataset, read_dataset
 from embed_pipeline.defs.catalogue import ALL, EVALUATED_SPLIT, JOBS, PUBLISHED_ASSETS
 from embed_pipeline.defs.freshness import assess, format_difference
-from embed_pipeline.defs.graph import Graph
+from embed_pipeline.defs.graph import Graph, MissingInputError
 from embed_pipeline.defs.lineage import Link, trace
 from embed_pipeline.defs.topology import Node
 from embed_pipeline.defs.work import Work, ready_work
@@ -27,7 +27,7 @@ NIGHTLY_JOBS = (
     "measure_general_suite",
     "publish_metrics",
 )
-"""The others train: they change what is evaluated, cost hours or a GPU, and are a person's decision."""
+"""The others train or choose weights: they change what is evaluated, may cost hours, and are a person's decision."""
 _EVALUATIONS = ("evaluate_variant", "measure_general_suite")
 _PUBLICATION = next(job for job in JOBS if job.assets == PUBLISHED_ASSETS)
 _ASSETS = frozenset(asset for job in JOBS if job.name in NIGHTLY_JOBS for asset in job.assets)
@@ -84,7 +84,10 @@ def _obstacle(graph: Graph, work: Work) -> str | None:
     if work.job.name not in _EVALUATIONS:
         return None
     variant, known = graph.project.variants[work.partition], set(graph.nodes())
-    links = tuple(_standing(graph, Node(work.job.assets[-1], variant.key)))
+    try:
+        links = tuple(_standing(graph, Node(work.job.assets[-1], variant.key)))
+    except MissingInputError as error:
+        return str(error)
     for link in links:
         if link.version is not None and link.node in known and not is_nightly(link.node):
             changed = [d for d in graph.plan(link.node).differences(link.version) if d.kind == "setting"]

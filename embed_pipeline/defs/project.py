@@ -125,6 +125,11 @@ class Project:
                 f"{self.data / dataset / 'dataset.yaml'}, variants: {name} chooses a mixture on a validation split and "
                 "a general_suite, one of them is missing. Add it, or remove the variant."
             )
+        if recipe.hybrid and "validation" not in settings.expected_splits:
+            raise ValueError(
+                f"{self.data / dataset / 'dataset.yaml'}, variants: {name} chooses weights on a validation split, it "
+                "is missing. Add it, or fuse by rank (retriever: fused), which chooses nothing."
+            )
         if settings.evaluation_only and (recipe.training or recipe.adaptation or recipe.rerank):
             raise ValueError(
                 f"{self.data / dataset / 'dataset.yaml'}, variants: {name} trains, but the data set is "

@@ -35,7 +35,7 @@ from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.pair_scores import CachedPairScorer
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
 from embed_pipeline.recipes import AnyEncoderSettings, required
-from embed_pipeline.retrieval.hybrid_weights import VECTORS_ALONE, HybridWeights, read_weighing
+from embed_pipeline.retrieval.hybrid_weights import HybridWeights, read_weighing
 from embed_pipeline.training.finetune import work_prefix
 
 
@@ -131,10 +131,10 @@ class Step:
             return search
         return replace(search, rerank=variant.recipe.rerank, scorer=self._scorer(variant))
 
-    def _hybrid_weights(self, variant: Variant) -> HybridWeights:
+    def _hybrid_weights(self, variant: Variant) -> HybridWeights | None:
         node = variant.hybrid_variant and Node("hybrid_weights", variant.hybrid_variant.key)
         if node is None or node not in self.graph.upstream(self.node):
-            return VECTORS_ALONE  # only the index is being built
+            return None  # only the index is being built
         return read_weighing(self.folder(node.asset, node.partition)).weights
 
     def _scorer(self, variant: Variant) -> CachedPairScorer | None:

@@ -19,7 +19,7 @@ from embed_pipeline.recipes import Recipe, required
 from embed_pipeline.records import Passage
 from embed_pipeline.reranking.settings import RerankSettings
 from embed_pipeline.retrieval.hybrid import HybridRetriever
-from embed_pipeline.retrieval.hybrid_weights import VECTORS_ALONE, HybridWeights
+from embed_pipeline.retrieval.hybrid_weights import HybridWeights
 from embed_pipeline.retrieval.index import build_index, read_index, write_index
 from embed_pipeline.retrieval.lexical import (
     LexicalSettings,
@@ -27,6 +27,7 @@ from embed_pipeline.retrieval.lexical import (
     read_lexical_index,
     write_lexical_index,
 )
+from embed_pipeline.retrieval.query_parts import split_query
 from embed_pipeline.retrieval.reranking import RerankedRetriever
 from embed_pipeline.retrieval.search import (
     DenseRetriever,
@@ -51,8 +52,8 @@ class Search:
     language: str
     encoder: Encoder | None
     device: Literal["cpu", "cuda"] = "cpu"
-    weights: HybridWeights = VECTORS_ALONE
-    """hybrid: what the scores weigh; neither while only the index is built or the weights are being chosen."""
+    weights: HybridWeights | None = None
+    """hybrid: what the scores weigh; None while only the index is built or the weights are being chosen."""
     rerank: RerankSettings | None = None
     """A second stage: the index then holds the passages' texts."""
     scorer: PairScorer | None = None
@@ -110,7 +111,7 @@ def open_retriever(search: Search, directory: Path) -> Retriever:
         )
         return FusedRetriever(parts, depth=fusion.depth, rank_constant=fusion.rank_constant)
     if recipe.retriever == "hybrid":
-        return open_hybrid(search, directory)
+        return open_hybrid(search, directory, required(search.weights, "hybrid (chosen weights)"))
     if recipe.retriever == "bm25":
         return LexicalRetriever(read_lexical_index(directory))
     if recipe.retriever == "tfidf":
@@ -118,16 +119,23 @@ def open_retriever(search: Search, directory: Path) -> Retriever:
     return DenseRetriever(read_index(directory), required(search.encoder, "encoder"), search.device)
 
 
-def open_hybrid(search: Search, directory: Path) -> HybridRetriever:
-    """The same for a hybrid variant, whose scores can be had one by one."""
+def open_hybrid(search: Search, directory: Path, weights: HybridWeights) -> HybridRetriever:
+    """The same for a hybrid variant under any weights; its scores can be had one by one."""
     return HybridRetriever(
         read_index(directory / DENSE_FOLDER),
         required(search.encoder, "encoder"),
         read_tfidf_index(directory / NGRAMS_FOLDER),
-        search.weights,
+        weights,
         depth=required(search.recipe.hybrid, "hybrid").depth,
         device=search.device,
     )
+
+
+def encoded_queries(search: Search, texts: Sequence[str]) -> tuple[str, ...]:
+    """What goes through the encoder to search for the texts: they, and a hybrid's clauses; each once."""
+    if search.weights is None or search.weights.parts == 0:
+        return tuple(dict.fromkeys(texts))
+    return tuple(dict.fromkeys([*texts, *(part for text in texts for part in split_query(text))]))
 
 
 def encoding_counts(encoder: Encoder | None) -> dict[str, object]:

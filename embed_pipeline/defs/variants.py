@@ -79,8 +79,9 @@ class Variant:
 
     @property
     def is_trained(self) -> bool:
-        """Whether a base was trained, mixed, adapted or given a second stage, so that there is a before."""
-        return self.weights_asset not in (None, "word_vectors") or self.first_stage is not None
+        """Whether a base was trained, mixed, adapted, weighed or given a second stage, so that there is a before."""
+        later = self.first_stage or self.hybrid_variant
+        return self.weights_asset not in (None, "word_vectors") or later is not None
 
     @property
     def is_checkpoint(self) -> bool:

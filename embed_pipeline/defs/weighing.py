@@ -18,7 +18,7 @@ from embed_pipeline.evaluation.duplicates import canonical_passages
 from embed_pipeline.evaluation.measures import Measure, measure_queries
 from embed_pipeline.recipes import required
 from embed_pipeline.retrieval.hybrid import CandidateScores
-from embed_pipeline.retrieval.hybrid_weights import HybridSettings, HybridWeights, WeighedPoint, Weighing
+from embed_pipeline.retrieval.hybrid_weights import VECTORS_ALONE, HybridSettings, HybridWeights, WeighedPoint, Weighing
 from embed_pipeline.retrieval.ranking import Ranking
 
 
@@ -40,7 +40,7 @@ def weigh_scores(search: Search, dataset: RetrievalDataset, headline: Measure) -
         write_search_index(search, dataset.passages, Path(folder))
         with_parts = settings.part_weights != (0.0,)
         depth = max(settings.depth, HITS_PER_QUERY)
-        scored = list(open_hybrid(search, Path(folder)).score(queries, depth, with_parts=with_parts))
+        scored = list(open_hybrid(search, Path(folder), VECTORS_ALONE).score(queries, depth, with_parts=with_parts))
     return weigh(scored, dataset, headline, settings)
 
 
@@ -49,20 +49,11 @@ def weigh(
 ) -> Weighing:
     """Measure every pair of weights on queries whose candidates are scored."""
     pairs = [HybridWeights(*pair) for pair in product(settings.part_weights, settings.lexical_weights)]
-    values = [_mean(scored, weights, dataset, headline) for weights in pairs]
-    points = (WeighedPoint(pair.parts, pair.lexical, value) for pair, value in zip(pairs, values, strict=True))
-    return Weighing(str(headline), tuple(points))
+    query_ids, canonical = [one.query_id for one in scored], canonical_passages(dataset.passages)
 
+    def mean(weights: HybridWeights) -> float:
+        hits = Ranking(tuple(one.rank(weights, HITS_PER_QUERY) for one in scored)).hits()
+        found = measure_queries(hits, dataset.judgments, query_ids, measures=[headline], canonical=canonical)
+        return fmean(one.value for one in found)
 
-def _mean(
-    scored: Sequence[CandidateScores], weights: HybridWeights, dataset: RetrievalDataset, headline: Measure
-) -> float:
-    hits = Ranking(tuple(one.rank(weights, HITS_PER_QUERY) for one in scored)).hits()
-    found = measure_queries(
-        hits,
-        dataset.judgments,
-        [one.query_id for one in scored],
-        measures=[headline],
-        canonical=canonical_passages(dataset.passages),
-    )
-    return fmean(one.value for one in found)
+    return Weighing.of(str(headline), [WeighedPoint(pair.parts, pair.lexical, mean(pair)) for pair in pairs])

@@ -9,8 +9,9 @@ Gai and Ingber 2023, "An Analysis of Fusion Functions for Hybrid Retrieval"; of 
 "ColBERT", over clauses in place of tokens.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -22,9 +23,7 @@ from embed_pipeline.retrieval.index import PassageIndex
 from embed_pipeline.retrieval.query_parts import split_query
 from embed_pipeline.retrieval.ranking import RankedQuery, Ranking, check_k, rank_passages
 from embed_pipeline.retrieval.search import check_encoder, top_k
-from embed_pipeline.retrieval.tfidf import TfidfIndex, tfidf_scores, tfidf_top_k
-
-_QUERIES_PER_BATCH = 128
+from embed_pipeline.retrieval.tfidf import TfidfIndex, queries_per_batch, rank_scores, tfidf_scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class CandidateScores:
         return rank_passages(self.query_id, self.passage_ids, scores, k)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class HybridRetriever:
     """Finds passages by the weighted sum; candidates are the first `depth` of each score, or k where that is more."""
 
@@ -75,24 +74,25 @@ class HybridRetriever:
         Without parts no clause is encoded, and the scores of the parts are those of the whole.
         """
         check_encoder(self.index, self.encoder)
-        row_of = {passage_id: row for row, passage_id in enumerate(self.index.passage_ids)}
-        for start in range(0, len(queries), _QUERIES_PER_BATCH):
-            batch = queries[start : start + _QUERIES_PER_BATCH]
-            yield from self._score_batch(batch, depth, row_of, with_parts=with_parts)
+        size = queries_per_batch(self.lexical)
+        for start in range(0, len(queries), size):
+            yield from self._score_batch(queries[start : start + size], depth, with_parts=with_parts)
 
-    def _score_batch(
-        self, queries: Sequence[Query], depth: int, row_of: dict[str, int], *, with_parts: bool
-    ) -> Iterator[CandidateScores]:
+    @cached_property
+    def _row_of(self) -> Mapping[str, int]:
+        return {passage_id: row for row, passage_id in enumerate(self.index.passage_ids)}
+
+    def _score_batch(self, queries: Sequence[Query], depth: int, *, with_parts: bool) -> Iterator[CandidateScores]:
         clauses = [split_query(query.text) if with_parts else () for query in queries]
         texts = list(dict.fromkeys([*(query.text for query in queries), *(part for own in clauses for part in own)]))
         vectors = self.encoder.encode_queries(texts)
         found = top_k(self.index, texts, vectors, depth, device=self.device).queries
         dense = {text: (vector, one.passage_ids) for text, vector, one in zip(texts, vectors, found, strict=True)}
-        words = tfidf_top_k(self.lexical, queries, depth).queries
         cosines = tfidf_scores(self.lexical, [query.text for query in queries])
+        words = rank_scores(self.lexical, queries, cosines, depth)
         for at, (query, own) in enumerate(zip(queries, clauses, strict=True)):
             candidates = {*words[at].passage_ids, *(id_ for text in (query.text, *own) for id_ in dense[text][1])}
-            rows = np.array(sorted(row_of[passage_id] for passage_id in candidates), dtype=np.int64)
+            rows = np.array(sorted(self._row_of[passage_id] for passage_id in candidates), dtype=np.int64)
             if not rows.size:
                 yield CandidateScores(query.id, (), *np.zeros((3, 0)))
                 continue

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -61,34 +62,31 @@ class WeighedPoint:
 
 @dataclass(frozen=True, slots=True)
 class Weighing:
-    """The sweep over all pairs of weights, and the measure that decided."""
+    """The sweep over all pairs of weights, the measure that decided, and the pair that was chosen."""
 
     measure: str
     points: tuple[WeighedPoint, ...]
+    chosen: WeighedPoint
 
-    @property
-    def chosen(self) -> WeighedPoint:
-        """The best; of equally good ones the smallest sum of weights, then the smallest weight of the parts."""
-        return max(self.points, key=lambda one: (round(one.value, 6), -one.parts - one.lexical, -one.parts))
+    @classmethod
+    def of(cls, measure: str, points: Sequence[WeighedPoint]) -> Self:
+        """The best is chosen; of equally good ones the smallest sum of weights, then the smallest of the parts."""
+        best = max(points, key=lambda one: (round(one.value, 6), -one.parts - one.lexical, -one.parts))
+        return cls(measure, tuple(points), best)
 
     @property
     def weights(self) -> HybridWeights:
-        """The weights of the best."""
+        """The weights that were chosen."""
         return HybridWeights(self.chosen.parts, self.chosen.lexical)
 
 
 def write_weighing(weighing: Weighing, directory: Path) -> None:
     """Write hybrid_weights.json; equal content gives equal bytes."""
-    content = {
-        "weights": asdict(weighing.weights),
-        "measure": weighing.measure,
-        "points": [asdict(p) for p in weighing.points],
-    }
-    (directory / WEIGHTS_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (directory / WEIGHTS_FILE).write_text(json.dumps(asdict(weighing), indent=1) + "\n", encoding="utf-8")
 
 
 def read_weighing(directory: Path) -> Weighing:
     """The sweep written there."""
     content = json.loads((directory / WEIGHTS_FILE).read_text(encoding="utf-8"))
-    points: Sequence[dict[str, float]] = content["points"]
-    return Weighing(content["measure"], tuple(WeighedPoint(**point) for point in points))
+    points = tuple(WeighedPoint(**point) for point in content["points"])
+    return Weighing(content["measure"], points, WeighedPoint(**content["chosen"]))

@@ -6,7 +6,7 @@ Belongs here: where a text is cut. Does not belong here: what the parts' scores 
 import re
 
 # Marks that end a clause or stand between two things of a list, in Chinese and in English. Not the comma of 1,000 and
-# not the point of 3.5 or e.g.; white space alone only between two Chinese characters.
+# not the point of 3.5; white space alone only between two Chinese characters.
 _CUT = re.compile(r"[，。、；;？?！!\r\n|]|,(?!\d)|(?<!\d),|\.(?=\s|$|[^\x00-\x7f])|(?<=[一-鿿])\s+(?=[一-鿿])")
 _SAYS = re.compile(r"\w")
 MIN_CHARACTERS = 2

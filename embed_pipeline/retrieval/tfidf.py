@@ -117,15 +117,25 @@ def tfidf_top_k(index: TfidfIndex, queries: Sequence[Query], k: int) -> Ranking:
     memory is bounded by the batch, not by their number.
     """
     check_k(k)
-    batch = max(1, min(_MAX_QUERIES_PER_BATCH, _MAX_SCORES_PER_BATCH // max(1, len(index.passage_ids))))
-    ranked = []
+    batch = queries_per_batch(index)
+    ranked: list[RankedQuery] = []
     for start in range(0, len(queries), batch):
         part = queries[start : start + batch]
-        scores = tfidf_scores(index, [query.text for query in part])
-        for row, query in enumerate(part):
-            own = slice(scores.indptr[row], scores.indptr[row + 1])
-            ranked.append(_rank(index, query.id, scores.indices[own], scores.data[own], k))
+        ranked += rank_scores(index, part, tfidf_scores(index, [query.text for query in part]), k)
     return Ranking(tuple(ranked))
+
+
+def rank_scores(index: TfidfIndex, queries: Sequence[Query], scores: "csr_array", k: int) -> list[RankedQuery]:
+    """What tfidf_top_k finds for queries whose tfidf_scores are known."""
+    bounds = zip(queries, scores.indptr[:-1], scores.indptr[1:], strict=True)
+    return [
+        _rank(index, query.id, scores.indices[start:end], scores.data[start:end], k) for query, start, end in bounds
+    ]
+
+
+def queries_per_batch(index: TfidfIndex) -> int:
+    """How many queries are scored at once, so that memory is bounded at any size of the corpus."""
+    return max(1, min(_MAX_QUERIES_PER_BATCH, _MAX_SCORES_PER_BATCH // max(1, len(index.passage_ids))))
 
 
 def tfidf_scores(index: TfidfIndex, texts: Sequence[str]) -> "csr_array":

@@ -13,7 +13,14 @@ from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.defs.topology import Node
 from embed_pipeline.defs.work import Work
 from embed_pipeline.records import Judgment, Passage, Query, Split
-from embed_pipeline_tests.small_project import edit_yaml, make_rows, write_project, write_workbook, write_yaml
+from embed_pipeline_tests.small_project import (
+    edit_dataset,
+    edit_yaml,
+    make_rows,
+    write_project,
+    write_workbook,
+    write_yaml,
+)
 
 QUESTIONS: dict[str, Split] = {
     "我肝上有油能买吗": "train",
@@ -85,7 +92,7 @@ def test_every_job_belongs_to_the_night_or_trains() -> None:
     # Decide for a new job: a night trains nothing. What it does not run is measured as it stands.
     assert {job.name for job in JOBS} - set(NIGHTLY_JOBS) == {
         *("finetune_variant", "train_word_vectors", "merge_variant", "adapt_variant", "train_reranker"),
-        "promote_checkpoint",
+        *("weigh_scores", "promote_checkpoint"),
     }
 
 
@@ -132,6 +139,18 @@ def test_a_variant_that_was_never_trained_is_named_and_holds_nobody_up(tmp_path:
     place = Place(PipelineResource(data=str(tmp_path / "data"), home=str(tmp_path / "home")))
     assert place.sleep()[-3:] == [*EVALUATIONS[:2], f"publish_metrics {ALL}"]
     assert any("finetuned_checkpoint[small/tuned] does not exist yet" in line for line in place.said)
+
+
+def test_a_hybrid_that_was_never_weighed_is_named_and_holds_nobody_up(tmp_path: Path) -> None:
+    data = write_project(tmp_path)
+    write_yaml(
+        data / "recipes" / "hybrid.yaml", {"description": "x", "retriever": "hybrid", "hybrid": {"dense": "base"}}
+    )
+    edit_dataset(data / "small", variants=["bm25", "base", "hybrid"])
+    place = Place(PipelineResource(data=str(data), home=str(tmp_path / "home")))
+    ran = place.sleep()
+    assert ran[-3:] == [*EVALUATIONS[:2], f"publish_metrics {ALL}"] and place.errors == ()
+    assert any("small/hybrid is left for the day" in line and "hybrid_weights" in line for line in place.said)
 
 
 def test_what_failed_is_tried_once_told_and_holds_up_only_what_stands_on_it(place: Place) -> None:

@@ -6,7 +6,7 @@ from embed_pipeline.retrieval.hybrid_weights import WeighedPoint, Weighing
 
 def sweep(*values: float) -> Weighing:
     pairs = [(parts, lexical) for parts in (0.0, 0.5) for lexical in (0.0, 0.1, 1.0)]
-    return Weighing("precise@5", tuple(WeighedPoint(*pair, value) for pair, value in zip(pairs, values, strict=True)))
+    return Weighing.of("precise@5", [WeighedPoint(*pair, value) for pair, value in zip(pairs, values, strict=True)])
 
 
 def test_the_picture_shows_the_values_and_which_were_chosen() -> None:
