@@ -1,16 +1,19 @@
 """What the scores of a hybrid variant weigh: chosen on validation queries, and on nothing else."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from embed_pipeline.dataset.formats import RetrievalDataset
+from embed_pipeline.defs.project import Project
 from embed_pipeline.defs.searching import Search
 from embed_pipeline.defs.weighing import weigh_scores
 from embed_pipeline.evaluation.measures import Measure
 from embed_pipeline.recipes import Recipe
 from embed_pipeline.records import Judgment, Passage, Query
 from embed_pipeline_tests.fakes import FakeEncoder
+from embed_pipeline_tests.small_project import edit_dataset, write_full_project, write_yaml
 
 LABELS = ("脂肪肝", "高血压", "痛风", "哮喘", "白内障", "湿疹")
 QUERIES = (
@@ -56,3 +59,14 @@ def test_each_text_is_encoded_once_and_no_clause_where_parts_cannot_weigh() -> N
 def test_without_validation_queries_nothing_can_be_chosen() -> None:
     with pytest.raises(ValueError, match="weights are chosen on validation queries, found none"):
         weigh_scores(search(), replace(DATASET, queries=QUERIES[2:]), FIRST)
+
+
+def test_a_data_set_without_a_validation_split_refuses_a_hybrid_variant(tmp_path: Path) -> None:
+    data = write_full_project(tmp_path)
+    recipe = {"description": "three scores", "retriever": "hybrid", "hybrid": {"dense": "base"}}
+    write_yaml(data / "recipes" / "hybrid.yaml", recipe)
+    edit_dataset(data / "small", variants=["base", "hybrid"])
+    assert "small/hybrid" in Project(data=data, home=tmp_path).variants
+    edit_dataset(data / "general", variants=["base", "hybrid"])  # for evaluation only
+    with pytest.raises(ValueError, match="hybrid chooses weights on a validation split, it is missing"):
+        _ = Project(data=data, home=tmp_path).variants
