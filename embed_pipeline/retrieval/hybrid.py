@@ -84,8 +84,11 @@ class HybridRetriever:
 
     def _score_batch(self, queries: Sequence[Query], depth: int, *, with_parts: bool) -> Iterator[CandidateScores]:
         clauses = [split_query(query.text) if with_parts else () for query in queries]
-        texts = list(dict.fromkeys([*(query.text for query in queries), *(part for own in clauses for part in own)]))
-        vectors = self.encoder.encode_queries(texts)
+        questions = dict.fromkeys(query.text for query in queries)
+        parts = dict.fromkeys(part for own in clauses for part in own if part not in questions)
+        texts, vectors = [*questions, *parts], self.encoder.encode_queries(list(questions))
+        if parts:  # by themselves: beside a long question each would be padded to its length
+            vectors = np.concatenate([vectors, self.encoder.encode_queries(list(parts))])
         found = top_k(self.index, texts, vectors, depth, device=self.device).queries
         dense = {text: (vector, one.passage_ids) for text, vector, one in zip(texts, vectors, found, strict=True)}
         cosines = tfidf_scores(self.lexical, [query.text for query in queries])
