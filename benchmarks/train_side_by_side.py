@@ -48,12 +48,11 @@ from embed_pipeline.mining.groups import write_groups
 from embed_pipeline.mining.negatives import mine
 from embed_pipeline.mining.settings import MiningSettings
 from embed_pipeline.recipes import TrainingSettings
-from embed_pipeline.records import Split
-from embed_pipeline.retrieval.hybrid import HybridRetriever
+from embed_pipeline.records import Hit, Split
+from embed_pipeline.retrieval.hybrid import HybridRetriever, rank_candidates
 from embed_pipeline.retrieval.hybrid_weights import VECTORS_ALONE, HybridSettings, HybridWeights
 from embed_pipeline.retrieval.index import build_index
-from embed_pipeline.retrieval.search import Retriever, TfidfRetriever
-from embed_pipeline.retrieval.tfidf import TfidfSettings, build_tfidf_index
+from embed_pipeline.retrieval.tfidf import TfidfSettings, build_tfidf_index, tfidf_top_k
 from embed_pipeline.training.finetune import FinetuneJob, torchrun_command, worker_environment
 from embed_pipeline.training.vocabulary import extend_vocabulary, missing_characters
 
@@ -101,7 +100,7 @@ TASKS = {
         6,
     ),
 }
-HELD_OUT = 500
+HELD_OUT, HITS = 500, 20
 ARMS = ("plain", "ours", "longer")
 
 
@@ -315,14 +314,16 @@ def evaluate(trial: Trial, model: Path) -> tuple[dict[str, float], dict[str, flo
     scored = list(retriever.score(dataset.queries_of("validation"), settings.depth))
     weights = weigh(scored, dataset, trial.task.headline, settings).weights
     seconds = time.monotonic() - started
-    alone, hybrid = (measure(trial, replace(retriever, weights=chosen)) for chosen in (VECTORS_ALONE, weights))
+    tested = list(retriever.score(dataset.queries_of(trial.split), settings.depth))
+    alone, hybrid = (
+        measure(trial, rank_candidates(tested, chosen, HITS).hits()) for chosen in (VECTORS_ALONE, weights)
+    )
     return alone, hybrid, weights, seconds
 
 
-def measure(trial: Trial, retriever: Retriever) -> dict[str, float]:
+def measure(trial: Trial, hits: Sequence[Hit]) -> dict[str, float]:
     """The measure by query of the split."""
-    queries = trial.dataset.queries_of(trial.split)
-    hits, ids = retriever.search(queries, 20), [query.id for query in queries]
+    ids = [query.id for query in trial.dataset.queries_of(trial.split)]
     found = measure_queries(hits, trial.dataset.judgments, ids, measures=[trial.task.headline])
     return {value.query_id: value.value for value in found}
 
@@ -330,7 +331,8 @@ def measure(trial: Trial, retriever: Retriever) -> dict[str, float]:
 def measure_ngrams(trial: Trial) -> dict[str, Any]:
     """TF-IDF alone, which is not trained: what the hybrid search has to beat."""
     index = build_tfidf_index(trial.dataset.passages, TfidfSettings())
-    return {"seconds": 0.0, "mining_seconds": 0.0, "values": measure(trial, TfidfRetriever(index))}
+    hits = tfidf_top_k(index, trial.dataset.queries_of(trial.split), HITS).hits()
+    return {"seconds": 0.0, "mining_seconds": 0.0, "values": measure(trial, hits)}
 
 
 def show(name: str, sides: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:

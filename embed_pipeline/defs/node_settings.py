@@ -179,9 +179,13 @@ def _index_settings(variant: Variant, language: str) -> dict:
     recipe = (variant.first_stage or variant).recipe
     lexical, dense = LexicalSettings(language=language).model_dump(mode="json"), IndexSettings().model_dump(mode="json")
     ngrams = TfidfSettings().model_dump(mode="json")
-    one = {"bm25": lexical, "tfidf": ngrams}.get(recipe.retriever, dense)
-    several = {"fused": {"dense": dense, "bm25": lexical}, "hybrid": {"dense": dense, "tfidf": ngrams}}
-    found = several.get(recipe.retriever, one)
+    others = {
+        "bm25": lexical,
+        "tfidf": ngrams,
+        "fused": {"dense": dense, "bm25": lexical},
+        "hybrid": {"dense": dense, "tfidf": ngrams},
+    }
+    found = others.get(recipe.retriever, dense)
     return {"first_stage": found, "texts": True} if variant.first_stage else found
 
 

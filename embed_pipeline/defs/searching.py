@@ -41,7 +41,11 @@ from embed_pipeline.retrieval.tfidf import TfidfSettings, build_tfidf_index, rea
 DENSE_FOLDER = "dense"
 LEXICAL_FOLDER = "bm25"
 NGRAMS_FOLDER = "tfidf"
-_BM25 = Recipe.model_validate({"description": "the lexical part", "retriever": "bm25"})
+_LEXICAL_PARTS = {
+    retriever: Recipe.model_validate({"description": "the lexical part", "retriever": lexical})
+    for retriever, lexical in (("fused", LEXICAL_FOLDER), ("hybrid", NGRAMS_FOLDER))
+}
+"""What lies beside the vectors, in a folder of the lexical retriever's name."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +81,11 @@ def write_search_index(search: Search, passages: Sequence[Passage], directory: P
                 write_passage_line(passage, file)
         return write_search_index(replace(search, rerank=None), passages, directory)
     found: dict[str, object] = {"passages": len(passages), "kind": search.recipe.retriever}
-    if search.recipe.retriever == "fused":
-        write_search_index(_lexical_part(search), passages, directory / LEXICAL_FOLDER)
-        return {**write_search_index(dense_part(search), passages, directory / DENSE_FOLDER), "kind": "fused"}
-    if search.recipe.retriever == "hybrid":
-        write_tfidf_index(build_tfidf_index(passages, TfidfSettings()), directory / NGRAMS_FOLDER)
-        return {**write_search_index(dense_part(search), passages, directory / DENSE_FOLDER), "kind": "hybrid"}
+    if search.recipe.retriever in _LEXICAL_PARTS:
+        lexical = _lexical_part(search)
+        write_search_index(lexical, passages, directory / lexical.recipe.retriever)
+        dense = write_search_index(dense_part(search), passages, directory / DENSE_FOLDER)
+        return {**dense, "kind": search.recipe.retriever}
     if search.recipe.retriever == "bm25":
         write_lexical_index(build_lexical_index(passages, LexicalSettings(language=search.language)), directory)
         return found
@@ -132,10 +135,10 @@ def open_hybrid(search: Search, directory: Path, weights: HybridWeights) -> Hybr
 
 
 def encoded_queries(search: Search, texts: Sequence[str]) -> tuple[str, ...]:
-    """What goes through the encoder to search for the texts: they, and a hybrid's clauses; each once."""
+    """What goes through the encoder to search for the texts: they, and behind them a hybrid's clauses."""
     if search.weights is None or search.weights.parts == 0:
-        return tuple(dict.fromkeys(texts))
-    return tuple(dict.fromkeys([*texts, *(part for text in texts for part in split_query(text))]))
+        return tuple(texts)
+    return (*texts, *(part for text in texts for part in split_query(text)))
 
 
 def encoding_counts(encoder: Encoder | None) -> dict[str, object]:
@@ -148,7 +151,7 @@ def encoding_counts(encoder: Encoder | None) -> dict[str, object]:
 
 
 def _lexical_part(search: Search) -> Search:
-    return replace(search, recipe=_BM25, encoder=None)
+    return replace(search, recipe=_LEXICAL_PARTS[search.recipe.retriever], encoder=None)
 
 
 def dense_part(search: Search) -> Search:

@@ -186,9 +186,10 @@ def _join(
 
 
 def _dense_part(recipe: Recipe, other: Callable[[str, str, str, Callable[[Recipe], bool]], Variant]) -> Variant | None:
-    if recipe.fusion:
-        return other(recipe.fusion.dense, "fusion.dense", "a dense variant", _is_dense)
-    return other(recipe.hybrid.dense, "hybrid.dense", "a dense variant", _is_dense) if recipe.hybrid else None
+    for field, section in (("fusion.dense", recipe.fusion), ("hybrid.dense", recipe.hybrid)):
+        if section:
+            return other(section.dense, field, "a dense variant", _is_dense)
+    return None
 
 
 def _trains(recipe: Recipe) -> bool:

@@ -17,9 +17,8 @@ from embed_pipeline.defs.searching import Search, open_hybrid, write_search_inde
 from embed_pipeline.evaluation.duplicates import canonical_passages
 from embed_pipeline.evaluation.measures import Measure, measure_queries
 from embed_pipeline.recipes import required
-from embed_pipeline.retrieval.hybrid import CandidateScores
+from embed_pipeline.retrieval.hybrid import CandidateScores, rank_candidates
 from embed_pipeline.retrieval.hybrid_weights import VECTORS_ALONE, HybridSettings, HybridWeights, WeighedPoint, Weighing
-from embed_pipeline.retrieval.ranking import Ranking
 
 
 def weigh_scores(search: Search, dataset: RetrievalDataset, headline: Measure) -> Weighing:
@@ -52,7 +51,7 @@ def weigh(
     query_ids, canonical = [one.query_id for one in scored], canonical_passages(dataset.passages)
 
     def mean(weights: HybridWeights) -> float:
-        hits = Ranking(tuple(one.rank(weights, HITS_PER_QUERY) for one in scored)).hits()
+        hits = rank_candidates(scored, weights, HITS_PER_QUERY).hits()
         found = measure_queries(hits, dataset.judgments, query_ids, measures=[headline], canonical=canonical)
         return fmean(one.value for one in found)
 

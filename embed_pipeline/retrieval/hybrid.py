@@ -9,7 +9,7 @@ Gai and Ingber 2023, "An Analysis of Fusion Functions for Hybrid Retrieval"; of 
 "ColBERT", over clauses in place of tokens.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -43,6 +43,11 @@ class CandidateScores:
         return rank_passages(self.query_id, self.passage_ids, scores, k)
 
 
+def rank_candidates(scored: Iterable[CandidateScores], weights: HybridWeights, k: int) -> Ranking:
+    """The k best candidates of every query under the weights; scored once, they can be ranked under any."""
+    return Ranking(tuple(one.rank(weights, k) for one in scored))
+
+
 @dataclass(frozen=True)
 class HybridRetriever:
     """Finds passages by the weighted sum; candidates are the first `depth` of each score, or k where that is more."""
@@ -66,7 +71,7 @@ class HybridRetriever:
         """See Retriever; raises ValueError when the index was built with another encoder."""
         check_k(k)
         scored = self.score(queries, max(k, self.depth), with_parts=self.weights.parts > 0)
-        return Ranking(tuple(one.rank(self.weights, k) for one in scored)).hits()
+        return rank_candidates(scored, self.weights, k).hits()
 
     def score(self, queries: Sequence[Query], depth: int, *, with_parts: bool = True) -> Iterator[CandidateScores]:
         """The candidates of every query with their scores, in the order of the queries.
