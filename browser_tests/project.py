@@ -22,7 +22,7 @@ from embed_pipeline_tests.small_project import (
 ROOT = Path(__file__).parents[1]
 TRAINED = "small/tuned"
 """The partition that is trained."""
-VARIANTS = ("help/bm25", "small/words", TRAINED, "small/merged", "small/adapted", "small/reranked")
+VARIANTS = ("help/bm25", "small/words", TRAINED, "small/merged", "small/adapted", "small/reranked", "small/weighed")
 
 
 def write_browser_project(root: Path) -> Path:
@@ -83,6 +83,8 @@ def _write_recipes(folder: Path, model: Path) -> None:
     training = {"batch_size": 16, "train_group_size": 4, "query_max_length": 48, "passage_max_length": 16}
     rerank = {"of": "tuned", "top_k": 5, "keep": 3, "training": training}
     write_yaml(folder / "reranked.yaml", {"description": "two stages", "retriever": "reranked", "rerank": rerank})
+    hybrid = {"description": "three scores", "retriever": "hybrid", "hybrid": {"dense": "tuned"}}
+    write_yaml(folder / "weighed.yaml", hybrid)
 
 
 def _write_workbook_set(folder: Path) -> None:
@@ -96,7 +98,7 @@ def _write_workbook_set(folder: Path) -> None:
         "label_list": "labels.txt",
         "split": {"train": 0.6, "validation": 0.15, "test": 0.25, "seed": 1},
         "general_suite": ["general"],
-        "variants": ["words", "tuned", "merged", "adapted", "reranked"],
+        "variants": ["words", "tuned", "merged", "adapted", "reranked", "weighed"],
         "promotion_loss_limit": 0.9,
         "automation": "all",
     }

@@ -17,12 +17,12 @@ from embed_pipeline.defs.catalogue import CODE_VERSIONS
 ASSETS = tuple(CODE_VERSIONS)
 """Every asset by its name."""
 TOLD_OF_ALL = {"cached", "digest", "build_seconds", "build_cost_usd", "contents", "inputs", "settings", "fingerprint"}
-SMALL = ("words", "tuned", "merged", "adapted", "reranked")
+SMALL = ("words", "tuned", "merged", "adapted", "reranked", "weighed")
 STALE_SENSOR, NIGHT = "stale_partitions", "nightly_reevaluation"
 TOUCHED = {
     *("raw_xlsx[small]", "cleaned_qa[small]", "mined_negatives[small/tuned]", "finetuned_checkpoint[small/tuned]"),
     *("word_vectors[small/words]", "merged_checkpoint[small/merged]", "adapter[small/adapted]"),
-    *("reranker_checkpoint[small/reranked]", "promoted_checkpoint[small]"),
+    *("reranker_checkpoint[small/reranked]", "hybrid_weights[small/weighed]", "promoted_checkpoint[small]"),
     *(
         f"{asset}[small/{variant}]"
         for variant in SMALL
