@@ -7,8 +7,9 @@ characters of the training texts added. Plain: hard negatives as FlagEmbedding's
 ranks 2 to 200, anything but the row's own positives), its trainer as released, started by torchrun. Ours: the miner and
 the trainer of this package under the recipe in TASKS; `longer` is the same with as many epochs as fit into the plain
 side's time. A training has one core, as many run at a time as there are cores. The test split is searched over the
-whole corpus, with the vectors alone and, `+ hybrid`, with the clauses' and the TF-IDF score beside them, weighed on
-validation queries (its seconds count the choice). Results are kept in the work folder: a run that was stopped goes on
+whole corpus, with the vectors alone; `+ whitened`, with the vectors whitened by a power that was chosen on validation
+queries; and `+ hybrid`, with the clauses' and the TF-IDF score beside the vectors, weighed on validation queries. The
+seconds of both count the choice. Results are kept in the work folder: a run that was stopped goes on
 where it was.
 """
 
@@ -24,7 +25,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,17 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from embed_pipeline.adaptation.adapter import LinearAdapter
+from embed_pipeline.adaptation.linear import Asked
+from embed_pipeline.adaptation.settings import AdaptationSettings
+from embed_pipeline.adaptation.whitening import whiten
 from embed_pipeline.dataset.formats import RetrievalDataset, write_dataset
 from embed_pipeline.dataset.pairs import clean_pairs
 from embed_pipeline.dataset.settings import read_dataset_settings
 from embed_pipeline.defs.weighing import weigh
 from embed_pipeline.encoding.bundled import bundled_directory
 from embed_pipeline.encoding.encoder import EncoderSettings
-from embed_pipeline.encoding.local import load_local_encoder
+from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
 from embed_pipeline.evaluation.comparison import compare
 from embed_pipeline.evaluation.measures import Measure, measure_queries
 from embed_pipeline.mining.corpus import MiningCorpus
@@ -49,9 +54,10 @@ from embed_pipeline.mining.negatives import mine
 from embed_pipeline.mining.settings import MiningSettings
 from embed_pipeline.recipes import TrainingSettings
 from embed_pipeline.records import Hit, Split
-from embed_pipeline.retrieval.hybrid import HybridRetriever, rank_candidates
+from embed_pipeline.retrieval.hybrid import HybridRetriever
 from embed_pipeline.retrieval.hybrid_weights import VECTORS_ALONE, HybridSettings, HybridWeights
 from embed_pipeline.retrieval.index import build_index
+from embed_pipeline.retrieval.search import top_k
 from embed_pipeline.retrieval.tfidf import TfidfSettings, build_tfidf_index, tfidf_top_k
 from embed_pipeline.training.finetune import FinetuneJob, torchrun_command, worker_environment
 from embed_pipeline.training.vocabulary import extend_vocabulary, missing_characters
@@ -101,7 +107,7 @@ TASKS = {
     ),
 }
 HELD_OUT, HITS = 500, 20
-ARMS = ("plain", "ours", "longer")
+ARMS, KINDS = ("plain", "ours", "longer"), ("whitened", "hybrid")
 
 
 def main() -> None:
@@ -112,6 +118,7 @@ def main() -> None:
     parser.add_argument("--split", choices=["validation", "test"], default="test", help="queries that are searched")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--arms", nargs="*", choices=ARMS, default=ARMS)
+    parser.add_argument("--kinds", nargs="*", choices=KINDS, default=KINDS, help="beside the vectors alone")
     parser.add_argument("--work", type=Path, default=ROOT / ".embed_pipeline" / "side_by_side")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(_THREADS)  # read when torch is loaded, here and in the pool
@@ -119,28 +126,31 @@ def main() -> None:
         task = replace(TASKS[name], rows=arguments.rows or TASKS[name].rows)
         work = arguments.work.absolute() / f"{name}-{task.rows}-{arguments.split}"
         trial = prepare(name, task, arguments.data, work, arguments.split)
-        sides = measure_sides(name, trial, work, arguments.arms, arguments.seeds)
+        # What was chosen on the very queries that are measured proves nothing.
+        kinds = [] if arguments.split == "validation" else arguments.kinds
+        sides = measure_sides(name, trial, work, arguments.arms, kinds, arguments.seeds)
         show(name, {**sides, "TF-IDF": [measure_ngrams(trial)]})
 
 
 def measure_sides(
-    name: str, trial: "Trial", work: Path, arms: Sequence[str], seeds: int
+    name: str, trial: "Trial", work: Path, arms: Sequence[str], kinds: Sequence[str], seeds: int
 ) -> dict[str, list[dict[str, Any]]]:
     """The results per arm, one per seed; a training is measured on one core, as many at a time as there are cores."""
     asked = [(arm, seed, work / f"{arm}-{seed}.json") for seed in range(seeds) for arm in arms]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
         running = [
-            pool.submit(measure_arm, arm, trial, seed, result) for arm, seed, result in asked if not result.exists()
+            pool.submit(measure_arm, arm, trial, seed, kinds, result)
+            for arm, seed, result in asked
+            if not result.exists()
         ]
         for future in running:
             future.result()
     found = {(arm, seed): json.loads(result.read_text(encoding="utf-8")) for arm, seed, result in asked}
     for (arm, seed), result in found.items():
         print(summary(name, arm, seed, result), flush=True)
-    # Weights that were chosen on the very queries that are measured prove nothing.
-    kinds = {"vectors": "", **({} if trial.split == "validation" else {"hybrid": " + hybrid"})}
+    marks = {"vectors": "", **{kind: f" + {kind}" for kind in kinds}}
     return {
-        arm + mark: [found[arm, seed][kind] for seed in range(seeds)] for kind, mark in kinds.items() for arm in arms
+        arm + mark: [found[arm, seed][kind] for seed in range(seeds)] for kind, mark in marks.items() for arm in arms
     }
 
 
@@ -208,7 +218,7 @@ def make_base(dataset: RetrievalDataset, directory: Path) -> Path:
     return directory
 
 
-def measure_arm(arm: str, trial: Trial, seed: int, result: Path) -> None:
+def measure_arm(arm: str, trial: Trial, seed: int, kinds: Sequence[str], result: Path) -> None:
     """Train one side and write its seconds and its value per query of the split."""
     work = result.with_suffix("")
     shutil.rmtree(work, ignore_errors=True)
@@ -219,12 +229,9 @@ def measure_arm(arm: str, trial: Trial, seed: int, result: Path) -> None:
     mining = train(trial, work, seed)
     seconds = time.monotonic() - started + trial.encoding_seconds
     common = {"mining_seconds": mining + trial.encoding_seconds, "measure": str(trial.task.headline)}
-    values, hybrid, weights, choosing = evaluate(trial, work / "model")
-    content = {
-        "vectors": {**common, "seconds": seconds, "values": values},
-        "hybrid": {**common, "seconds": seconds + choosing, "values": hybrid, "weights": weights},
-    }
-    result.write_text(json.dumps(content, default=asdict), encoding="utf-8")
+    found = evaluate(trial, work / "model", kinds)
+    content = {kind: {**common, "seconds": seconds + one["choosing_seconds"], **one} for kind, one in found.items()}
+    result.write_text(json.dumps(content), encoding="utf-8")
     shutil.rmtree(work)
 
 
@@ -303,22 +310,65 @@ def train_ours(trial: Trial, work: Path, seed: int, *, epochs: int = EPOCHS) -> 
     return mining_seconds
 
 
-def evaluate(trial: Trial, model: Path) -> tuple[dict[str, float], dict[str, float], HybridWeights, float]:
-    """The measure by query of the split over the whole corpus, with vectors and hybrid; the weights, their seconds."""
+def evaluate(trial: Trial, model: Path, kinds: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """By kind of search the measure by query of the split, what was chosen on validation, and the seconds it took."""
     dataset, encoder = trial.dataset, load_local_encoder(trial.settings, directory=model)
     vectors = encoder.encode_passages([passage.text for passage in dataset.passages])
-    index = build_index([p.id for p in dataset.passages], vectors, encoder_fingerprint=encoder.fingerprint)
-    ngrams, settings = build_tfidf_index(dataset.passages, TfidfSettings()), HybridSettings(dense="ours")
-    started = time.monotonic()
-    retriever = HybridRetriever(index, encoder, ngrams, VECTORS_ALONE, depth=settings.depth)
-    scored = list(retriever.score(dataset.queries_of("validation"), settings.depth))
-    weights = weigh(scored, dataset, trial.task.headline, settings).weights
-    seconds = time.monotonic() - started
-    tested = list(retriever.score(dataset.queries_of(trial.split), settings.depth))
-    alone, hybrid = (
-        measure(trial, rank_candidates(tested, chosen, HITS).hits()) for chosen in (VECTORS_ALONE, weights)
+    tested = encoder.encode_queries([query.text for query in dataset.queries_of(trial.split)])
+    found = {"vectors": {"values": measure_vectors(trial, vectors, tested), "chosen": "", "choosing_seconds": 0.0}}
+    if "whitened" in kinds:
+        started = time.monotonic()
+        adapter, power = choose_whitening(dataset, encoder, vectors)
+        found["whitened"] = {"chosen": f"power {power:g}", "choosing_seconds": time.monotonic() - started}
+        mapped = adapter.apply("passage", vectors), adapter.apply("query", tested)
+        found["whitened"]["values"] = measure_vectors(trial, *mapped)
+    if "hybrid" in kinds:
+        started, retriever = time.monotonic(), open_hybrid(dataset, encoder, vectors)
+        weights = choose_weights(trial, retriever)
+        found["hybrid"] = {
+            "chosen": f"parts {weights.parts:g}, lexical {weights.lexical:g}",
+            "choosing_seconds": time.monotonic() - started,
+        }
+        hits = replace(retriever, weights=weights).search(dataset.queries_of(trial.split), HITS)
+        found["hybrid"]["values"] = measure(trial, hits)
+    return found
+
+
+def choose_whitening(
+    dataset: RetrievalDataset, encoder: LocalEncoder, vectors: np.ndarray
+) -> tuple[LinearAdapter, float]:
+    """The adapter and its power, chosen on validation."""
+    row_of, relevant = {passage.id: row for row, passage in enumerate(dataset.passages)}, dataset.relevant()
+    asked = dataset.queries_of("validation")
+    rows = [sorted(row_of[passage] for passage, grade in relevant[query.id].items() if grade > 0) for query in asked]
+    found = whiten(
+        vectors,
+        encoder.encode_queries([query.text for query in dataset.queries_of("train")]),
+        validation=Asked(encoder.encode_queries([query.text for query in asked]), rows),
+        powers=AdaptationSettings(method="whiten").powers,
+        encoder_fingerprint=encoder.fingerprint,
     )
-    return alone, hybrid, weights, seconds
+    return found.adapter, found.power
+
+
+def open_hybrid(dataset: RetrievalDataset, encoder: LocalEncoder, vectors: np.ndarray) -> HybridRetriever:
+    """The search by vectors, clauses and n-grams, with the weight of the vectors alone."""
+    index = build_index([p.id for p in dataset.passages], vectors, encoder_fingerprint=encoder.fingerprint)
+    ngrams = build_tfidf_index(dataset.passages, TfidfSettings())
+    return HybridRetriever(index, encoder, ngrams, VECTORS_ALONE, depth=HybridSettings(dense="ours").depth)
+
+
+def choose_weights(trial: Trial, retriever: HybridRetriever) -> HybridWeights:
+    """The weights that are best on validation."""
+    settings = HybridSettings(dense="ours")
+    scored = list(retriever.score(trial.dataset.queries_of("validation"), settings.depth))
+    return weigh(scored, trial.dataset, trial.task.headline, settings).weights
+
+
+def measure_vectors(trial: Trial, passages: np.ndarray, queries: np.ndarray) -> dict[str, float]:
+    """The measure by query of the split, from its vectors and the corpus's."""
+    index = build_index([p.id for p in trial.dataset.passages], passages, encoder_fingerprint="measured once")
+    return measure(trial, top_k(index, [q.id for q in trial.dataset.queries_of(trial.split)], queries, HITS).hits())
 
 
 def measure(trial: Trial, hits: Sequence[Hit]) -> dict[str, float]:
@@ -371,12 +421,11 @@ def _mean(results: Sequence[Mapping[str, Any]], key: str) -> float:
 
 def summary(name: str, arm: str, seed: int, result: Mapping[str, Any]) -> str:
     """One line about one training."""
-    alone, hybrid = (100 * float(np.mean(list(result[kind]["values"].values()))) for kind in ("vectors", "hybrid"))
-    found, weights = result["vectors"], result["hybrid"]["weights"]
-    return (
-        f"{name} {arm} seed {seed}: {found['measure']} {alone:.2f}, {found['seconds']:.0f} s; hybrid {hybrid:.2f}, "
-        f"parts {weights['parts']:g}, lexical {weights['lexical']:g}"
-    )
+    parts = [f"{name} {arm} seed {seed}, {result['vectors']['measure']}, {result['vectors']['seconds']:.0f} s:"]
+    for kind, found in result.items():
+        chosen = f" ({found['chosen']})" if found["chosen"] else ""
+        parts.append(f"{kind} {100 * float(np.mean(list(found['values'].values()))):.2f}{chosen}")
+    return " ".join(parts)
 
 
 def _write_plain_groups(trial: Trial, path: Path, seed: int) -> None:

@@ -56,7 +56,7 @@ def promoted(dataset: str, export_to: Path | None) -> None:
 def export(variant: str, folder: Path) -> None:
     """Copy what was trained for VARIANT into the new FOLDER: a model, a mixture, an adapter or a cross-encoder.
 
-    Of a hybrid variant the weights of its scores lie beside it.
+    Of a hybrid variant the weights of its scores lie beside it, of an adapted one the model that it was put behind.
     """
     from embed_pipeline.defs.resources import pipeline_from_environment
     from embed_pipeline.defs.topology import Node
@@ -65,13 +65,18 @@ def export(variant: str, folder: Path) -> None:
     graph = pipeline_from_environment().graph()
     if variant not in graph.project.variants:
         raise click.ClickException(f"no variant {variant!r}. Variants: {', '.join(graph.project.variants)}.")
-    node = graph.topology.trained(graph.project.variants[variant])
+    chosen = graph.project.variants[variant]
+    node = graph.topology.trained(chosen)
     if node is None:
         raise click.ClickException(f"{variant}: nothing was trained for it. Name a variant that is.")
     _copy(_folder(graph, node), folder)
-    hybrid = graph.project.variants[variant].hybrid_variant
-    if hybrid:
-        shutil.copyfile(_folder(graph, Node("hybrid_weights", hybrid.key)) / WEIGHTS_FILE, folder / WEIGHTS_FILE)
+    below = chosen.encoding_variant.adapted
+    model = graph.topology.weights(below) if below and node.asset == "adapter" else None
+    if model:
+        shutil.copytree(_folder(graph, model), folder, dirs_exist_ok=True)
+    if chosen.hybrid_variant:
+        weights = Node("hybrid_weights", chosen.hybrid_variant.key)
+        shutil.copyfile(_folder(graph, weights) / WEIGHTS_FILE, folder / WEIGHTS_FILE)
 
 
 def _folder(graph: "Graph", node: "Node") -> Path:

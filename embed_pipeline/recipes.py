@@ -53,14 +53,18 @@ class Recipe(BaseModel):
     hybrid: HybridSettings | None = Field(None, description="hybrid: whose vectors, and the weights that are tried.")
     merge: MergeSettings | None = Field(None, description="dense: tuned weights mixed with their base's; no encoder.")
     adaptation: AdaptationSettings | None = Field(
-        None, description="dense: better vectors behind an encoder that stays as it is, hosted or local."
+        None, description="dense: better vectors behind an encoder that stays as it is, hosted or local, tuned or not."
     )
     rerank: RerankSettings | None = Field(None, description="reranked: the first stage and the cross-encoder.")
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
-        if self.retriever == "dense" and (self.encoder is None) == (self.merge is None):
-            raise ValueError("retriever: dense needs an encoder section, or a merge section in its place")
+        others = (self.encoder, self.merge, self.adaptation and self.adaptation.of)
+        if self.retriever == "dense" and sum(other is not None for other in others) != 1:
+            raise ValueError(
+                "retriever: dense needs an encoder section, or in its place a merge section or adaptation.of; exactly "
+                "one of them"
+            )
         if self.retriever != "dense" and (self.encoder or self.mining or self.training or self.merge):
             raise ValueError(f"retriever: {self.retriever} has no encoder, mining or training section; remove them")
         if (self.mining is None) != (self.training is None):
@@ -69,8 +73,11 @@ class Recipe(BaseModel):
             raise ValueError(
                 "a hosted encoder or a mixture cannot be trained; remove mining and training or name a local encoder"
             )
-        if self.adaptation and (self.training or self.encoder is None):
-            raise ValueError("adaptation goes with an encoder section and without training; remove one of them")
+        if self.adaptation and (self.training or self.retriever != "dense"):
+            raise ValueError(
+                "adaptation goes with retriever: dense and without training; remove one of them, or name the trained "
+                "variant as adaptation.of in a recipe of its own"
+            )
         return self
 
     @model_validator(mode="after")

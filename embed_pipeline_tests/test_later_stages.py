@@ -8,6 +8,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from embed_pipeline.adaptation.adapter import read_adapter
 from embed_pipeline.cli import main
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.defs.ladder import climb
@@ -24,7 +25,8 @@ from embed_pipeline.retrieval.tfidf import read_tfidf_index, tfidf_scores
 from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.small_project import edit_yaml, encoder_settings, write_full_project, write_yaml
 
-VARIANTS = ["bm25", "base", "tuned", "merged", "adapted", "nudged", "fused", "hybrid", "reranked", "over_hybrid"]
+VARIANTS = ["bm25", "base", "tuned", "merged", "adapted", "nudged", "whitened", "fused", "hybrid", "reranked"]
+VARIANTS += ["over_hybrid", "over_whitened"]
 RERANKER = {"epochs": 3, "batch_size": 16, "train_group_size": 4, "query_max_length": 48, "passage_max_length": 16}
 
 
@@ -38,6 +40,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> PipelineProject:
     for name, method in (("adapted", "linear"), ("nudged", "nudge_n")):
         adaptation = {"description": name, "encoder": encoder, "adaptation": {"method": method}}
         write_yaml(recipes / f"{name}.yaml", adaptation)
+    whitening = {"method": "whiten", "of": "merged"}
+    write_yaml(recipes / "whitened.yaml", {"description": "whitened", "adaptation": whitening})
+    weighed = {"description": "three scores over it", "retriever": "hybrid", "hybrid": {"dense": "whitened"}}
+    write_yaml(recipes / "over_whitened.yaml", weighed)
     rerank = {"of": "tuned", "top_k": 5, "keep": 3, "training": RERANKER}
     write_yaml(recipes / "reranked.yaml", {"description": "two stages", "retriever": "reranked", "rerank": rerank})
     hybrid = {"dense": "tuned", "part_weights": [0.5, 1.0], "lexical_weights": [0.2, 3.0]}
@@ -99,6 +105,40 @@ def test_moved_passages_are_found_where_validation_gained(project: PipelineProje
     pairs = zip(*(index.faiss_index.reconstruct_n(0, len(index.passage_ids)) for index in (base, nudged)), strict=True)
     moved = sum(not np.array_equal(before, after) for before, after in pairs)
     assert moved == details["moved_passages"]
+
+
+def test_whitened_vectors_stand_on_the_model_below_and_are_its_own_made_alike(project: PipelineProject) -> None:
+    manifest = project.manifest("adapter", "small/whitened")
+    assert set(manifest.inputs) == {"cleaned_qa[small]", "merged_checkpoint[small/merged]"}
+    passes = manifest.details["passes"]
+    assert isinstance(passes, list)
+    values = {row["power"]: row["validation_mrr_at_10"] for row in passes if isinstance(row, dict)}
+    assert list(values) == [0, 0.1, 0.2, 0.3, 0.4, 0.5]
+    taken = values[manifest.details["power"]]
+    assert manifest.details["validation_after"] == pytest.approx(taken, abs=1e-4) and taken >= values[0]
+    folder, indexes = _folder(project, "adapter", "small/whitened"), {}
+    for name in ("merged", "whitened"):
+        index = read_index(_folder(project, "faiss_index", f"small/{name}"))
+        indexes[name] = index.faiss_index.reconstruct_n(0, len(index.passage_ids))
+    mapped = read_adapter(folder).apply("passage", indexes["merged"])
+    np.testing.assert_allclose(indexes["whitened"], mapped, atol=1e-6)
+    assert project.encoded("faiss_index", "small/whitened") == 0  # the model's vectors serve on
+    for name in ("whitened", "over_whitened"):
+        inputs = project.manifest("query_metrics", f"small/{name}").inputs
+        merged = project.manifest("merged_checkpoint", "small/merged").digest
+        assert inputs["adapter[small/whitened]"] == manifest.digest
+        assert inputs["merged_checkpoint[small/merged]"] == merged
+
+
+def test_an_adaptation_behind_a_zero_shot_variant_stands_on_the_data_alone(project: PipelineProject) -> None:
+    path, node = project.root / "data" / "recipes" / "whitened.yaml", Node("adapter", "small/whitened")
+    text = path.read_text(encoding="utf-8")
+    edit_yaml(path, "adaptation", of="base")
+    graph = project.pipeline.graph()
+    upstream, variant = graph.upstream(node), graph.project.variants["small/whitened"]
+    path.write_text(text, encoding="utf-8")
+    assert [str(found) for found in upstream] == ["cleaned_qa[small]"]
+    assert variant.encoder == variant.adapted.encoder and variant.negatives_variant is None  # type: ignore[union-attr]
 
 
 def test_a_second_stage_returns_the_best_of_what_the_first_found(project: PipelineProject) -> None:
@@ -171,6 +211,7 @@ def test_a_second_stage_orders_what_a_hybrid_search_found(project: PipelineProje
     [
         ("merged", "merge", {"allowed_loss": 0.8}, {"merged_checkpoint[small/merged]"}),
         ("adapted", "adaptation", {"learning_rate": 0.002}, {"adapter[small/adapted]"}),
+        ("whitened", "adaptation", {"powers": [0.25]}, {"adapter[small/whitened]"}),
         ("reranked", "rerank", {"keep": 2}, {"query_metrics[small/reranked]", "general_metrics[small/reranked]"}),
         ("fused", "fusion", {"rank_constant": 9}, {"query_metrics[small/fused]", "general_metrics[small/fused]"}),
         ("hybrid", "hybrid", {"depth": 2}, {"hybrid_weights[small/hybrid]"}),  # the figures wait for it
@@ -200,6 +241,10 @@ def test_a_changed_setting_touches_its_own_asset_and_what_stands_on_it(
         ("hybrid", "hybrid", {"dense": "bm25"}, r"hybrid\.dense: expected a dense variant of small"),
         ("hybrid", "hybrid", {"part_weights": [0.5, 0.1]}, "expected ascending weights of 0 or more without doubles"),
         ("nudged", "adaptation", {"epochs": 3}, "epochs has no effect with method nudge_n"),
+        ("nudged", "adaptation", {"of": "tuned"}, "needs an encoder section, or in its place"),
+        ("adapted", "adaptation", {"powers": [0.5]}, "powers has no effect with method linear"),
+        ("whitened", "adaptation", {"of": "adapted"}, r"adaptation\.of: expected a dense variant without adaptation"),
+        ("whitened", "adaptation", {"of": None}, "needs an encoder section, or in its place"),
     ],
 )
 def test_sections_that_do_not_fit_are_refused(
@@ -230,6 +275,9 @@ def test_the_command_line_says_what_to_take_and_copies_it_once(
     assert (tmp_path / "second" / "model.safetensors").is_file()
     assert CliRunner().invoke(main, ["export", "small/hybrid", str(tmp_path / "weighed")]).exit_code == 0
     assert read_weighing(tmp_path / "weighed") and (tmp_path / "weighed" / "model.safetensors").is_file()
+    assert CliRunner().invoke(main, ["export", "small/whitened", str(tmp_path / "whitened")]).exit_code == 0
+    assert read_adapter(tmp_path / "whitened").normalize
+    assert (tmp_path / "whitened" / "model.safetensors").is_file()
     refused = CliRunner().invoke(main, ["mteb", "small/hybrid"])
     assert refused.exit_code == 1 and "the vectors of small/tuned. Name that one" in refused.output
     refused = CliRunner().invoke(main, ["export", "small/bm25", str(tmp_path / "third")])
@@ -239,6 +287,7 @@ def test_the_command_line_says_what_to_take_and_copies_it_once(
 def test_the_ladder_names_the_setting_and_its_worth(project: PipelineProject) -> None:
     rungs = {rung.variant: rung for rung in climb(project.graph, "small")}
     assert list(rungs) == VARIANTS and rungs["bm25"].comparison is None
+    assert rungs["whitened"].before == "merged" and rungs["over_whitened"].before == "whitened"
     assert rungs["hybrid"].before == "tuned" and rungs["reranked"].before == "tuned"
     nudged = rungs["nudged"]
     assert nudged.before in ("base", "adapted")

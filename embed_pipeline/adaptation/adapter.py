@@ -15,6 +15,7 @@ from embed_pipeline.adaptation.ranks import unit_rows
 from embed_pipeline.encoding.encoder import Encoder, Role, joint_fingerprint
 
 ADAPTER_FILE = "adapter.safetensors"
+_TENSORS = ("query", "passage", "query_mean", "passage_mean")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,10 @@ class LinearAdapter:
     """Whether mapped vectors are scaled to length 1."""
     encoder_fingerprint: str
     """The encoder whose vectors it was trained on; it means nothing for another."""
+    query_mean: np.ndarray | None = None
+    """float32 (dimension of the encoder,): taken away before the matrix; None: nothing is."""
+    passage_mean: np.ndarray | None = None
+    """As query_mean; of no effect where passages are not mapped."""
 
     @property
     def dimension(self) -> int:
@@ -39,21 +44,28 @@ class LinearAdapter:
         """What vectors of the role are multiplied with; None where they stay."""
         return self.query if role == "query" else self.passage
 
+    def mean(self, role: Role) -> np.ndarray | None:
+        """What is taken away from vectors of the role before the matrix; None where nothing is."""
+        return self.query_mean if role == "query" else self.passage_mean
+
     def apply(self, role: Role, vectors: np.ndarray) -> np.ndarray:
         """float32 (rows, dimension): the mapped vectors, or `vectors` itself where the role is not mapped."""
-        matrix = self.matrix(role)
+        matrix, mean = self.matrix(role), self.mean(role)
         if matrix is None:
             return vectors
-        mapped = np.asarray(vectors, dtype=np.float32) @ matrix
+        centred = np.asarray(vectors, dtype=np.float32) - (0 if mean is None else mean)
+        mapped = centred @ matrix
         return unit_rows(mapped) if self.normalize else mapped
 
     def digest(self, role: Role) -> str | None:
         """sha256 hex of what changes the role's vectors; None where nothing does."""
-        matrix = self.matrix(role)
+        matrix, mean = self.matrix(role), self.mean(role)
         if matrix is None:
             return None
-        content = np.ascontiguousarray(matrix, dtype="<f4")
-        return hashlib.sha256(f"{matrix.shape} {self.normalize}\n".encode() + content.tobytes()).hexdigest()
+        content = b"".join(
+            np.ascontiguousarray(part, dtype="<f4").tobytes() for part in (matrix, mean) if part is not None
+        )
+        return hashlib.sha256(f"{matrix.shape} {self.normalize}\n".encode() + content).hexdigest()
 
 
 class AdaptedEncoder:
@@ -116,9 +128,8 @@ def write_adapter(adapter: LinearAdapter, directory: Path) -> Path:
     from safetensors.numpy import save_file
 
     directory.mkdir(parents=True, exist_ok=True)
-    tensors = {"query": np.ascontiguousarray(adapter.query, dtype=np.float32)}
-    if adapter.passage is not None:
-        tensors["passage"] = np.ascontiguousarray(adapter.passage, dtype=np.float32)
+    parts = {name: getattr(adapter, name) for name in _TENSORS}
+    tensors = {name: np.ascontiguousarray(part, dtype=np.float32) for name, part in parts.items() if part is not None}
     described = {"encoder_fingerprint": adapter.encoder_fingerprint, "normalize": adapter.normalize}
     # One entry: the library writes several in an order that differs from run to run.
     save_file(tensors, directory / ADAPTER_FILE, metadata={"adapter": json.dumps(described, sort_keys=True)})
@@ -135,15 +146,18 @@ def read_adapter(directory: Path) -> LinearAdapter:
     with safe_open(path, framework="numpy") as file:
         stated = (file.metadata() or {}).get("adapter")
         names = set(file.keys())
-        if stated is None or "query" not in names or not names <= {"query", "passage"}:
+        if stated is None or "query" not in names or not names <= {*_TENSORS}:
             raise ValueError(
                 f"{path}: expected an adapter with the tensor query, and passage where passages are mapped, found "
                 f"{', '.join(sorted(names))}. Name a folder that an adaptation wrote."
             )
         described = json.loads(stated)
+        tensors = {name: file.get_tensor(name) for name in names}
         return LinearAdapter(
-            query=file.get_tensor("query"),
-            passage=file.get_tensor("passage") if "passage" in names else None,
+            query=tensors["query"],
+            passage=tensors.get("passage"),
             normalize=described["normalize"],
             encoder_fingerprint=described["encoder_fingerprint"],
+            query_mean=tensors.get("query_mean"),
+            passage_mean=tensors.get("passage_mean"),
         )

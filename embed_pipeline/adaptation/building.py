@@ -13,6 +13,7 @@ from embed_pipeline.adaptation.nudge import shift_corpus
 from embed_pipeline.adaptation.reach import explain_reach
 from embed_pipeline.adaptation.settings import AdaptationSettings
 from embed_pipeline.adaptation.shifted import SHIFTED_FILE, ShiftedEncoder, read_shifted, write_shifted
+from embed_pipeline.adaptation.whitening import whiten
 from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.records import Split
@@ -47,6 +48,29 @@ def build_adaptation(
             "validation_after": round(best.validation_mrr_at_10, 4),
             "explanation": f"MRR@10 of {reach.queries} validation queries; {reach.explanation}",
             "passes": [asdict(one) for one in trained.passes],
+        }
+    if settings.method == "whiten":
+        whitened = whiten(
+            corpus,
+            train.vectors,
+            validation=validation,
+            powers=settings.powers,
+            encoder_fingerprint=encoder.fingerprint,
+        )
+        write_adapter(whitened.adapter, directory)
+        values = {one.power: one.validation_mrr_at_10 for one in whitened.tried}
+        return {
+            "method": settings.method,
+            "power": whitened.power,
+            "validation_before": round(values[0], 4),
+            "validation_after": round(values[whitened.power], 4),
+            "explanation": f"MRR@10 of {len(validation.relevant)} validation queries: {values[0]:.4f} as it was, "
+            + (
+                f"{values[whitened.power]:.4f} with power {whitened.power:g}"
+                if whitened.power
+                else f"at most {max(values.values()):.4f}, no more than two standard errors ahead: nothing is changed"
+            ),
+            "passes": [asdict(one) for one in whitened.tried],
         }
     shifted = shift_corpus(
         corpus,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embed_pipeline.adaptation.adapter import LinearAdapter
-from embed_pipeline.adaptation.ranks import best_ranks, check_rows, mean_reciprocal_rank
+from embed_pipeline.adaptation.ranks import best_ranks, check_rows
 from embed_pipeline.adaptation.reach import RelevantRows
 from embed_pipeline.adaptation.settings import AdaptationSettings
 
@@ -182,6 +182,12 @@ class _Run:
         return np.array(sorted(answers.union(drawn.tolist())))
 
 
-def _measure(adapter: LinearAdapter, corpus: np.ndarray, asked: Asked) -> float:
+def reciprocal_ranks(adapter: LinearAdapter, corpus: np.ndarray, asked: Asked, cutoff: int = 10) -> np.ndarray:
+    """float64 (queries,): of each query with the adapter behind the vectors, 0 beyond the cutoff."""
     queries, passages = adapter.apply("query", asked.vectors), adapter.apply("passage", corpus)
-    return mean_reciprocal_rank(best_ranks(queries, passages, asked.relevant))
+    ranks = best_ranks(queries, passages, asked.relevant)
+    return np.where(ranks <= cutoff, 1 / ranks, 0.0)
+
+
+def _measure(adapter: LinearAdapter, corpus: np.ndarray, asked: Asked) -> float:
+    return float(reciprocal_ranks(adapter, corpus, asked).mean())

@@ -1,10 +1,11 @@
 """What is done to frozen vectors: the settings of an adaptation and nothing else."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Method = Literal["linear", "nudge_m", "nudge_n"]
+Method = Literal["linear", "whiten", "nudge_m", "nudge_n"]
+Power = Annotated[float, Field(gt=0, le=1)]
 
 
 class AdaptationSettings(BaseModel):
@@ -14,8 +15,21 @@ class AdaptationSettings(BaseModel):
 
     method: Method = Field(
         default="linear",
-        description="linear: a matrix behind the encoder, also for passages never asked about. nudge_m, nudge_n: move "
-        "the vectors of passages that have training queries; the others stay.",
+        description="linear: a matrix behind the encoder, also for passages never asked about. whiten: one that is "
+        "computed from the corpus, not trained, so that no direction that all texts share decides. nudge_m, nudge_n: "
+        "move the vectors of passages that have training queries; the others stay.",
+    )
+    of: str | None = Field(
+        default=None,
+        min_length=1,
+        description="In place of an encoder section: the fine-tuned, mixed or zero-shot variant of the data set behind "
+        "whose encoder it is put.",
+    )
+    powers: tuple[Power, ...] = Field(
+        default=(0.1, 0.2, 0.3, 0.4, 0.5),
+        min_length=1,
+        description="whiten: each principal axis of the corpus is divided by its variance to this power; the best on "
+        "validation is kept where its gain is proven, else nothing changes. 0.5 is full whitening.",
     )
     sides: Literal["query", "both"] = Field(
         default="query",
@@ -45,9 +59,11 @@ class AdaptationSettings(BaseModel):
 
     @model_validator(mode="after")
     def _refuse_settings_without_effect(self) -> Self:
-        own = sorted(self.model_fields_set - {"method"})
-        if self.method != "linear" and own:
-            raise ValueError(f"{own[0]} has no effect with method {self.method}; remove it or set method: linear")
+        own = sorted(self.model_fields_set - {"method", "of"})
+        for name in own:
+            fitting = "whiten" if name == "powers" else "linear"
+            if self.method != fitting:
+                raise ValueError(f"{name} has no effect with method {self.method}; remove it or set method: {fitting}")
         if self.dimension is not None and self.sides == "query":
             raise ValueError(
                 f"dimension is {self.dimension} with sides: query, but queries and passages need the same length; "

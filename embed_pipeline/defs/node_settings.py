@@ -84,7 +84,10 @@ def variant_settings(
             "suites": list(settings.general_suite),
         }
     elif asset == "adapter":
-        found["adaptation"] = required(recipe.adaptation, "adaptation").model_dump(mode="json")
+        adaptation = required(recipe.adaptation, "adaptation")
+        # As in earlier versions, so that their adapters stay what they are: what a method does not see is left out.
+        exclude = {"of"} if adaptation.method == "whiten" else {"of", "powers"}
+        found["adaptation"] = adaptation.model_dump(mode="json", exclude=exclude)
     elif asset == "reranker_checkpoint":
         found["training"] = required(recipe.rerank, "rerank").training.model_dump(mode="json")
         found |= {"device": runtime.device, "processes": runtime.processes}

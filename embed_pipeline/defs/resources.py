@@ -109,9 +109,10 @@ class Step:
         return self.pair_scorer(self.graph.cross_encoder(mining.reranker))
 
     def checkpoint(self) -> Path | None:
-        """The folder of the trained or merged model that the variant searches with, if there is one."""
-        weights = self.graph.topology.weights(self.variant)
-        if weights is None or not self.variant.weights_are_a_model:
+        """The folder of the trained or merged model that the variant searches with, adapted or not, if there is one."""
+        variant = self.variant.encoding_variant.adapted or self.variant
+        weights = self.graph.topology.weights(variant)
+        if weights is None or not variant.weights_are_a_model:
             return None
         return self.folder(weights.asset, weights.partition)
 

@@ -39,7 +39,7 @@ def _negatives(graph: Graph, weights: Node, digest: str) -> str | None:
         node = Node.parse(name)
         if node.asset == "mined_negatives":
             return below
-        if node.asset == "finetuned_checkpoint":
+        if node.asset in ("finetuned_checkpoint", "merged_checkpoint"):
             return _negatives(graph, node, below)
     return None
 

@@ -78,7 +78,7 @@ class Topology:
 
     def _upstream_of_variant(self, asset: str, variant: Variant) -> tuple[Node, ...]:
         cleaned = Node("cleaned_qa", variant.dataset)
-        weights = tuple(node for node in [self.weights(variant)] if node)
+        weights = self._weights_and_below(variant)
         hybrid = (Node("hybrid_weights", variant.hybrid_variant.key),) if variant.hybrid_variant else ()
         later = (*hybrid, *((Node("reranker_checkpoint", variant.key),) if variant.first_stage else ()))
         if asset == "mined_negatives":
@@ -87,8 +87,10 @@ class Topology:
             return (cleaned, *((Node("cleaned_qa", replay.dataset),) if replay else ()), *weights)
         if asset == "finetuned_checkpoint":
             return (Node("mined_negatives", variant.key),)
-        if asset in ("word_vectors", "adapter"):
+        if asset == "word_vectors":
             return (cleaned,)
+        if asset == "adapter":
+            return (cleaned, *weights[1:])
         if asset == "merged_checkpoint":
             tuned = (Node("finetuned_checkpoint", one.key) for one in variant.tuned)
             return (cleaned, *self._suites(variant.dataset), *tuned)
@@ -100,6 +102,12 @@ class Topology:
         if asset in ("hybrid_weights", "faiss_index"):
             return (cleaned, *weights)
         return (cleaned, *weights, *later, Node("faiss_index", variant.key))
+
+    def _weights_and_below(self, variant: Variant) -> tuple[Node, ...]:
+        """The weights that the variant searches with and, of an adaptation, those of the encoder it is put behind."""
+        adapted = variant.encoding_variant.adapted
+        found = (self.weights(variant), self.weights(adapted) if adapted else None)
+        return tuple(node for node in found if node)
 
     def _sources(self, dataset: str) -> tuple[str, ...]:
         """The assets that a data set's clean form is made from, upstream first."""

@@ -34,5 +34,8 @@ def load_variant_encoder(
         return cached(graph.base_encoder(variant.encoder)) if variant.encoder else None
     folder = graph.store.open(graph.input(weights))
     if weights.asset == "adapter":
+        adapted = variant.encoding_variant.adapted
+        if adapted:
+            return read_adapted(required(load_variant_encoder(graph, adapted, cached), "encoder"), folder)
         return read_adapted(cached(graph.base_encoder(required(variant.encoder, "encoder"))), folder)
     return cached(load_local_encoder(variant.local_encoder, device=graph.runtime.device, directory=folder))

@@ -29,6 +29,8 @@ class Variant:
     """mining.weights: the variant whose fine-tuned weights mine the negatives."""
     tuned: tuple["Variant", ...] = ()
     """merge.of: the variants whose weights are mixed with their base's."""
+    adapted: "Variant | None" = None
+    """adaptation.of: the variant behind whose encoder the adaptation is put."""
     first_stage: "Variant | None" = None
     """rerank.of: the variant whose hits are ordered anew."""
 
@@ -50,8 +52,13 @@ class Variant:
     @property
     def encoder(self) -> AnyEncoderSettings | None:
         """The settings of the encoder it searches with; None for a variant without vectors of a model."""
-        variant = self.encoding_variant
-        return (variant.tuned[0] if variant.tuned else variant).recipe.encoder
+        return self._trained_first.recipe.encoder
+
+    @property
+    def _trained_first(self) -> "Variant":
+        """The variant whose training its vectors go back to: below an adaptation, of a mixture the first."""
+        found = self.encoding_variant.adapted or self.encoding_variant
+        return found.tuned[0] if found.tuned else found
 
     @property
     def local_encoder(self) -> EncoderSettings:
@@ -92,7 +99,7 @@ class Variant:
     @property
     def stands_on(self) -> "tuple[Variant, ...]":
         """The other variants whose weights this one needs, in a fixed order, without theirs."""
-        found = (self.dense_part, self.mining_source, *self.tuned, self.first_stage)
+        found = (self.dense_part, self.mining_source, *self.tuned, self.adapted, self.first_stage)
         return tuple(variant for variant in found if variant is not None)
 
     @property
@@ -104,9 +111,7 @@ class Variant:
     @property
     def negatives_variant(self) -> "Variant | None":
         """The variant whose mined negatives trained the vectors it searches with; None where none did."""
-        variant = self.encoding_variant
-        found = variant.tuned[0] if variant.tuned else variant
-        return found if found.trains else None
+        return self._trained_first if self._trained_first.trains else None
 
 
 def join_variants(dataset: str, own: Mapping[str, Recipe], recipes: Path) -> dict[str, Variant]:
@@ -177,6 +182,9 @@ def _join(
         if recipe.mining and recipe.mining.weights
         else None,
         tuned=tuned,
+        adapted=other(recipe.adaptation.of, "adaptation.of", "a dense variant without adaptation", _is_model)
+        if recipe.adaptation and recipe.adaptation.of
+        else None,
         first_stage=_check_negatives(
             other(recipe.rerank.of, "rerank.of", "a variant with fine-tuned weights", _may_have_negatives), file
         )
@@ -200,8 +208,12 @@ def _is_dense(recipe: Recipe) -> bool:
     return recipe.retriever == "dense"
 
 
+def _is_model(recipe: Recipe) -> bool:
+    return _is_dense(recipe) and recipe.adaptation is None
+
+
 def _may_have_negatives(recipe: Recipe) -> bool:
-    return bool(recipe.training or recipe.merge or recipe.fusion or recipe.hybrid)
+    return bool(recipe.training or recipe.merge or recipe.fusion or recipe.hybrid or recipe.adaptation)
 
 
 def _check_negatives(first_stage: Variant, file: str) -> Variant:

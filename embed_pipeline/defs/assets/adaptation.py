@@ -30,10 +30,10 @@ def define_assets(partitions: Partitions) -> Assets:
         **asset_options("variant"),
     )
     def adapter(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
-        """One adaptation per adapted variant: a matrix for the queries, or the moved vectors of passages (NUDGE).
+        """One adaptation per adapted variant: a matrix behind the encoder, or the moved vectors of passages (NUDGE).
 
-        Learnt from the train queries, chosen on validation; the encoder's weights are not touched. Rows: passes over
-        the train queries, or moved passages.
+        Learnt from the train queries or computed from the corpus, chosen on validation; the encoder's weights are not
+        touched. Rows: passes over the train queries, powers that were tried, or moved passages.
         """
         step = pipeline.step(context)
         manifest = step.build(lambda out: _adapt(step, out))
@@ -51,7 +51,8 @@ def define_assets(partitions: Partitions) -> Assets:
 
 
 def _adapt(step: Step, out: Path) -> dict[str, object]:
-    dataset, encoder = read_dataset(step.folder("cleaned_qa")), step.base_encoder()
+    dataset, adapted = read_dataset(step.folder("cleaned_qa")), step.variant.adapted
+    encoder = required(step.search_of(adapted).encoder, "encoder") if adapted else step.base_encoder()
     found = build_adaptation(dataset, encoder, required(step.variant.recipe.adaptation, "adaptation"), out)
     step.context.log.info(str(found["explanation"]))
     return {**found, **encoding_counts(encoder), **describe_outcomes(checks.check_adaptation(found))}
