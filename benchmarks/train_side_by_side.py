@@ -141,7 +141,7 @@ def measure_sides(
         running = [
             pool.submit(measure_arm, arm, trial, seed, kinds, result)
             for arm, seed, result in asked
-            if not result.exists()
+            if not is_measured(result, kinds)
         ]
         for future in running:
             future.result()
@@ -152,6 +152,12 @@ def measure_sides(
     return {
         arm + mark: [found[arm, seed][kind] for seed in range(seeds)] for kind, mark in marks.items() for arm in arms
     }
+
+
+def is_measured(result: Path, kinds: Sequence[str]) -> bool:
+    """Whether a training's figures are kept, with everything that is asked for."""
+    found = json.loads(result.read_text(encoding="utf-8")) if result.exists() else {}
+    return all("chosen" in found.get(kind, ()) for kind in ("vectors", *kinds))
 
 
 @dataclass(frozen=True)

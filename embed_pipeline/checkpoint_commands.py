@@ -16,6 +16,7 @@ from embed_pipeline.terminal import console
 if TYPE_CHECKING:
     from embed_pipeline.defs.graph import Graph
     from embed_pipeline.defs.topology import Node
+    from embed_pipeline.defs.variants import Variant
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -56,7 +57,8 @@ def promoted(dataset: str, export_to: Path | None) -> None:
 def export(variant: str, folder: Path) -> None:
     """Copy what was trained for VARIANT into the new FOLDER: a model, a mixture, an adapter or a cross-encoder.
 
-    Of a hybrid variant the weights of its scores lie beside it, of an adapted one the model that it was put behind.
+    Of a hybrid variant the weights of its scores lie beside it. Of an adaptation behind a trained model FOLDER holds
+    that model, and the adaptation in `adapter` below it.
     """
     from embed_pipeline.defs.resources import pipeline_from_environment
     from embed_pipeline.defs.topology import Node
@@ -69,14 +71,15 @@ def export(variant: str, folder: Path) -> None:
     node = graph.topology.trained(chosen)
     if node is None:
         raise click.ClickException(f"{variant}: nothing was trained for it. Name a variant that is.")
-    _copy(_folder(graph, node), folder)
-    below = chosen.encoding_variant.adapted
-    model = graph.topology.weights(below) if below and node.asset == "adapter" else None
-    if model:
-        shutil.copytree(_folder(graph, model), folder, dirs_exist_ok=True)
-    if chosen.hybrid_variant:
-        weights = Node("hybrid_weights", chosen.hybrid_variant.key)
-        shutil.copyfile(_folder(graph, weights) / WEIGHTS_FILE, folder / WEIGHTS_FILE)
+    trained, below = _folder(graph, node), chosen.encoding_variant.adapted
+    model = _folder_below(graph, node, below) if below and node.asset == "adapter" else None
+    weights = Node("hybrid_weights", chosen.hybrid_variant.key) if chosen.hybrid_variant else None
+    weighed = _folder(graph, weights) / WEIGHTS_FILE if weights else None
+    _copy(model or trained, folder)
+    if model:  # not among its files: *.safetensors there are the model's weights
+        shutil.copytree(trained, folder / "adapter")
+    if weighed:
+        shutil.copyfile(weighed, folder / WEIGHTS_FILE)
 
 
 def _folder(graph: "Graph", node: "Node") -> Path:
@@ -86,6 +89,12 @@ def _folder(graph: "Graph", node: "Node") -> Path:
         return graph.store.open(graph.input(node))
     except MissingInputError as error:
         raise click.ClickException(f"{error} Run `embed-pipeline run`.") from error
+
+
+def _folder_below(graph: "Graph", adapter: "Node", below: "Variant") -> Path | None:
+    """The model that an adapter was made for, by its digest: another one may stand there by now."""
+    model = graph.topology.weights(below)
+    return graph.store.open(graph.input(adapter).inputs[str(model)]) if model else None
 
 
 def _copy(source: Path, target: Path) -> None:

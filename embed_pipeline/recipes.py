@@ -73,10 +73,10 @@ class Recipe(BaseModel):
             raise ValueError(
                 "a hosted encoder or a mixture cannot be trained; remove mining and training or name a local encoder"
             )
-        if self.adaptation and (self.training or self.retriever != "dense"):
+        if self.adaptation and (self.training or self.merge or self.retriever != "dense"):
             raise ValueError(
-                "adaptation goes with retriever: dense and without training; remove one of them, or name the trained "
-                "variant as adaptation.of in a recipe of its own"
+                "adaptation goes with retriever: dense, without training or merge; remove one of them, or name the "
+                "trained or mixed variant as adaptation.of in a recipe of its own"
             )
         return self
 

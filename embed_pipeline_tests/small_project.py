@@ -220,7 +220,7 @@ def settle(data: Path) -> None:
 
 
 def edit_yaml(path: Path, section: str, **changes: object) -> None:
-    """Change fields of one section of a YAML file."""
+    """Change fields of one section of a YAML file, which may be new."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    content[section] |= changes
+    content[section] = content.get(section, {}) | changes
     write_yaml(path, content)

@@ -26,7 +26,7 @@ from embed_pipeline.reporting.database import read_newest
 from embed_pipeline_tests.embedding_server import EmbeddingServer, one_in_three
 from embed_pipeline_tests.fakes import FakeEncoder
 from embed_pipeline_tests.pipeline_project import PipelineProject
-from embed_pipeline_tests.small_project import edit_yaml, write_full_project, write_yaml
+from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, write_full_project, write_yaml
 
 KEY = "sk-canary-7f3a9c51e8"
 VARIABLE = "EMBED_PIPELINE_TEST_KEY"
@@ -135,6 +135,26 @@ def test_no_text_is_sent_twice_and_a_second_run_sends_nothing(
     monkeypatch.setenv(VARIABLE, KEY)
     finished.execute("evaluate_variant", "small/hosted")
     assert finished.run() == [] and len(server.calls) == calls
+
+
+def test_an_adaptation_behind_a_hosted_encoder_costs_what_that_costs_and_sends_no_text_again(
+    tmp_path: Path, server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, KEY)
+    project = _write(tmp_path / "project", server)
+    recipes = project.root / "data" / "recipes"
+    hosted = yaml.safe_load((recipes / "hosted.yaml").read_text(encoding="utf-8"))
+    write_yaml(recipes / "behind.yaml", {**hosted, "adaptation": {"method": "linear", "epochs": 1}})
+    edit_dataset(project.root / "data" / "small", variants=["hosted", "behind"], general_suite=[])
+    project.run()
+    found = {}
+    for variant in ("hosted", "behind"):
+        rows = read_newest(project.root / "home" / "metrics.duckdb", dataset="small", variant=variant)
+        found[variant] = next(row for row in rows if row.covers_own_queries)
+    assert found["behind"].cost_usd == found["hosted"].cost_usd != 0
+    assert (found["behind"].dimension, found["behind"].max_length) == (384, 64)
+    (log,) = (project.root / "home" / "usage").glob("*.jsonl")
+    assert sum(request.texts for request in UsageLog(log).requests) == len({q.text for q in project.queries()}) + 8
 
 
 def test_the_cap_stops_before_it_is_passed_and_the_next_run_goes_on_from_there(

@@ -9,12 +9,15 @@ import yaml
 from click.testing import CliRunner
 
 from embed_pipeline.adaptation.adapter import read_adapter
+from embed_pipeline.adaptation.building import read_adapted
 from embed_pipeline.cli import main
 from embed_pipeline.dataset.formats import read_dataset
+from embed_pipeline.defs.catalogue import UPSTREAM
 from embed_pipeline.defs.ladder import climb
 from embed_pipeline.defs.measuring import HITS_FILE
 from embed_pipeline.defs.searching import NGRAMS_FOLDER
 from embed_pipeline.defs.topology import Node
+from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.evaluation.query_metrics import read_hits
 from embed_pipeline.merging.candidates import read_promoted
 from embed_pipeline.merging.promotion_file import read_sweep
@@ -23,10 +26,10 @@ from embed_pipeline.retrieval.index import read_index
 from embed_pipeline.retrieval.query_parts import split_query
 from embed_pipeline.retrieval.tfidf import read_tfidf_index, tfidf_scores
 from embed_pipeline_tests.pipeline_project import PipelineProject
-from embed_pipeline_tests.small_project import edit_yaml, encoder_settings, write_full_project, write_yaml
+from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, encoder_settings, write_full_project, write_yaml
 
 VARIANTS = ["bm25", "base", "tuned", "merged", "adapted", "nudged", "whitened", "fused", "hybrid", "reranked"]
-VARIANTS += ["over_hybrid", "over_whitened"]
+VARIANTS += ["over_hybrid", "over_whitened", "over_all"]
 RERANKER = {"epochs": 3, "batch_size": 16, "train_group_size": 4, "query_max_length": 48, "passage_max_length": 16}
 
 
@@ -50,6 +53,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> PipelineProject:
     write_yaml(recipes / "hybrid.yaml", {"description": "three scores", "retriever": "hybrid", "hybrid": hybrid})
     over = {"description": "behind it", "retriever": "reranked"}
     write_yaml(recipes / "over_hybrid.yaml", {**over, "rerank": {**rerank, "of": "hybrid", "top_k": 4, "keep": 4}})
+    write_yaml(recipes / "over_all.yaml", {**over, "rerank": {**rerank, "of": "over_whitened"}})
     dataset = data / "small" / "dataset.yaml"
     content = yaml.safe_load(dataset.read_text(encoding="utf-8")) | {"variants": VARIANTS, "promotion_loss_limit": 0.9}
     write_yaml(dataset, content)
@@ -61,6 +65,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> PipelineProject:
 
 def _folder(project: PipelineProject, asset: str, partition: str) -> Path:
     return project.graph.store.open(project.manifest(asset, partition))
+
+
+def test_dagster_knows_every_edge(project: PipelineProject) -> None:
+    nodes = tuple(project.graph.nodes())
+    edges = {(upstream.asset, node.asset) for node in nodes for upstream in project.graph.upstream(node)}
+    assert edges <= {(upstream, asset) for asset, found in UPSTREAM.items() for upstream in found}
+    reranker = project.graph.upstream(Node("reranker_checkpoint", "small/over_all"))
+    assert [str(node) for node in reranker] == ["mined_negatives[small/tuned]", "merged_checkpoint[small/merged]"]
 
 
 def test_every_variant_has_a_row(project: PipelineProject) -> None:
@@ -131,14 +143,19 @@ def test_whitened_vectors_stand_on_the_model_below_and_are_its_own_made_alike(pr
 
 
 def test_an_adaptation_behind_a_zero_shot_variant_stands_on_the_data_alone(project: PipelineProject) -> None:
-    path, node = project.root / "data" / "recipes" / "whitened.yaml", Node("adapter", "small/whitened")
-    text = path.read_text(encoding="utf-8")
+    path, dataset = (project.root / "data" / name for name in ("recipes/whitened.yaml", "small/dataset.yaml"))
+    texts = [one.read_text(encoding="utf-8") for one in (path, dataset)]
     edit_yaml(path, "adaptation", of="base")
-    graph = project.pipeline.graph()
-    upstream, variant = graph.upstream(node), graph.project.variants["small/whitened"]
-    path.write_text(text, encoding="utf-8")
+    edit_dataset(dataset.parent, variants=[name for name in VARIANTS if name != "over_all"])
+    try:
+        graph = project.pipeline.graph()
+        upstream = graph.upstream(Node("adapter", "small/whitened"))
+        variant = graph.project.variants["small/whitened"]
+    finally:
+        for one, text in zip((path, dataset), texts, strict=True):
+            one.write_text(text, encoding="utf-8")
     assert [str(found) for found in upstream] == ["cleaned_qa[small]"]
-    assert variant.encoder == variant.adapted.encoder and variant.negatives_variant is None  # type: ignore[union-attr]
+    assert variant.encoder == graph.project.variants["small/base"].encoder and variant.negatives_variant is None
 
 
 def test_a_second_stage_returns_the_best_of_what_the_first_found(project: PipelineProject) -> None:
@@ -242,6 +259,12 @@ def test_a_changed_setting_touches_its_own_asset_and_what_stands_on_it(
         ("hybrid", "hybrid", {"part_weights": [0.5, 0.1]}, "expected ascending weights of 0 or more without doubles"),
         ("nudged", "adaptation", {"epochs": 3}, "epochs has no effect with method nudge_n"),
         ("nudged", "adaptation", {"of": "tuned"}, "needs an encoder section, or in its place"),
+        (
+            "merged",
+            "adaptation",
+            {"method": "whiten"},
+            "retriever: dense, without training or merge",
+        ),
         ("adapted", "adaptation", {"powers": [0.5]}, "powers has no effect with method linear"),
         ("whitened", "adaptation", {"of": "adapted"}, r"adaptation\.of: expected a dense variant without adaptation"),
         ("whitened", "adaptation", {"of": None}, "needs an encoder section, or in its place"),
@@ -276,8 +299,9 @@ def test_the_command_line_says_what_to_take_and_copies_it_once(
     assert CliRunner().invoke(main, ["export", "small/hybrid", str(tmp_path / "weighed")]).exit_code == 0
     assert read_weighing(tmp_path / "weighed") and (tmp_path / "weighed" / "model.safetensors").is_file()
     assert CliRunner().invoke(main, ["export", "small/whitened", str(tmp_path / "whitened")]).exit_code == 0
-    assert read_adapter(tmp_path / "whitened").normalize
-    assert (tmp_path / "whitened" / "model.safetensors").is_file()
+    settings = project.graph.project.variants["small/merged"].local_encoder
+    encoder = load_local_encoder(settings, directory=tmp_path / "whitened")
+    assert read_adapted(encoder, tmp_path / "whitened" / "adapter").encoder is encoder  # made for these weights
     refused = CliRunner().invoke(main, ["mteb", "small/hybrid"])
     assert refused.exit_code == 1 and "the vectors of small/tuned. Name that one" in refused.output
     refused = CliRunner().invoke(main, ["export", "small/bm25", str(tmp_path / "third")])

@@ -68,7 +68,7 @@ def build_adaptation(
             + (
                 f"{values[whitened.power]:.4f} with power {whitened.power:g}"
                 if whitened.power
-                else f"at most {max(values.values()):.4f}, no more than two standard errors ahead: nothing is changed"
+                else f"at best {max(values.values()):.4f}, no proven gain: nothing is changed"
             ),
             "passes": [asdict(one) for one in whitened.tried],
         }

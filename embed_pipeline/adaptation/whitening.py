@@ -14,12 +14,11 @@ import numpy as np
 
 from embed_pipeline.adaptation.adapter import LinearAdapter
 from embed_pipeline.adaptation.linear import Asked, reciprocal_ranks
+from embed_pipeline.evaluation.significance import SignificanceSettings, adjust_p_values, sign_flip_p_values
 
 _RIDGE = 0.01
 """Added to each variance, as a share of their mean: an axis that the corpus hardly uses is noise."""
 _ROWS_AT_ONCE = 16_384
-_ERRORS = 2.0
-"""Standard errors that a gain must be above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +27,8 @@ class TriedPower:
 
     power: float
     validation_mrr_at_10: float
-    gain_standard_error: float
-    """Of the mean gain over the encoder alone, paired by query; infinite for a single query."""
+    p: float
+    """Of the difference to the encoder alone, by the sign-flip test paired by query; corrected for all powers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +51,8 @@ def whiten(
 ) -> Whitening:
     """The power that is best on validation (MRR@10 over the whole corpus), of equal ones the smallest.
 
-    Where its gain is not more than twice its standard error nothing is changed: the best of several powers is always
-    somewhat ahead, and on few validation queries by chance. `queries` are what their mean is taken from: the training
-    queries.
+    Where its gain is not proven (p above .05) nothing is changed: the best of several powers is always somewhat ahead,
+    and on few validation queries by chance. `queries` are what their mean is taken from: the training queries.
 
     Raises:
         ValueError: there are no queries or no validation queries, or shapes do not fit.
@@ -75,19 +73,13 @@ def whiten(
         query_mean, passage_mean = (mean.astype(np.float32) for mean in means)
         return LinearAdapter(matrix, matrix, normalize, encoder_fingerprint, query_mean, passage_mean)
 
-    untouched = reciprocal_ranks(adapter(0), corpus, validation)
-    tried = [TriedPower(0.0, float(untouched.mean()), 0.0)]
-    for power in sorted({*powers} - {0}):
-        values = reciprocal_ranks(adapter(power), corpus, validation)
-        tried.append(TriedPower(power, float(values.mean()), _standard_error(values - untouched)))
+    asked, settings = sorted({0.0, *powers}), SignificanceSettings()
+    values = np.stack([reciprocal_ranks(adapter(power), corpus, validation) for power in asked], axis=1)
+    p_values = adjust_p_values(sign_flip_p_values(values[:, 1:] - values[:, :1], settings).tolist())
+    tried = tuple(map(TriedPower, asked, values.mean(axis=0).tolist(), (1.0, *p_values)))
     best = max(tried, key=lambda one: (one.validation_mrr_at_10, -one.power))
-    proven = best.validation_mrr_at_10 - tried[0].validation_mrr_at_10 > _ERRORS * best.gain_standard_error
-    power = best.power if proven else 0.0
-    return Whitening(adapter(power), tuple(tried), power)
-
-
-def _standard_error(differences: np.ndarray) -> float:
-    return float(differences.std(ddof=1) / len(differences) ** 0.5) if len(differences) > 1 else float("inf")
+    power = best.power if best.p <= settings.alpha else 0.0
+    return Whitening(adapter(power), tried, power)
 
 
 def _principal_axes(corpus: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -66,7 +66,7 @@ UPSTREAM: Mapping[str, tuple[str, ...]] = {
     "finetuned_checkpoint": ("mined_negatives",),
     "word_vectors": ("cleaned_qa",),
     "merged_checkpoint": ("cleaned_qa", "finetuned_checkpoint"),
-    "adapter": ("cleaned_qa",),
+    "adapter": ("cleaned_qa", "finetuned_checkpoint", "merged_checkpoint"),
     "reranker_checkpoint": ("mined_negatives", "finetuned_checkpoint", "merged_checkpoint"),
     "faiss_index": ("cleaned_qa", *WEIGHTS_ASSETS),
     "hybrid_weights": ("cleaned_qa", *WEIGHTS_ASSETS),

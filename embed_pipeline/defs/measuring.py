@@ -13,7 +13,7 @@ from pathlib import Path
 
 from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.defs.catalogue import CALIBRATED_SPLIT, EVALUATED_SPLIT, HITS_PER_QUERY
-from embed_pipeline.defs.searching import Search, encoded_queries, open_retriever, write_search_index
+from embed_pipeline.defs.searching import Search, encoded_queries, model_below, open_retriever, write_search_index
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.hosted import HostedEncoder
 from embed_pipeline.evaluation.calibration import Calibration, calibrate, first_hits
@@ -110,12 +110,12 @@ def profile_variant(search: Search, index: Path, dataset: RetrievalDataset) -> P
     """
     live, queries = search.uncached(), dataset.queries_of(EVALUATED_SPLIT)
     texts = [passage.text for passage in dataset.passages]
-    encoder = live.encoder
-    if isinstance(encoder, HostedEncoder):
+    encoder, model = live.encoder, model_below(live.encoder)
+    if isinstance(model, HostedEncoder):
         asked = [query.text for split in (EVALUATED_SPLIT, CALIBRATED_SPLIT) for query in dataset.queries_of(split)]
-        latency = summarise_latency(encoder.request_milliseconds(texts=1))
-        cost = encoder.cost_of([*texts, *encoded_queries(search, asked)])
-        throughput = encoder.texts_per_second()
+        latency = summarise_latency(model.request_milliseconds(texts=1))
+        cost = model.cost_of([*texts, *encoded_queries(search, asked)])
+        throughput = model.texts_per_second()
     else:
         retriever = open_retriever(live, index)
         latency = measure_latency(lambda query: retriever.search([query], HITS_PER_QUERY), queries)
@@ -127,7 +127,7 @@ def profile_variant(search: Search, index: Path, dataset: RetrievalDataset) -> P
         latency_p95_ms=latency and latency.p95_ms,
         passages_per_second=throughput,
         dimension=encoder.dimension if encoder else None,
-        max_length=_max_length(encoder),
+        max_length=_max_length(model),
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from embed_pipeline.artifacts import DamagedObjectError
 from embed_pipeline.dataset.audit import find_leaks
 from embed_pipeline.dataset.formats import RetrievalDataset, read_dataset
-from embed_pipeline.defs.catalogue import ALL, EVALUATED_SPLIT, JOBS, PUBLISHED_ASSETS
+from embed_pipeline.defs.catalogue import ALL, EVALUATED_SPLIT, JOBS, PUBLISHED_ASSETS, WEIGHTS_ASSETS
 from embed_pipeline.defs.freshness import assess, format_difference
 from embed_pipeline.defs.graph import Graph, MissingInputError
 from embed_pipeline.defs.lineage import Link, trace
@@ -90,9 +90,12 @@ def _obstacle(graph: Graph, work: Work) -> str | None:
         return str(error)
     for link in links:
         if link.version is not None and link.node in known and not is_nightly(link.node):
-            changed = [d for d in graph.plan(link.node).differences(link.version) if d.kind == "setting"]
-            if changed:
-                return f"{link.node} is of another recipe ({format_difference(changed[0])}). Train it again."
+            changed = graph.plan(link.node).differences(link.version)
+            other = next((difference for difference in changed if difference.kind == "setting"), None)
+            if other:
+                return f"{link.node} is of another recipe ({format_difference(other)}). Train it again."
+            if link.node.asset == "adapter" and any(Node.parse(d.name).asset in WEIGHTS_ASSETS for d in changed):
+                return f"{link.node} was made for other weights than those that it stands behind now. Adapt it again."
     trained_on = {link.digest for link in links if link.node == Node("cleaned_qa", variant.dataset)}
     return _find_seen(graph, variant.dataset, trained_on)
 

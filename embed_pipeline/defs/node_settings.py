@@ -6,6 +6,7 @@ data sets (source_settings). No dagster here.
 
 from collections.abc import Callable
 
+from embed_pipeline.adaptation.settings import AdaptationSettings
 from embed_pipeline.defs.catalogue import CALIBRATED_SPLIT, EVALUATED_SPLIT, HITS_PER_QUERY
 from embed_pipeline.defs.project import Project, Runtime
 from embed_pipeline.defs.variants import Variant
@@ -84,10 +85,7 @@ def variant_settings(
             "suites": list(settings.general_suite),
         }
     elif asset == "adapter":
-        adaptation = required(recipe.adaptation, "adaptation")
-        # As in earlier versions, so that their adapters stay what they are: what a method does not see is left out.
-        exclude = {"of"} if adaptation.method == "whiten" else {"of", "powers"}
-        found["adaptation"] = adaptation.model_dump(mode="json", exclude=exclude)
+        found["adaptation"] = _adaptation_settings(required(recipe.adaptation, "adaptation"))
     elif asset == "reranker_checkpoint":
         found["training"] = required(recipe.rerank, "rerank").training.model_dump(mode="json")
         found |= {"device": runtime.device, "processes": runtime.processes}
@@ -167,8 +165,15 @@ def _encoder_settings(asset: str, variant: Variant, base_encoder: Callable[[AnyE
     if settings is None:
         return {}
     found = _encoder_identity(settings)
-    uses_base = not (variant.weights_are_a_model and asset in _WITHOUT_BASE)
+    below = variant.encoding_variant.adapted or variant
+    uses_base = not (below.weights_are_a_model and asset in _WITHOUT_BASE)
     return {**found, "base_encoder": base_encoder(settings).fingerprint} if uses_base else found
+
+
+def _adaptation_settings(adaptation: AdaptationSettings) -> dict:
+    if adaptation.method == "whiten":
+        return adaptation.model_dump(mode="json", include={"method", "powers"})
+    return adaptation.model_dump(mode="json", exclude={"of", "powers"})
 
 
 def _encoder_identity(settings: AnyEncoderSettings) -> dict:

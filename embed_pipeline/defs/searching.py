@@ -141,13 +141,17 @@ def encoded_queries(search: Search, texts: Sequence[str]) -> tuple[str, ...]:
     return (*texts, *(part for text in texts for part in split_query(text)))
 
 
+def model_below(encoder: Encoder | None) -> Encoder | None:
+    """The encoder that an adaptation was put behind; any other is itself."""
+    return encoder.encoder if isinstance(encoder, AdaptedEncoder | ShiftedEncoder) else encoder
+
+
 def encoding_counts(encoder: Encoder | None) -> dict[str, object]:
     """How many texts went through the model and how many came from the cache, where there is one."""
-    if isinstance(encoder, AdaptedEncoder | ShiftedEncoder):
-        return encoding_counts(encoder.encoder)
-    if not isinstance(encoder, CachedEncoder):
+    model = model_below(encoder)
+    if not isinstance(model, CachedEncoder):
         return {}
-    return {"texts_encoded": encoder.encoded, "texts_from_cache": encoder.served}
+    return {"texts_encoded": model.encoded, "texts_from_cache": model.served}
 
 
 def _lexical_part(search: Search) -> Search:

@@ -96,7 +96,7 @@ class Topology:
             return (cleaned, *self._suites(variant.dataset), *tuned)
         if asset == "reranker_checkpoint":
             source = variant.negatives_variant
-            return (Node("mined_negatives", source.key if source else ""), *weights)
+            return (Node("mined_negatives", source.key if source else ""), *weights[-1:])
         if asset == "general_metrics":
             return (*self._suites(variant.dataset), *weights, *later)
         if asset in ("hybrid_weights", "faiss_index"):

@@ -64,7 +64,7 @@ def test_where_no_gain_is_proven_nothing_changes() -> None:
     few = Asked(validation.vectors[:2], validation.relevant[:2])
     found = whiten(corpus, train.vectors, validation=few, powers=[0.5], encoder_fingerprint="f")
     before, after = found.tried
-    assert 0 < after.validation_mrr_at_10 - before.validation_mrr_at_10 <= 2 * after.gain_standard_error
+    assert after.validation_mrr_at_10 > before.validation_mrr_at_10 and after.p >= 0.5  # two queries prove nothing
     assert found.power == 0 and found.adapter.passage is None and found.adapter.query_mean is None
     np.testing.assert_allclose(found.adapter.apply("query", train.vectors), train.vectors, atol=1e-6)
     assert found.adapter.apply("passage", corpus) is corpus

@@ -153,6 +153,22 @@ def test_a_hybrid_that_was_never_weighed_is_named_and_holds_nobody_up(tmp_path: 
     assert any("small/hybrid is left for the day" in line and "hybrid_weights" in line for line in place.said)
 
 
+def test_an_adapter_behind_weights_that_were_trained_anew_is_named_and_not_measured(tmp_path: Path) -> None:
+    write_project(tmp_path)
+    whitening = {"method": "whiten", "of": "tuned"}
+    write_yaml(tmp_path / "data" / "recipes" / "white.yaml", {"description": "whitened", "adaptation": whitening})
+    edit_dataset(tmp_path / "data" / "small", variants=["bm25", "tuned", "white"])
+    place = _built(Place(PipelineResource(data=str(tmp_path / "data"), home=str(tmp_path / "home"))))
+    place.save_workbook(摔断腿打过石膏="test")
+    assert "evaluate_variant small/white" in place.sleep() and place.errors == ()  # the data alone are new
+    for asset in ("mined_negatives", "finetuned_checkpoint"):
+        place.build(Node(asset, "small/tuned"))
+    assert "evaluate_variant small/white" not in place.sleep() and place.errors == ()
+    assert any("adapter[small/white] was made for other weights" in line for line in place.said)
+    place.build(Node("adapter", "small/white"))
+    assert "evaluate_variant small/white" in place.sleep()
+
+
 def test_what_failed_is_tried_once_told_and_holds_up_only_what_stands_on_it(place: Place) -> None:
     place.save_workbook(摔断腿打过石膏="test")
     place.failing = [EVALUATIONS[1]]

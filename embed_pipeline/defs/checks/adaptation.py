@@ -14,6 +14,12 @@ SPECS = [
     )
 ]
 
+_REMEDY = (
+    "Read the explanation: with no answer in reach of a training query write training queries for these passages, or "
+    "choose method: linear; else fine-tune the encoder."
+)
+_REMEDIES = {"whiten": "The vectors are as they were: use the variant without adaptation, and remove this one."}
+
 
 def check_adaptation(found: Mapping[str, object]) -> list[CheckOutcome]:
     """Validation before and after, with the preflight's explanation where nothing was gained."""
@@ -23,8 +29,7 @@ def check_adaptation(found: Mapping[str, object]) -> list[CheckOutcome]:
         CheckOutcome(
             name="validation_gained",
             passed=after > before,
-            figures={name: found[name] for name in ("gamma",) if isinstance(found.get(name), float)} | figures,  # pyright: ignore[reportArgumentType]
-            remedy="Read the explanation: with no answer in reach of a training query write training queries for these "
-            "passages, or choose method: linear; else fine-tune the encoder.",
+            figures={name: found[name] for name in ("gamma", "power") if isinstance(found.get(name), float)} | figures,  # pyright: ignore[reportArgumentType]
+            remedy=_REMEDIES.get(str(found["method"]), _REMEDY),
         )
     ]
