@@ -40,6 +40,7 @@ WORKER_SIDE = {
 }
 ORDER = (
     "records",
+    "significance",
     "artifacts",
     "dataset",
     "documents",

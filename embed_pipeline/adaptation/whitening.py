@@ -14,7 +14,7 @@ import numpy as np
 
 from embed_pipeline.adaptation.adapter import LinearAdapter
 from embed_pipeline.adaptation.linear import Asked, reciprocal_ranks
-from embed_pipeline.evaluation.significance import SignificanceSettings, adjust_p_values, sign_flip_p_values
+from embed_pipeline.significance import SignificanceSettings, adjust_p_values, sign_flip_p_values
 
 _RIDGE = 0.01
 """Added to each variance, as a share of their mean: an axis that the corpus hardly uses is noise."""

@@ -16,12 +16,12 @@ from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.encoding.word_vectors import WordVectorSettings
 from embed_pipeline.evaluation.measures import MEASURES
-from embed_pipeline.evaluation.significance import SignificanceSettings
 from embed_pipeline.recipes import Recipe, required
 from embed_pipeline.reporting.database import newest_batch
 from embed_pipeline.retrieval.index import IndexSettings
 from embed_pipeline.retrieval.lexical import LexicalSettings
 from embed_pipeline.retrieval.tfidf import TfidfSettings
+from embed_pipeline.significance import SignificanceSettings
 
 METRICS_FILE = "metrics.duckdb"
 _WITHOUT_BASE = ("faiss_index", "hybrid_weights", "query_metrics", "reranker_checkpoint")

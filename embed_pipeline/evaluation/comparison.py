@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from embed_pipeline.evaluation.measures import Measure, QueryMeasure
-from embed_pipeline.evaluation.significance import (
+from embed_pipeline.significance import (
     FloatArray,
     SignificanceSettings,
     adjust_p_values,

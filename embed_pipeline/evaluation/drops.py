@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from embed_pipeline.evaluation.comparison import compare_queries
 from embed_pipeline.evaluation.measures import Measure, QueryMeasure
-from embed_pipeline.evaluation.significance import SignificanceSettings, adjust_p_values
+from embed_pipeline.significance import SignificanceSettings, adjust_p_values
 
 FEWEST_SHARED = 20
 """Fewer questions than this in both evaluations say nothing about a change."""

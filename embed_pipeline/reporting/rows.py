@@ -14,9 +14,9 @@ from typing import Any
 from embed_pipeline.evaluation.comparison import Comparison, compare_queries, compare_variants, summarise
 from embed_pipeline.evaluation.latency import Profile
 from embed_pipeline.evaluation.measures import Measure, QueryMeasure
-from embed_pipeline.evaluation.significance import SignificanceSettings
 from embed_pipeline.records import Split
 from embed_pipeline.reporting.metric_row import ALL_QUERIES, BASE_MODEL, MetricRow
+from embed_pipeline.significance import SignificanceSettings
 
 PART_MEASURES = (Measure("hit_rate", 1), Measure("recall", 5), Measure("mrr", 10), Measure("ndcg", 10))
 """What slices and general suites are measured by, beside the headline."""

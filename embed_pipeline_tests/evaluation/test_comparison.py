@@ -8,7 +8,7 @@ from scipy import stats
 
 from embed_pipeline.evaluation.comparison import compare, compare_queries, compare_variants, summarise
 from embed_pipeline.evaluation.measures import MEASURES, Measure, QueryMeasure
-from embed_pipeline.evaluation.significance import (
+from embed_pipeline.significance import (
     SignificanceSettings,
     adjust_p_values,
     bootstrap_intervals,

@@ -20,13 +20,13 @@ from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.defs.topology import Node
 from embed_pipeline.evaluation.drops import find_drops
 from embed_pipeline.evaluation.measures import Measure
-from embed_pipeline.evaluation.significance import SignificanceSettings
 from embed_pipeline.reporting.database import append_metrics, read_history
 from embed_pipeline.reporting.metric_row import MetricRow
 from embed_pipeline.reporting.page import render_page
 from embed_pipeline.reporting.plots import plot_history, plot_latency_quality, plot_measure
 from embed_pipeline.reporting.report_data import HistoryPoint
 from embed_pipeline.reporting.rows import make_rows, read_rows, stamp_rows, write_rows
+from embed_pipeline.significance import SignificanceSettings
 
 ROWS_FILE = "rows.jsonl"
 REPORTS_FOLDER = "reports"

@@ -1,7 +1,7 @@
 """How sure a mean is and whether a difference could be chance: bootstrap intervals and sign-flip tests.
 
-Belongs here: resampling over queries, on plain matrices. Does not belong here: which variant is compared with which
-(comparison).
+Belongs here: resampling over queries, on plain matrices, for the table and for what is chosen on validation. Does not
+belong here: which variant is compared with which (evaluation/comparison).
 
 scipy.stats has both (`bootstrap(method="percentile")`, `permutation_test(permutation_type="samples")`) for one column
 at a time; a table has a hundred columns over the same queries. Here one draw of queries, or of signs, serves them all
