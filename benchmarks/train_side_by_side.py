@@ -4,9 +4,9 @@
 
 DATA_FOLDER holds banking77, cmrc2018 and toyhom_neike. Both sides start from the bundled encoder with the missing
 characters of the training texts added. Plain: hard negatives as FlagEmbedding's script draws them (7 at random from
-ranks 2 to 200, anything but the row's own positives), its trainer as released, started by torchrun. Ours: the miner and
-the trainer of this package under the recipe in TASKS; `longer` is the same with as many epochs as fit into the plain
-side's time. A training has one core, as many run at a time as there are cores. The test split is searched over the
+ranks 2 to 200, anything but the row's own positives), its trainer as released, started by torchrun. Ours: the trainer of
+this package under the recipe in TASKS, whose candidates need no mined negatives (mining.number: 0); `longer` is the
+same with as many epochs, or as many trainings whose weights are averaged, as fit into the plain side's time. A training has one core, as many run at a time as there are cores. The test split is searched over the
 whole corpus, with the vectors alone; `+ whitened`, with the vectors whitened by a power that was chosen on validation
 queries; and `+ hybrid`, with the clauses' and the TF-IDF score beside the vectors, weighed on validation queries. The
 seconds of both count the choice. Results are kept in the work folder: a run that was stopped goes on
@@ -26,7 +26,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +47,9 @@ from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
 from embed_pipeline.evaluation.comparison import compare
 from embed_pipeline.evaluation.measures import Measure, measure_queries
-from embed_pipeline.mining.corpus import MiningCorpus
+from embed_pipeline.merging.mixing import merge_weights
 from embed_pipeline.mining.groups import write_groups
-from embed_pipeline.mining.negatives import mine
-from embed_pipeline.mining.settings import MiningSettings
+from embed_pipeline.mining.positives import positive_groups
 from embed_pipeline.recipes import TrainingSettings
 from embed_pipeline.records import Hit, Split
 from embed_pipeline.retrieval.hybrid import HybridRetriever
@@ -69,6 +67,14 @@ _THREADS = 1
 
 
 @dataclass(frozen=True)
+class Longer:
+    """What our recipe makes of more time: epochs of a training, and trainings of other seeds averaged in weights."""
+
+    epochs: int = EPOCHS
+    trainings: int = 1
+
+
+@dataclass(frozen=True)
 class Task:
     """One data set of the comparison: its files by split, token limits, and the measure that decides."""
 
@@ -82,8 +88,8 @@ class Task:
     """Queries a step, the same for both sides; 32 of 8 passages of 256 tokens took the plain side over 21 GB."""
     training: Mapping[str, Any]
     """What our recipe sets beside the common budget; chosen on validation queries, never on test."""
-    epochs_in_equal_time: int
-    """Epochs of `longer`: as many as end before the plain side does."""
+    longer: "Longer"
+    """What ends before the plain side does."""
 
 
 TASKS = {
@@ -91,19 +97,19 @@ TASKS = {
         {"train": "train", "test": "test"},
         *(600, 64, 32, Measure("hit_rate", 1), 32),
         {"candidates": "corpus", "temperature": 0.03},
-        3,
+        Longer(epochs=3),
     ),
     "cmrc2018": Task(
         {"train": "train", "val": "validation", "test": "test"},
         *(300, 48, 128, Measure("ndcg", 10), 16),
         {"candidates": "in_batch", "freeze_embeddings": True},
-        6,
+        Longer(trainings=4),
     ),
     "toyhom_neike": Task(
         {"train": "train", "val": "validation", "test": "test"},
         *(300, 96, 128, Measure("ndcg", 10), 16),
         {"candidates": "in_batch", "freeze_embeddings": True},
-        6,
+        Longer(trainings=4),
     ),
 }
 HELD_OUT, HITS = 500, 20
@@ -229,12 +235,13 @@ def measure_arm(arm: str, trial: Trial, seed: int, kinds: Sequence[str], result:
     work = result.with_suffix("")
     shutil.rmtree(work, ignore_errors=True)
     (work / "model").mkdir(parents=True)
-    longer = partial(train_ours, epochs=trial.task.epochs_in_equal_time)
-    train = {"plain": train_plain, "ours": train_ours, "longer": longer}[arm]
+    train = {"plain": train_plain, "ours": train_ours, "longer": train_longer}[arm]
     started = time.monotonic()
     mining = train(trial, work, seed)
-    seconds = time.monotonic() - started + trial.encoding_seconds
-    common = {"mining_seconds": mining + trial.encoding_seconds, "measure": str(trial.task.headline)}
+    seconds = time.monotonic() - started
+    if mining:  # the base's vectors, which were made once for all seeds
+        seconds, mining = seconds + trial.encoding_seconds, mining + trial.encoding_seconds
+    common = {"mining_seconds": mining, "measure": str(trial.task.headline)}
     found = evaluate(trial, work / "model", kinds)
     content = {kind: {**common, "seconds": seconds + one["choosing_seconds"], **one} for kind, one in found.items()}
     result.write_text(json.dumps(content), encoding="utf-8")
@@ -277,15 +284,27 @@ def train_plain(trial: Trial, work: Path, seed: int) -> float:
     return mined
 
 
+def train_longer(trial: Trial, work: Path, seed: int) -> float:
+    """What the task makes of more time."""
+    longer = trial.task.longer
+    if longer.trainings == 1:
+        return train_ours(trial, work, seed, epochs=longer.epochs)
+    models = []
+    for number in range(longer.trainings):
+        part = work / str(number)
+        (part / "model").mkdir(parents=True)
+        train_ours(trial, part, longer.trainings * seed + number, epochs=longer.epochs)
+        models.append(part / "model")
+    merge_weights(models, [1 / len(models)] * len(models), work / "model")
+    return 0.0
+
+
 def train_ours(trial: Trial, work: Path, seed: int, *, epochs: int = EPOCHS) -> float:
-    """Our miner and our trainer; returns the mining seconds."""
-    started = time.monotonic()
+    """Our trainer on groups of positives alone; returns the mining seconds, which are none."""
     dataset = trial.dataset
-    corpus = MiningCorpus.of(dataset.passages, trial.passage_vectors)
-    mined = mine(corpus, dataset.queries_of("train"), trial.query_vectors, dataset.judgments, MiningSettings(seed=seed))
-    write_groups(mined.groups, work / "groups.jsonl")
+    groups = positive_groups(dataset.queries_of("train"), dataset.passages, dataset.judgments)
+    write_groups(groups, work / "groups.jsonl")
     write_dataset(dataset, work)
-    mining_seconds = time.monotonic() - started
     budget = {
         "epochs": epochs,
         "batch_size": trial.task.batch,
@@ -313,7 +332,7 @@ def train_ours(trial: Trial, work: Path, seed: int, *, epochs: int = EPOCHS) -> 
     )
     (work / "job.json").write_text(job.model_dump_json(), encoding="utf-8")
     _run(torchrun_command(work / "job.json", processes=1), work)
-    return mining_seconds
+    return 0.0
 
 
 def evaluate(trial: Trial, model: Path, kinds: Sequence[str]) -> dict[str, dict[str, Any]]:

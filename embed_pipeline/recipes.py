@@ -73,6 +73,8 @@ class Recipe(BaseModel):
             raise ValueError(
                 "a hosted encoder or a mixture cannot be trained; remove mining and training or name a local encoder"
             )
+        if self.mining and self.training and self.mining.number == 0:
+            _refuse_training_on_negatives(self.training)
         if self.adaptation and (self.training or self.merge or self.retriever != "dense"):
             raise ValueError(
                 "adaptation goes with retriever: dense, without training or merge; remove one of them, or name the "
@@ -91,6 +93,17 @@ class Recipe(BaseModel):
         if (self.rerank is not None) != (self.retriever == "reranked"):
             raise ValueError("retriever: reranked and a rerank section go together; add one or remove the other")
         return self
+
+
+def _refuse_training_on_negatives(training: TrainingSettings) -> None:
+    """What mining.number: 0 cannot feed."""
+    if training.knowledge_distillation:
+        raise ValueError("knowledge_distillation learns from the scores of mined negatives; raise mining.number from 0")
+    if training.candidates in ("mined", "flagembedding"):
+        raise ValueError(
+            f"candidates: {training.candidates} needs mined negatives; raise mining.number from 0, or set candidates "
+            "to in_batch, sample, corpus or auto"
+        )
 
 
 Part = TypeVar("Part")

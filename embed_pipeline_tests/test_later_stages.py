@@ -254,6 +254,7 @@ def test_a_changed_setting_touches_its_own_asset_and_what_stands_on_it(
         ("merged", "merge", {"of": ["base"]}, r"merge\.of: expected a fine-tuned variant of small \(tuned\)"),
         ("reranked", "rerank", {"of": "base"}, r"rerank\.of: expected a variant with fine-tuned weights"),
         ("reranked", "rerank", {"of": "reranked"}, r"rerank\.of: expected a variant with fine-tuned weights"),
+        ("tuned", "mining", {"number": 0}, r"rerank\.of: expected a variant with mined negatives .*, found tuned"),
         ("reranked", "rerank", {"keep": 9}, r"keep is 9 of top_k 5"),
         ("hybrid", "hybrid", {"dense": "bm25"}, r"hybrid\.dense: expected a dense variant of small"),
         ("hybrid", "hybrid", {"part_weights": [0.5, 0.1]}, "expected ascending weights of 0 or more without doubles"),

@@ -78,6 +78,23 @@ def test_the_shipped_recipes_name_the_promised_models() -> None:
                 ),
             )
         ),
+        *(
+            (
+                {
+                    "description": "x",
+                    "encoder": encoder_settings(Path("m")),
+                    "mining": {"number": 0, **mining},
+                    "training": training_settings(**changes),
+                },
+                message,
+            )
+            for mining, changes, message in (
+                ({}, {"candidates": "mined"}, "candidates: mined needs mined negatives; raise mining.number from 0"),
+                ({}, {"candidates": "flagembedding"}, "candidates: flagembedding needs mined negatives"),
+                ({}, {"knowledge_distillation": "kl_div"}, "knowledge_distillation learns from the scores"),
+                ({"weights": "other"}, {}, "weights: of no effect with number: 0; remove it or mine negatives"),
+            )
+        ),
     ],
 )
 def test_a_wrong_recipe_names_file_field_and_what_was_found(tmp_path: Path, content: dict, message: str) -> None:

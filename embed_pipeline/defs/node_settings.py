@@ -124,7 +124,7 @@ def mining_settings(
     cross_encoder: Callable[[CrossEncoderSettings], CrossEncoder],
     language: str,
 ) -> dict:
-    """The settings of `mined_negatives`: of the encoder that mines, not of the base where another one does.
+    """The settings of `mined_negatives`: of the encoder that mines, if any, not of the base where another does.
 
     Raises:
         ValueError: a model cannot be read.
@@ -132,6 +132,11 @@ def mining_settings(
     mining = required(variant.recipe.mining, "mining")
     settings = mining_encoder_settings(variant)
     found: dict = {"mining": mining.model_dump(mode="json", exclude={"scorer", "weights", "reranker"})}
+    training = variant.recipe.training
+    if training and training.validation:
+        found["writes_validation"] = True
+    if mining.number == 0:
+        return found
     found |= _encoder_identity(settings)
     if variant.mining_source is None:  # else the checkpoint is an input
         found["base_encoder"] = base_encoder(settings).fingerprint
@@ -139,9 +144,6 @@ def mining_settings(
         # As for the batch: it moves no score.
         how = mining.reranker.model_dump(mode="json", exclude={"model", "revision", "batch"})
         found["reranker"] = {**how, "fingerprint": cross_encoder(mining.reranker).fingerprint}
-    training = variant.recipe.training
-    if training and training.validation:
-        found["writes_validation"] = True
     if "bm25" in mining.miners:
         found["bm25"] = LexicalSettings(language=language).model_dump(mode="json")
     return found

@@ -16,6 +16,7 @@ from embed_pipeline.mining.candidates import CandidateSearch, Found
 from embed_pipeline.mining.choosing import CandidateTally, Judged, choose_negatives
 from embed_pipeline.mining.corpus import MiningCorpus, text_key
 from embed_pipeline.mining.groups import TrainingGroup, read_groups, write_groups
+from embed_pipeline.mining.positives import positives_of
 from embed_pipeline.mining.scoring import Asked, Scores, scores_of
 from embed_pipeline.mining.settings import MiningSettings
 from embed_pipeline.records import Judgment, Passage, Query
@@ -72,7 +73,7 @@ def mine(
         ValueError: vectors do not fit, ids repeat, a positive is not among the passages, or the settings name a
             reranker or bm25 and `reranker` or `lexical` is missing.
     """
-    positives = _positives(queries, judgments, corpus)
+    positives = positives_of(queries, judgments, corpus.rows)
     excluded = _excluded(queries, positives, corpus)
     rows = [row for row, query in enumerate(queries) if positives[query.id]]
     if not rows:
@@ -87,22 +88,6 @@ def mine(
             groups.append(chosen.group)
             tally = tally.plus(chosen.tally)
     return MinedNegatives(tuple(groups), tally)
-
-
-def _positives(queries: Sequence[Query], judgments: Iterable[Judgment], corpus: MiningCorpus) -> dict[str, list[str]]:
-    """The judged positives per query id, sorted, united over all rows."""
-    found: dict[str, set[str]] = {query.id: set() for query in queries}
-    if len(found) < len(queries):
-        raise ValueError(f"mining: {len(queries) - len(found)} query ids repeat. Unite queries of one id.")
-    for judgment in judgments:
-        if judgment.grade > 0 and judgment.query_id in found:
-            if judgment.passage_id not in corpus.rows:
-                raise ValueError(
-                    f"mining: query {judgment.query_id} is judged on passage {judgment.passage_id}, which is not in "
-                    "the corpus. Add the passage or remove the judgment."
-                )
-            found[judgment.query_id].add(judgment.passage_id)
-    return {query_id: sorted(passage_ids) for query_id, passage_ids in found.items()}
 
 
 def _excluded(queries: Sequence[Query], positives: dict[str, list[str]], corpus: MiningCorpus) -> dict[str, set[int]]:

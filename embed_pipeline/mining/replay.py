@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.mining.groups import TrainingGroup
+from embed_pipeline.mining.positives import JUDGED
 from embed_pipeline.mining.settings import ReplaySettings
 from embed_pipeline.records import Passage
 
@@ -54,5 +55,5 @@ def draw_replay(
                 id_of[text] = PREFIX + passage
                 added[text] = Passage(PREFIX + passage, text)
         ids = [id_of[text] for text in texts]
-        groups.append(TrainingGroup(PREFIX + query.id, query.text, tuple(ids), texts, (1.0,) * len(ids), (), (), ()))
+        groups.append(TrainingGroup(PREFIX + query.id, query.text, tuple(ids), texts, (JUDGED,) * len(ids), (), (), ()))
     return Replay(tuple(groups), tuple(sorted(added.values(), key=lambda passage: passage.id)))

@@ -65,6 +65,22 @@ class MiningReport:
         return {**asdict(self), **pairs}
 
 
+def report_unmined(groups: Sequence[TrainingGroup], queries: Sequence[Query]) -> MiningReport:
+    """The report where no negative was asked for: how many groups there are, and no figure about negatives."""
+    return MiningReport(
+        queries=len(queries),
+        groups=len(groups),
+        negatives=0,
+        groups_by_negatives=((0, len(groups)),) if groups else (),
+        short_groups=0,
+        mean_positive_score=None,
+        mean_negative_score=None,
+        mean_random_score=None,
+        hardness_against_random=None,
+        above_positive_share=None,
+    )
+
+
 def report_mining(
     groups: Sequence[TrainingGroup],
     queries: Sequence[Query],

@@ -55,7 +55,12 @@ class MiningSettings(BaseModel):
     range_end: Rank | Share = Field(
         default=50, description="Last rank taken: a count, or a share (0, 1). Beyond the corpus it means all of it."
     )
-    number: int = Field(default=7, ge=1, description="Negatives per query; a query with fewer candidates gets fewer.")
+    number: int = Field(
+        default=7,
+        ge=0,
+        description="Negatives per query; a query with fewer candidates gets fewer. 0: nothing is encoded or searched, "
+        "for candidates that need no mined negatives.",
+    )
     margin_absolute: float | None = Field(
         default=None, ge=0, description="A negative scores at most the weakest positive's score minus this."
     )
@@ -107,6 +112,9 @@ class MiningSettings(BaseModel):
             raise ValueError(f"miners must name each miner once, found {', '.join(self.miners)}")
         if self.scorer and self.weights:
             raise ValueError("scorer and weights both name the encoder that mines; keep one of them")
+        without_effect = [name for name in ("scorer", "weights", "reranker") if getattr(self, name)]
+        if self.number == 0 and without_effect:
+            raise ValueError(f"{', '.join(without_effect)}: of no effect with number: 0; remove it or mine negatives")
         return self
 
     def ranks(self, corpus_size: int) -> range:

@@ -163,22 +163,23 @@ def _report(hardness: float | None) -> MiningReport:
 def test_a_positive_among_the_negatives_blocks() -> None:
     group = TrainingGroup("q1", "x", ("p1",), ("高血压",), (0.9,), ("p2",), ("痛风",), (0.5,))
     judgments = [Judgment("q1", "p1"), Judgment("q1", "p2")]
-    wrong, *_ = check_negatives([group], judgments, _report(0.5))
+    wrong, *_ = check_negatives([group], judgments, _report(0.5), asked=7)
     assert not wrong.passed and wrong.blocking and wrong.figures["positives_among_negatives"] == 1
-    assert check_negatives([group], judgments[:1], _report(0.5))[0].passed
+    assert check_negatives([group], judgments[:1], _report(0.5), asked=7)[0].passed
 
 
 def test_negatives_no_harder_than_random_warn() -> None:
-    assert not check_negatives([], [], _report(0.0))[1].passed
-    assert not check_negatives([], [], _report(None))[1].passed
-    assert check_negatives([], [], _report(0.5))[1].passed
+    assert not check_negatives([], [], _report(0.0), asked=7)[1].passed
+    assert not check_negatives([], [], _report(None), asked=7)[1].passed
+    assert check_negatives([], [], _report(0.5), asked=7)[1].passed
+    assert check_negatives([], [], _report(None), asked=0)[1].passed
 
 
 def test_groups_without_their_negatives_warn() -> None:
     report = replace(_report(0.5), groups=10, short_groups=6)
-    outcome = check_negatives([], [], report)[2]
+    outcome = check_negatives([], [], report, asked=7)[2]
     assert not outcome.passed and not outcome.blocking and outcome.figures["share_of_full_groups"] == 0.4
-    assert check_negatives([], [], replace(report, short_groups=5))[2].passed
+    assert check_negatives([], [], replace(report, short_groups=5), asked=7)[2].passed
 
 
 def test_unknown_characters_and_long_questions_warn() -> None:

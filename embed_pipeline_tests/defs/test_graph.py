@@ -88,6 +88,14 @@ def test_a_mining_setting_concerns_the_negatives(pipeline: PipelineResource) -> 
     assert _states(pipeline)[f"mined_negatives[{TUNED}]"] == "stale"
 
 
+def test_where_nothing_is_mined_the_base_concerns_the_checkpoint_alone(pipeline: PipelineResource) -> None:
+    edit_yaml(_recipe(pipeline, "tuned"), "mining", number=0)
+    before = {asset: _plan(pipeline, asset, TUNED).fingerprint for asset in ("mined_negatives", "finetuned_checkpoint")}
+    write_model(Path(pipeline.data).parent / "model", seed=9)
+    after = {asset: _plan(pipeline, asset, TUNED).fingerprint for asset in before}
+    assert [asset for asset in before if before[asset] != after[asset]] == ["finetuned_checkpoint"]
+
+
 def test_the_same_weights_elsewhere_change_no_encoding_and_other_weights_do(pipeline: PipelineResource) -> None:
     before = _plan(pipeline, "faiss_index", "small/base").fingerprint
     model = Path(pipeline.data).parent / "model"

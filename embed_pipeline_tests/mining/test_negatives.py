@@ -235,7 +235,7 @@ def test_a_report_on_nothing_has_no_means():
         {"range_end": 2.5},
         {"range_start": -1},
         {"range_end": True},
-        {"number": 0},
+        {"number": -1},
         {"margin_relative": 1.5},
         {"margin_absolute": -0.1},
         {"sampling": "first"},

@@ -17,8 +17,9 @@ from embed_pipeline.mining.corpus import MiningCorpus, encode_to_file
 from embed_pipeline.mining.false_negatives import choose_examples, score_gaps
 from embed_pipeline.mining.groups import TrainingGroup, read_groups, write_groups
 from embed_pipeline.mining.negatives import mine
+from embed_pipeline.mining.positives import positive_groups
 from embed_pipeline.mining.replay import Replay, draw_replay
-from embed_pipeline.mining.report import report_mined
+from embed_pipeline.mining.report import MiningReport, report_mined, report_unmined
 from embed_pipeline.mining.settings import MiningSettings
 from embed_pipeline.recipes import required
 from embed_pipeline.reporting.plots import plot_score_gaps
@@ -65,8 +66,33 @@ def define_assets(partitions: Partitions) -> Assets:
 
 def _mine(step: Step, out: Path) -> dict[str, object]:
     cleaned, settings = step.folder("cleaned_qa"), required(step.variant.recipe.mining, "mining")
-    dataset, encoder, reranker = read_dataset(cleaned), step.mining_encoder(), step.reranker()
+    dataset = read_dataset(cleaned)
+    groups, report, counts = _mined(step, dataset, settings) if settings.number else _unmined(dataset)
+    replay = _replay(step, dataset, settings)
+    write_groups((*groups, *replay.groups), out / GROUPS_FILE)
+    shutil.copyfile(cleaned / CORPUS_FILE, out / CORPUS_FILE)
+    with (out / CORPUS_FILE).open("a", encoding="utf-8") as file:
+        for passage in replay.passages:
+            write_passage_line(passage, file)
+    if step.variant.recipe.training and step.variant.recipe.training.validation:
+        write_validation(dataset.queries_of("validation"), dataset.judgments, out / VALIDATION_FILE)
+    outcomes = checks.check_negatives(groups, dataset.judgments, report, asked=settings.number)
+    counts = {"groups": len(groups), "replayed_groups": len(replay.groups), **counts}
+    return {**counts, "report": report.to_json(), **describe_outcomes(outcomes)}
+
+
+Mined = tuple[tuple[TrainingGroup, ...], MiningReport, dict[str, int]]
+"""Groups, what is reported on them, and what it cost."""
+
+
+def _unmined(dataset: RetrievalDataset) -> Mined:
     queries = dataset.queries_of("train")
+    groups = positive_groups(queries, dataset.passages, dataset.judgments)
+    return groups, report_unmined(groups, queries), {"texts_encoded": 0, "texts_from_cache": 0}
+
+
+def _mined(step: Step, dataset: RetrievalDataset, settings: MiningSettings) -> Mined:
+    encoder, reranker, queries = step.mining_encoder(), step.reranker(), dataset.queries_of("train")
     lexical = LexicalSettings(language=step.project.datasets[step.dataset].language)
     with step.work_folder() as work:
         query_vectors = encoder.encode_queries([query.text for query in queries])
@@ -84,24 +110,10 @@ def _mine(step: Step, out: Path) -> dict[str, object]:
             device=device,
         )
         report = report_mined(mined, corpus, queries, query_vectors, settings, reranker=reranker)
-    replay = _replay(step, dataset, settings)
-    write_groups((*mined.groups, *replay.groups), out / GROUPS_FILE)
-    shutil.copyfile(cleaned / CORPUS_FILE, out / CORPUS_FILE)
-    with (out / CORPUS_FILE).open("a", encoding="utf-8") as file:
-        for passage in replay.passages:
-            write_passage_line(passage, file)
-    if step.variant.recipe.training and step.variant.recipe.training.validation:
-        write_validation(dataset.queries_of("validation"), dataset.judgments, out / VALIDATION_FILE)
-    outcomes = checks.check_negatives(mined.groups, dataset.judgments, report)
-    counts = {
-        "groups": len(mined.groups),
-        "replayed_groups": len(replay.groups),
-        "texts_encoded": encoder.encoded,
-        "texts_from_cache": encoder.served,
-    }
+    counts = {"texts_encoded": encoder.encoded, "texts_from_cache": encoder.served}
     if reranker:
         counts |= {"pairs_scored": reranker.scored, "pairs_from_cache": reranker.served}
-    return {**counts, "report": report.to_json(), **describe_outcomes(outcomes)}
+    return mined.groups, report, counts
 
 
 def _replay(step: Step, dataset: RetrievalDataset, settings: MiningSettings) -> Replay:

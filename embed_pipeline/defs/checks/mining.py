@@ -34,9 +34,12 @@ SPECS = [
 
 
 def check_negatives(
-    groups: Sequence[TrainingGroup], judgments: Iterable[Judgment], report: MiningReport
+    groups: Sequence[TrainingGroup], judgments: Iterable[Judgment], report: MiningReport, *, asked: int
 ) -> list[CheckOutcome]:
-    """Positives among the negatives, counted from the judgments; hardness and full groups from the report."""
+    """Positives among the negatives, counted from the judgments; hardness and full groups from the report.
+
+    `asked` is how many negatives a query was to get; where it is 0, their hardness is no question.
+    """
     relevant: defaultdict[str, set[str]] = defaultdict(set)
     for judgment in judgments:
         if judgment.grade > 0:
@@ -54,9 +57,9 @@ def check_negatives(
         ),
         CheckOutcome(
             name="negatives_are_harder_than_random",
-            passed=hardness is not None and hardness >= HARDNESS_LIMIT,
+            passed=asked == 0 or (hardness is not None and hardness >= HARDNESS_LIMIT),
             figures={
-                "hardness_against_random": "unknown" if hardness is None else hardness,
+                "hardness_against_random": _hardness(hardness, asked),
                 "limit": HARDNESS_LIMIT,
             },
             remedy="Narrow the mining range (range_end), or use a stronger base encoder.",
@@ -74,3 +77,9 @@ def check_negatives(
             "use a stronger base encoder, or loosen margin_relative.",
         ),
     ]
+
+
+def _hardness(found: float | None, asked: int) -> float | str:
+    if asked == 0:
+        return "no negatives asked for"
+    return "unknown" if found is None else found
