@@ -4,13 +4,13 @@
 
 DATA_FOLDER holds banking77, cmrc2018 and toyhom_neike. Both sides start from the bundled encoder with the missing
 characters of the training texts added. Plain: hard negatives as FlagEmbedding's script draws them (7 at random from
-ranks 2 to 200, anything but the row's own positives), its trainer as released, started by torchrun. Ours: the trainer of
-this package under the recipe in TASKS, whose candidates need no mined negatives (mining.number: 0); `longer` is the
-same with as many epochs, or as many trainings whose weights are averaged, as fit into the plain side's time. A training has one core, as many run at a time as there are cores. The test split is searched over the
-whole corpus, with the vectors alone; `+ whitened`, with the vectors whitened by a power that was chosen on validation
-queries; and `+ hybrid`, with the clauses' and the TF-IDF score beside the vectors, weighed on validation queries. The
-seconds of both count the choice. Results are kept in the work folder: a run that was stopped goes on
-where it was.
+ranks 2 to 200, anything but the row's own positives), its trainer as released, started by torchrun. Ours: the trainer
+of this package under the recipe in TASKS, whose candidates need no mined negatives (mining.number: 0); `longer` is the
+same with as many epochs, or as many trainings whose weights are averaged, as fit into the plain side's time. A training
+has one core, as many run at a time as there are cores. The test split is searched over the whole corpus, with the
+vectors alone; `+ whitened`, with the vectors whitened by a power that was chosen on validation queries; and `+ hybrid`,
+with the clauses' and the TF-IDF score beside the vectors, weighed on validation queries. The seconds of both count the
+choice. Results are kept in the work folder: a run that was stopped goes on where it was.
 """
 
 import argparse

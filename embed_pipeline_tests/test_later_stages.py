@@ -314,6 +314,8 @@ def test_the_ladder_names_the_setting_and_its_worth(project: PipelineProject) ->
     assert list(rungs) == VARIANTS and rungs["bm25"].comparison is None
     assert rungs["whitened"].before == "merged" and rungs["over_whitened"].before == "whitened"
     assert rungs["hybrid"].before == "tuned" and rungs["reranked"].before == "tuned"
+    assert rungs["whitened"].changes == ("adaptation: none → whiten",)
+    assert rungs["reranked"].changes == ("rerank: none → set", "retriever: dense → reranked")
     nudged = rungs["nudged"]
     assert nudged.before in ("base", "adapted")
     assert all("adaptation" in change for change in nudged.changes)

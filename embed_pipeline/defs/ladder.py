@@ -64,14 +64,21 @@ def climb(graph: Graph, dataset: str) -> tuple[Rung, ...]:
     return tuple(rungs)
 
 
-def _distance(variant: Variant, other: tuple[Variant, object]) -> tuple[bool, int]:
-    """What a variant stands on is nearer than any other; else the fewer settings differ, the nearer."""
-    return other[0] not in variant.stands_on, len(recipe_changes(other[0], variant))
+def _distance(variant: Variant, other: tuple[Variant, object]) -> tuple[bool, int, int]:
+    """What a variant stands on is nearest; else the fewer sections only one has, then the fewer settings differ."""
+    sections = [one.recipe.model_dump(exclude_none=True).keys() for one in (variant, other[0])]
+    return other[0] not in variant.stands_on, len(sections[0] ^ sections[1]), len(recipe_changes(other[0], variant))
 
 
 def recipe_changes(before: Variant, after: Variant) -> tuple[str, ...]:
-    """The fields of two recipes that differ, by name; a section that only one has is one change."""
+    """The fields of two recipes that differ, by name; a section that only one has is one change.
+
+    A variant that stands on the other keeps what that one has: only what it adds is a change.
+    """
     sides = [variant.recipe.model_dump(mode="json", exclude={"description"}) for variant in (before, after)]
+    if before in after.stands_on:
+        sides[0] = {name: value for name, value in sides[0].items() if sides[1][name] is not None}
+        sides[1] = {name: value for name, value in sides[1].items() if value is not None}
     return tuple(_changes(sides[0], sides[1], ""))
 
 
@@ -88,7 +95,7 @@ def _changes(before: Mapping[str, object], after: Mapping[str, object], place: s
 
 def _short(value: object) -> str:
     if isinstance(value, dict):
-        return "set"
+        return str(value.get("method") or value.get("candidates") or "set")
     return "none" if value is None else json.dumps(value, ensure_ascii=False).strip('"')
 
 

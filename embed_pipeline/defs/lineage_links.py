@@ -4,6 +4,7 @@ Belongs here: how a chain is shown. Does not belong here: following it (lineage)
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from urllib.parse import quote
 
 import dagster as dg
@@ -15,15 +16,35 @@ from embed_pipeline.defs.topology import Node
 from embed_pipeline.reporting.metric_row import MetricRow
 
 
-def link_chain(graph: Graph, node: Node, digest: str, prefix: Sequence[str] = ()) -> dg.MetadataValue:
+@dataclass(frozen=True)
+class Pages:
+    """Where the UI shows assets and runs."""
+
+    ui_path: str = ""
+    """What stands before every address: the webserver's path prefix, as `/dagster`."""
+    key_prefix: Sequence[str] = ()
+    """What stands before the names in the asset keys."""
+
+    def of_node(self, node: Node) -> str:
+        """The page of an asset, at the partition if it has some."""
+        key = "/".join(quote(part, safe="") for part in (*self.key_prefix, node.asset))
+        partition = "" if node.partition == ALL else f"?view=partitions&partition={quote(node.partition, safe='')}"
+        return f"{self.ui_path}/assets/{key}{partition}"
+
+    def of_run(self, run_id: str) -> str:
+        """The page of a run."""
+        return f"{self.ui_path}/runs/{run_id}"
+
+
+def link_chain(graph: Graph, node: Node, digest: str, pages: Pages) -> dg.MetadataValue:
     """A nested list: the version of a node with these bytes, what it was made from, down to each raw file's sha256.
 
-    `prefix` stands before the names in the asset keys. The same chain as `embed-pipeline lineage`.
+    The same chain as `embed-pipeline lineage`.
     """
-    return dg.MetadataValue.md("\n".join(_list(trace(graph, node, digest), prefix)))
+    return dg.MetadataValue.md("\n".join(_list(trace(graph, node, digest), pages)))
 
 
-def link_rows(graph: Graph, rows: Sequence[MetricRow], prefix: Sequence[str] = ()) -> dg.MetadataValue:
+def link_rows(graph: Graph, rows: Sequence[MetricRow], pages: Pages) -> dg.MetadataValue:
     """A table: per row its figure and the digests of what it was made from, raw files last."""
     lines = ["| variant | figure | measured | index | weights | data | raw files |", "|---|---|---|---|---|---|---|"]
     for row in rows:
@@ -39,23 +60,17 @@ def link_rows(graph: Graph, rows: Sequence[MetricRow], prefix: Sequence[str] = (
             (Node("cleaned_qa", row.dataset), row.cleaned_digest),
             (raw, row.raw_digest),
         ]
-        cells = [f"[`{digest[:12]}`]({_address(node, prefix)})" if digest else "–" for node, digest in found]
+        cells = [f"[`{digest[:12]}`]({pages.of_node(node)})" if digest else "–" for node, digest in found]
         lines.append(" | ".join([f"| {variant.key}", f"{row.at} {row.value:.4f}", *cells]) + " |")
     return dg.MetadataValue.md("\n".join(lines))
 
 
-def _list(links: Iterator[Link], prefix: Sequence[str]) -> Iterator[str]:
+def _list(links: Iterator[Link], pages: Pages) -> Iterator[str]:
     for link in links:
         indent, version = "  " * link.depth, link.version
         made = "not in the store"
         if version is not None:
-            made = f"[built {version.built_at}](/runs/{version.run_id})" if version.run_id else version.built_at
+            made = f"[built {version.built_at}]({pages.of_run(version.run_id)})" if version.run_id else version.built_at
         later = "" if link.current else " (newer version exists)"
-        yield f"{indent}- [{link.node}]({_address(link.node, prefix)}) `{link.digest[:12]}` {made}{later}"
+        yield f"{indent}- [{link.node}]({pages.of_node(link.node)}) `{link.digest[:12]}` {made}{later}"
         yield from (f"{indent}  - {name}: sha256 `{digest}`" for name, digest in raw_files(link).items())
-
-
-def _address(node: Node, prefix: Sequence[str]) -> str:
-    key = "/".join(quote(part, safe="") for part in (*prefix, node.asset))
-    partition = "" if node.partition == ALL else f"?view=partitions&partition={quote(node.partition, safe='')}"
-    return f"/assets/{key}{partition}"

@@ -158,6 +158,7 @@ ENVIRONMENT = {
     "nightly_cron": "EMBED_PIPELINE_NIGHTLY_CRON",
     "time_zone": "EMBED_PIPELINE_TIME_ZONE",
     "team": "EMBED_PIPELINE_TEAM",
+    "ui_path": "EMBED_PIPELINE_UI_PATH",
 }
 """The settings of where things lie and run, and the environment variable of each."""
 

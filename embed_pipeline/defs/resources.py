@@ -212,6 +212,7 @@ class PipelineResource(dg.ConfigurableResource):
     nightly_cron: str = Field("0 2 * * *", description="When the nightly re-evaluation starts, as cron writes it.")
     time_zone: str = Field("UTC", description="The time zone of nightly_cron, as Europe/Berlin.")
     team: str | None = Field(None, description="Stands before every asset key; needed where teams share an instance.")
+    ui_path: str = Field("", pattern=r"^(/[^/\s]+)*$", description="The webserver's --path-prefix, as /dagster.")
 
     def project(self) -> Project:
         """The project as its data folder stands now."""

@@ -21,7 +21,7 @@ from embed_pipeline.defs.catalogue import CODE_VERSIONS, EVALUATED_SPLIT
 from embed_pipeline.defs.checks import evaluation as checks
 from embed_pipeline.defs.checks import general as general_checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
-from embed_pipeline.defs.lineage_links import link_chain
+from embed_pipeline.defs.lineage_links import Pages, link_chain
 from embed_pipeline.defs.measuring import (
     BASE_METRICS_FILE,
     METRICS_FILE,
@@ -103,7 +103,8 @@ def _describe_measured(step: Step, manifest: Manifest) -> dict[str, dg.MetadataV
     folder = step.open(manifest)
     means, headline = summarise(read_query_metrics(folder / METRICS_FILE)), step.project.headline(step.dataset)
     calibration, scores = read_calibration(folder), read_scores(folder)
-    chain = link_chain(step.graph, step.node, manifest.digest, step.context.asset_key.path[:-1])
+    pages = Pages(step.pipeline.ui_path, step.context.asset_key.path[:-1])
+    chain = link_chain(step.graph, step.node, manifest.digest, pages)
     found = {
         str(mean.measure): dg.MetadataValue.float(round(mean.value, 4)) for mean in means if mean.measure == headline
     }
