@@ -7,16 +7,19 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
+from safetensors.numpy import load_file
 
 from embed_pipeline.adaptation.adapter import read_adapter
 from embed_pipeline.adaptation.building import read_adapted
 from embed_pipeline.cli import main
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.defs.catalogue import UPSTREAM
+from embed_pipeline.defs.freshness import assess
 from embed_pipeline.defs.ladder import climb
 from embed_pipeline.defs.measuring import HITS_FILE
 from embed_pipeline.defs.searching import NGRAMS_FOLDER
 from embed_pipeline.defs.topology import Node
+from embed_pipeline.encoding.cross_encoder import CrossEncoderSettings, TextPair, load_cross_encoder
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.evaluation.query_metrics import read_hits
 from embed_pipeline.merging.candidates import read_promoted
@@ -27,9 +30,10 @@ from embed_pipeline.retrieval.query_parts import split_query
 from embed_pipeline.retrieval.tfidf import read_tfidf_index, tfidf_scores
 from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, encoder_settings, write_full_project, write_yaml
+from embed_pipeline_tests.tiny_cross_encoder import write_cross_encoder
 
 VARIANTS = ["bm25", "base", "tuned", "merged", "adapted", "nudged", "whitened", "fused", "hybrid", "reranked"]
-VARIANTS += ["over_hybrid", "over_whitened", "over_all"]
+VARIANTS += ["over_hybrid", "over_whitened", "over_all", "over_base", "further"]
 RERANKER = {"epochs": 3, "batch_size": 16, "train_group_size": 4, "query_max_length": 48, "passage_max_length": 16}
 
 
@@ -54,6 +58,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> PipelineProject:
     over = {"description": "behind it", "retriever": "reranked"}
     write_yaml(recipes / "over_hybrid.yaml", {**over, "rerank": {**rerank, "of": "hybrid", "top_k": 4, "keep": 4}})
     write_yaml(recipes / "over_all.yaml", {**over, "rerank": {**rerank, "of": "over_whitened"}})
+    model = {"model": str(write_cross_encoder(root / "cross_encoder"))}
+    zero_shot = {"of": "base", **model, "top_k": 5, "keep": 3, "max_length": 64}
+    write_yaml(recipes / "over_base.yaml", {**over, "rerank": zero_shot})
+    write_yaml(recipes / "further.yaml", {**over, "rerank": {**rerank, **model}})
     dataset = data / "small" / "dataset.yaml"
     content = yaml.safe_load(dataset.read_text(encoding="utf-8")) | {"variants": VARIANTS, "promotion_loss_limit": 0.9}
     write_yaml(dataset, content)
@@ -177,6 +185,39 @@ def test_a_second_stage_returns_the_best_of_what_the_first_found(project: Pipeli
     assert profile["latency_p50_ms"] > alone["latency_p50_ms"]
 
 
+def test_a_pretrained_cross_encoder_orders_what_any_first_stage_found_untrained(project: PipelineProject) -> None:
+    assert Node("reranker_checkpoint", "small/over_base") not in set(project.graph.nodes())
+    first, second = (
+        read_hits(_folder(project, "query_metrics", f"small/{name}") / HITS_FILE) for name in ("base", "over_base")
+    )
+    found = {(hit.query_id, hit.passage_id) for hit in first if hit.rank <= 5}
+    assert second and {(hit.query_id, hit.passage_id) for hit in second} <= found
+    dataset = read_dataset(_folder(project, "cleaned_qa", "small"))
+    question, text = ({one.id: one.text for one in some} for some in (dataset.queries, dataset.passages))
+    settings = CrossEncoderSettings(model=str(project.root / "cross_encoder"), max_length=64)
+    scores = load_cross_encoder(settings).score([TextPair(question[h.query_id], text[h.passage_id]) for h in second])
+    np.testing.assert_allclose([hit.score for hit in second], scores, atol=1e-4)
+
+
+def test_a_pretrained_cross_encoder_is_trained_further_on_the_groups_alone(project: PipelineProject) -> None:
+    manifest = project.manifest("reranker_checkpoint", "small/further")
+    assert set(manifest.inputs) == {"mined_negatives[small/tuned]"}
+    before = load_file(project.root / "cross_encoder" / "model.safetensors")
+    after = load_file(_folder(project, "reranker_checkpoint", "small/further") / "model.safetensors")
+    moved = {name: float(np.abs(after[name] - before[name]).max()) for name in before}
+    assert 0 < moved["classifier.weight"] < 0.5  # trained from these weights: a fresh head would be further away
+
+
+def test_other_weights_of_a_pretrained_cross_encoder_concern_its_scores(project: PipelineProject) -> None:
+    weights = project.root / "cross_encoder" / "model.safetensors"
+    before = weights.read_bytes()
+    write_cross_encoder(project.root / "cross_encoder", seed=1)
+    stale = {str(found.node) for found in assess(project.graph) if found.state == "stale"}
+    weights.write_bytes(before)
+    figures = {"query_metrics[small/over_base]", "general_metrics[small/over_base]"}
+    assert stale == {*figures, "reranker_checkpoint[small/further]"}
+
+
 def test_a_hybrid_search_takes_the_weights_that_were_best_on_validation(project: PipelineProject) -> None:
     weighing = read_weighing(_folder(project, "hybrid_weights", "small/hybrid"))
     assert [(point.parts, point.lexical) for point in weighing.points] == [(0.5, 0.2), (0.5, 3), (1, 0.2), (1, 3)]
@@ -238,8 +279,6 @@ def test_a_second_stage_orders_what_a_hybrid_search_found(project: PipelineProje
 def test_a_changed_setting_touches_its_own_asset_and_what_stands_on_it(
     project: PipelineProject, recipe: str, section: str, changes: dict, touched: set[str]
 ) -> None:
-    from embed_pipeline.defs.freshness import assess
-
     path = project.root / "data" / "recipes" / f"{recipe}.yaml"
     before = path.read_text(encoding="utf-8")
     edit_yaml(path, section, **changes)
@@ -255,6 +294,10 @@ def test_a_changed_setting_touches_its_own_asset_and_what_stands_on_it(
         ("reranked", "rerank", {"of": "base"}, r"rerank\.of: expected a variant with fine-tuned weights"),
         ("reranked", "rerank", {"of": "reranked"}, r"rerank\.of: expected a variant with fine-tuned weights"),
         ("tuned", "mining", {"number": 0}, r"rerank\.of: expected a variant with mined negatives .*, found tuned"),
+        ("over_base", "rerank", {"of": "reranked"}, r"rerank\.of: expected a variant of one stage of small"),
+        ("over_base", "rerank", {"training": {}}, r"max_length has no effect with training"),
+        ("over_base", "rerank", {"model": None, "training": None}, r"training: null needs a model to score with"),
+        ("reranked", "rerank", {"revision": "abc"}, r"revision belongs to a model"),
         ("reranked", "rerank", {"keep": 9}, r"keep is 9 of top_k 5"),
         ("hybrid", "hybrid", {"dense": "bm25"}, r"hybrid\.dense: expected a dense variant of small"),
         ("hybrid", "hybrid", {"part_weights": [0.5, 0.1]}, "expected ascending weights of 0 or more without doubles"),

@@ -92,7 +92,12 @@ def _rerankers(graph: Graph) -> list[CrossEncoderSettings]:
     mining = [variant.recipe.mining for variant in graph.project.variants.values()]
     found: list[CrossEncoderSettings] = [one.reranker for one in mining if one and one.reranker]
     for variant in graph.project.variants.values():
-        trained = graph.store.read("reranker_checkpoint", variant.key) if variant.recipe.rerank else None
-        if trained is not None and variant.recipe.rerank:
-            found.append(variant.recipe.rerank.cross_encoder(graph.store.open(trained)))
+        rerank = variant.recipe.rerank
+        if rerank is None:
+            continue
+        if rerank.pretrained:
+            found.append(rerank.pretrained)
+        trained = graph.store.read("reranker_checkpoint", variant.key)
+        if trained is not None and rerank.training:
+            found.append(rerank.trained(graph.store.open(trained)))
     return found

@@ -113,7 +113,7 @@ class Graph:
         variant = self.project.variants[node.partition]
         if node.asset == "mined_negatives":
             return mining_settings(variant, self.base_encoder, self.cross_encoder, self._language(variant))
-        return variant_settings(self.project, self.runtime, node.asset, variant, self.base_encoder)
+        return variant_settings(self.project, self.runtime, node.asset, variant, self.base_encoder, self.cross_encoder)
 
     def _language(self, variant: Variant) -> str:
         return self.project.datasets[variant.dataset].language

@@ -67,11 +67,12 @@ def variant_settings(
     asset: str,
     variant: Variant,
     base_encoder: Callable[[AnyEncoderSettings], Encoder],
+    cross_encoder: Callable[[CrossEncoderSettings], CrossEncoder],
 ) -> dict:
-    """The settings of an asset of a variant; `base_encoder` gives the encoder that settings name.
+    """The settings of an asset of a variant; the callables give the models that settings name.
 
     Raises:
-        ValueError: the base model cannot be read.
+        ValueError: a model cannot be read.
     """
     recipe, settings = variant.recipe, project.datasets[variant.dataset]
     found = _encoder_settings(asset, variant, base_encoder)
@@ -87,7 +88,10 @@ def variant_settings(
     elif asset == "adapter":
         found["adaptation"] = _adaptation_settings(required(recipe.adaptation, "adaptation"))
     elif asset == "reranker_checkpoint":
-        found["training"] = required(recipe.rerank, "rerank").training.model_dump(mode="json")
+        rerank = required(recipe.rerank, "rerank")
+        found["training"] = required(rerank.training, "rerank.training").model_dump(mode="json")
+        if rerank.pretrained:
+            found["base_cross_encoder"] = cross_encoder(rerank.pretrained).fingerprint
         found |= {"device": runtime.device, "processes": runtime.processes}
     elif asset == "hybrid_weights":
         hybrid = required(recipe.hybrid, "hybrid").model_dump(mode="json", exclude={"dense"})
@@ -99,7 +103,7 @@ def variant_settings(
         found |= {"retriever": recipe.retriever, "index": _index_settings(variant, settings.language)}
     elif asset == "query_metrics":
         found |= {
-            **_search_settings(variant),
+            **_search_settings(variant, cross_encoder),
             "splits": [EVALUATED_SPLIT, CALIBRATED_SPLIT],
             "hits_per_query": HITS_PER_QUERY,
             "answer_precision": settings.answer_precision,
@@ -112,7 +116,7 @@ def variant_settings(
             "loss_limit": settings.general_loss_limit,
             "retriever": recipe.retriever,
             "index": _index_settings(variant, settings.language),
-            **_search_settings(variant),
+            **_search_settings(variant, cross_encoder),
             "measures": [str(measure) for measure in MEASURES],
         }
     return found
@@ -199,7 +203,7 @@ def _index_settings(variant: Variant, language: str) -> dict:
     return {"first_stage": found, "texts": True} if variant.first_stage else found
 
 
-def _search_settings(variant: Variant) -> dict:
+def _search_settings(variant: Variant, cross_encoder: Callable[[CrossEncoderSettings], CrossEncoder]) -> dict:
     """What changes the hits on one and the same index; where nothing does, nothing."""
     recipe, found = (variant.first_stage or variant).recipe, {}
     if recipe.fusion:
@@ -208,4 +212,6 @@ def _search_settings(variant: Variant) -> dict:
         found["hybrid"] = {"depth": recipe.hybrid.depth}
     if variant.recipe.rerank:
         found["rerank"] = variant.recipe.rerank.model_dump(mode="json", include={"top_k", "keep"})
+        if variant.recipe.rerank.pretrained and not variant.trains_reranker:  # else the checkpoint is an input
+            found["cross_encoder"] = cross_encoder(variant.recipe.rerank.pretrained).fingerprint
     return found

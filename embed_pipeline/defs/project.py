@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from embed_pipeline.dataset.settings import DatasetSettings, read_dataset_settings
+from embed_pipeline.defs.joining import join_variants
 from embed_pipeline.defs.sections import read_section
-from embed_pipeline.defs.variants import Variant, join_variants
+from embed_pipeline.defs.variants import Variant
 from embed_pipeline.documents.settings import DocumentSettings
 from embed_pipeline.evaluation.measures import Measure, parse_measure
 from embed_pipeline.recipes import Recipe, read_recipe
@@ -130,7 +131,9 @@ class Project:
                 f"{self.data / dataset / 'dataset.yaml'}, variants: {name} chooses weights on a validation split, it "
                 "is missing. Add it, or fuse by rank (retriever: fused), which chooses nothing."
             )
-        if settings.evaluation_only and (recipe.training or recipe.adaptation or recipe.rerank):
+        if settings.evaluation_only and (
+            recipe.training or recipe.adaptation or (recipe.rerank and recipe.rerank.training)
+        ):
             raise ValueError(
                 f"{self.data / dataset / 'dataset.yaml'}, variants: {name} trains, but the data set is "
                 "for evaluation only. Remove the variant or evaluation_only."

@@ -139,12 +139,13 @@ class Step:
         return read_weighing(self.folder(node.asset, node.partition)).weights
 
     def _scorer(self, variant: Variant) -> CachedPairScorer | None:
-        node = Node("reranker_checkpoint", variant.key)
+        settings, node = required(variant.recipe.rerank, "rerank"), Node("reranker_checkpoint", variant.key)
+        if settings.pretrained and not settings.training:
+            return self.pair_scorer(self.graph.cross_encoder(settings.pretrained))
         if node not in self.graph.upstream(self.node):
             return None  # only the index is being built
-        settings = required(variant.recipe.rerank, "rerank")
-        folder = self.folder(node.asset, node.partition)
-        return self.pair_scorer(load_cross_encoder(settings.cross_encoder(folder), device=self.pipeline.device))
+        trained = settings.trained(self.folder(node.asset, node.partition))
+        return self.pair_scorer(load_cross_encoder(trained, device=self.pipeline.device))
 
     def pair_scorer(self, encoder: CrossEncoder) -> CachedPairScorer:
         """A cross-encoder behind the cache of pair scores."""

@@ -16,8 +16,9 @@ from embed_pipeline.defs.catalogue import (
     TRAINED_ASSETS,
     VARIANT_ASSETS,
 )
+from embed_pipeline.defs.joining import sources_first
 from embed_pipeline.defs.project import Project
-from embed_pipeline.defs.variants import Variant, sources_first
+from embed_pipeline.defs.variants import Variant
 
 
 @dataclass(frozen=True, order=True)
@@ -69,7 +70,7 @@ class Topology:
 
     def trained(self, variant: Variant) -> Node | None:
         """What was trained last for the variant: its second stage, else its weights, if anything was."""
-        return Node("reranker_checkpoint", variant.key) if variant.first_stage else self.weights(variant)
+        return Node("reranker_checkpoint", variant.key) if variant.trains_reranker else self.weights(variant)
 
     def weights(self, variant: Variant) -> Node | None:
         """What was trained for the vectors that the variant searches with, if anything was."""
@@ -80,7 +81,7 @@ class Topology:
         cleaned = Node("cleaned_qa", variant.dataset)
         weights = self._weights_and_below(variant)
         hybrid = (Node("hybrid_weights", variant.hybrid_variant.key),) if variant.hybrid_variant else ()
-        later = (*hybrid, *((Node("reranker_checkpoint", variant.key),) if variant.first_stage else ()))
+        later = (*hybrid, *((Node("reranker_checkpoint", variant.key),) if variant.trains_reranker else ()))
         if asset == "mined_negatives":
             source, replay = variant.mining_source, variant.recipe.mining and variant.recipe.mining.replay
             weights = (Node("finetuned_checkpoint", source.key),) if source else ()
@@ -96,7 +97,8 @@ class Topology:
             return (cleaned, *self._suites(variant.dataset), *tuned)
         if asset == "reranker_checkpoint":
             source = variant.negatives_variant
-            return (Node("mined_negatives", source.key if source else ""), *weights[-1:])
+            base = () if variant.recipe.rerank and variant.recipe.rerank.model else weights[-1:]
+            return (Node("mined_negatives", source.key if source else ""), *base)
         if asset == "general_metrics":
             return (*self._suites(variant.dataset), *weights, *later)
         if asset in ("hybrid_weights", "faiss_index"):
@@ -130,7 +132,7 @@ class Topology:
             *(("merged_checkpoint",) if recipe.merge else ()),
             *(("adapter",) if recipe.adaptation else ()),
             *(("hybrid_weights",) if recipe.hybrid else ()),
-            *(("reranker_checkpoint",) if recipe.rerank else ()),
+            *(("reranker_checkpoint",) if variant.trains_reranker else ()),
             *(("word_vectors",) if recipe.retriever == "word2vec" else ()),
         )
         suite = ("general_metrics",) if self.project.datasets[variant.dataset].general_suite else ()

@@ -39,7 +39,7 @@ def prepare_reranker(job: RerankerJob, groups: Sequence[TrainingGroup], passages
     A base without a head for one score gets one from the seed, because the trainer would draw it unseeded.
 
     Raises:
-        ValueError: there are fewer groups than one batch, or a group cannot be filled.
+        ValueError: there are fewer groups than one batch, a group cannot be filled, or the base has several outputs.
     """
     if len(groups) < job.settings.batch_size:
         raise ValueError(
@@ -105,9 +105,15 @@ def finish_reranker(job: RerankerJob) -> Path:
 
 def _write_base(job: RerankerJob) -> None:
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-    target = job.work / BASE_FOLDER
+    target, config = job.work / BASE_FOLDER, AutoConfig.from_pretrained(job.base, local_files_only=True)
+    has_head = any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
+    if has_head and config.num_labels != 1:
+        raise ValueError(
+            f"{job.base}: expected an encoder or a cross-encoder with one output, found {config.num_labels} outputs. "
+            "Name a reranker."
+        )
     generator = torch.get_rng_state()
     torch.manual_seed(job.settings.seed)
     try:

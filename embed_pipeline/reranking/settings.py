@@ -1,7 +1,8 @@
-"""The section `rerank` of a recipe: whose hits are ordered anew, how many, and how the cross-encoder is fine-tuned."""
+"""The section `rerank` of a recipe: whose hits are ordered anew, how many, and by which cross-encoder, tuned or not."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -32,18 +33,57 @@ class RerankSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    of: str = Field(min_length=1, description="The first stage: a variant of the same data set that was fine-tuned.")
+    of: str = Field(
+        min_length=1, description="The first stage: a variant of the same data set; with training a fine-tuned one."
+    )
+    model: str | None = Field(
+        None,
+        min_length=1,
+        description="A pretrained cross-encoder, a folder or a Hub name. Left out: the first stage's weights with a "
+        "fresh head, which is trained.",
+    )
+    revision: str | None = Field(None, description="Commit, tag or branch of a Hub model; a commit is exact.")
     top_k: int = Field(100, ge=1, description="Hits of the first stage that are scored.")
     keep: int = Field(10, ge=1, description="Hits that are returned, ordered by the cross-encoder's score.")
     batch_size: int = Field(64, ge=1, description="Pairs that are scored at once; moves no score.")
-    training: RerankerSettings = Field(
-        default_factory=RerankerSettings, description="How the cross-encoder is fine-tuned on the mined groups."
+    max_length: int = Field(512, ge=8, description="Tokens of a pair without training; with it, its lengths' sum.")
+    training: RerankerSettings | None = Field(
+        None,
+        description="How the cross-encoder is fine-tuned on the mined groups. Left out: a model is taken as it is, a "
+        "fresh head is trained with the defaults.",
     )
 
-    def cross_encoder(self, folder: Path) -> CrossEncoderSettings:
+    def trained(self, folder: Path) -> CrossEncoderSettings:
         """The settings of the fine-tuned cross-encoder in a folder: pairs as long as in training."""
-        longest = self.training.query_max_length + self.training.passage_max_length
+        training = self.training or RerankerSettings()
+        longest = training.query_max_length + training.passage_max_length
         return CrossEncoderSettings(model=str(folder), revision=None, max_length=longest, batch=self.batch_size)
+
+    @property
+    def pretrained(self) -> CrossEncoderSettings | None:
+        """The settings of the model that is named, if one is."""
+        if self.model is None:
+            return None
+        return CrossEncoderSettings(
+            model=self.model, revision=self.revision, max_length=self.max_length, batch=self.batch_size
+        )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _train_a_fresh_head(cls, content: Any) -> Any:
+        if isinstance(content, Mapping) and content.get("model") is None and "training" not in content:
+            return {**content, "training": {}}
+        return content
+
+    @model_validator(mode="after")
+    def _refuse_settings_without_effect(self) -> Self:
+        if self.model is None and self.training is None:
+            raise ValueError("training: null needs a model to score with: a fresh head knows nothing; name a model")
+        if self.model is None and self.revision is not None:
+            raise ValueError("revision belongs to a model; name it or remove revision")
+        if self.training and "max_length" in self.model_fields_set:
+            raise ValueError("max_length has no effect with training; set its query_max_length and passage_max_length")
+        return self
 
     @model_validator(mode="after")
     def _keep_some(self) -> Self:

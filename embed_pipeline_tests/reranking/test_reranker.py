@@ -20,6 +20,7 @@ from embed_pipeline.reranking.reranker import (
 )
 from embed_pipeline.training.finetune import run_process_group, worker_environment
 from embed_pipeline_tests.small_project import LABELS, make_rows
+from embed_pipeline_tests.tiny_cross_encoder import write_cross_encoder
 
 PASSAGES = [Passage(label, label) for label in LABELS]
 SETTINGS = RerankerSettings(
@@ -107,3 +108,17 @@ def test_less_than_a_batch_is_refused_before_anything_is_written(tmp_path: Path,
 def test_a_run_without_weights_is_no_checkpoint(tmp_path: Path, small_model: Path) -> None:
     with pytest.raises(ValueError, match=r"expected model\.safetensors"):
         finish_reranker(_job(tmp_path, small_model))
+
+
+def test_a_pretrained_cross_encoder_keeps_its_head_and_one_of_two_outputs_is_refused(tmp_path: Path) -> None:
+    base = write_cross_encoder(tmp_path / "pretrained")
+    (tmp_path / "kept").mkdir()
+    job = _job(tmp_path / "kept", base)
+    prepare_reranker(job, _groups(), PASSAGES)
+    before, after = (load_file(folder / "model.safetensors") for folder in (base, job.work / BASE_FOLDER))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    (tmp_path / "refused").mkdir()
+    refused = _job(tmp_path / "refused", write_cross_encoder(tmp_path / "two", outputs=2))
+    with pytest.raises(ValueError, match="cross-encoder with one output, found 2 outputs"):
+        prepare_reranker(refused, _groups(), PASSAGES)
+    assert not list(refused.work.iterdir())

@@ -34,9 +34,10 @@ def define_assets(partitions: Partitions) -> Assets:
         **asset_options("variant", "gpu"),
     )
     def reranker_checkpoint(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
-        """One cross-encoder per reranked variant: the first stage's weights with a fresh head, trained on its groups.
+        """One cross-encoder per reranked variant, trained on the first stage's groups.
 
-        It reads query and passage together and gives one score; transformers and FlagEmbedding load it alike.
+        It starts from the first stage's weights with a fresh head, or from a pretrained cross-encoder. It reads query
+        and passage together and gives one score; transformers and FlagEmbedding load it alike.
         Rows: training groups.
         """
         step = pipeline.step(context)
@@ -47,8 +48,9 @@ def define_assets(partitions: Partitions) -> Assets:
 
 
 def _train(step: Step, out: Path) -> dict[str, object]:
-    runtime, settings = step.pipeline.runtime(), required(step.variant.recipe.rerank, "rerank").training
-    mined, base = step.folder("mined_negatives"), step.checkpoint()
+    runtime, rerank = step.pipeline.runtime(), required(step.variant.recipe.rerank, "rerank")
+    settings, mined = required(rerank.training, "rerank.training"), step.folder("mined_negatives")
+    base = step.graph.cross_encoder(rerank.pretrained).directory if rerank.pretrained else step.checkpoint()
     with step.work_folder() as work:
         job = RerankerJob(
             base=required(base, "rerank.of"), work=work, output=out, settings=settings, device=runtime.device
