@@ -80,6 +80,8 @@ def export(variant: str, folder: Path) -> None:
         shutil.copytree(trained, folder / "adapter")
     if weighed:
         shutil.copyfile(weighed, folder / WEIGHTS_FILE)
+    if chosen.recipe.rerank and not chosen.trains_reranker:
+        click.echo(f"the second stage is {chosen.recipe.rerank.model} as it is; it was not copied")
 
 
 def _folder(graph: "Graph", node: "Node") -> Path:

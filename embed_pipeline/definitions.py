@@ -22,6 +22,7 @@ from embed_pipeline.defs.assets import (
 )
 from embed_pipeline.defs.automation import define_schedules, define_sensors
 from embed_pipeline.defs.jobs import define_jobs
+from embed_pipeline.defs.lineage_links import check_ui_path
 from embed_pipeline.defs.partitions import define_partitions
 from embed_pipeline.defs.reevaluation import define_reevaluation
 from embed_pipeline.defs.resources import PipelineResource, pipeline_from_environment
@@ -48,9 +49,10 @@ def build_definitions(pipeline: PipelineResource) -> dg.Definitions:
     """The definitions of the project that the resource points to.
 
     Raises:
-        ValueError: a dataset.yaml or a recipe in the data folder is malformed, or the team's name is.
+        ValueError: a dataset.yaml or a recipe in the data folder is malformed, or the team's name or the UI's path is.
     """
     team = check_team(pipeline.team)
+    check_ui_path(pipeline.ui_path)
     partitions, jobs = define_partitions(pipeline.project()), define_jobs(team)
     reevaluate = define_reevaluation(build_definitions, team)
     return dg.Definitions(

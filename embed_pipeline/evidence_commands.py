@@ -44,7 +44,7 @@ def reproduce(variant: str, measure: str | None) -> None:
 @click.command()
 @click.argument("dataset")
 def ladder(dataset: str) -> None:
-    """Say what each setting earned: DATASET's variants, each against the earlier one it differs least from."""
+    """Say what each setting earned: DATASET's variants, each against what it stands on or is most like."""
     from embed_pipeline.defs.ladder import climb
     from embed_pipeline.defs.resources import pipeline_from_environment
 

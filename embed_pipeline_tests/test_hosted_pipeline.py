@@ -27,6 +27,7 @@ from embed_pipeline_tests.embedding_server import EmbeddingServer, one_in_three
 from embed_pipeline_tests.fakes import FakeEncoder
 from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, write_full_project, write_yaml
+from embed_pipeline_tests.tiny_cross_encoder import write_cross_encoder
 
 KEY = "sk-canary-7f3a9c51e8"
 VARIABLE = "EMBED_PIPELINE_TEST_KEY"
@@ -155,6 +156,25 @@ def test_an_adaptation_behind_a_hosted_encoder_costs_what_that_costs_and_sends_n
     assert (found["behind"].dimension, found["behind"].max_length) == (384, 64)
     (log,) = (project.root / "home" / "usage").glob("*.jsonl")
     assert sum(request.texts for request in UsageLog(log).requests) == len({q.text for q in project.queries()}) + 8
+
+
+def test_a_second_stage_behind_a_hosted_encoder_adds_its_time_to_the_requests(
+    tmp_path: Path, server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, KEY)
+    project = _write(tmp_path / "project", server)
+    rerank = {"of": "hosted", "model": str(write_cross_encoder(tmp_path / "cross")), "top_k": 4, "keep": 4}
+    second = {"description": "two stages", "retriever": "reranked", "rerank": rerank}
+    write_yaml(project.root / "data" / "recipes" / "second.yaml", second)
+    edit_dataset(project.root / "data" / "small", variants=["hosted", "second"], general_suite=[])
+    with dg.DagsterInstance.local_temp(str(project.root / "dagster")) as instance:
+        while todo := [work for work in ready_work(project.graph) if work.partition != "small/hosted"]:
+            assert not execute(build_definitions(project.pipeline), todo[0], instance)
+    (log,) = (project.root / "home" / "usage").glob("*.jsonl")
+    alone = [1000 * request.seconds for request in UsageLog(log).requests if request.texts == 1]
+    profile = project.manifest("query_metrics", "small/second").details["profile"]
+    assert isinstance(profile, dict) and alone
+    assert profile["latency_p50_ms"] > np.median(alone)
 
 
 def test_the_cap_stops_before_it_is_passed_and_the_next_run_goes_on_from_there(

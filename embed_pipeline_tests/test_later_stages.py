@@ -13,7 +13,8 @@ from embed_pipeline.adaptation.adapter import read_adapter
 from embed_pipeline.adaptation.building import read_adapted
 from embed_pipeline.cli import main
 from embed_pipeline.dataset.formats import read_dataset
-from embed_pipeline.defs.catalogue import UPSTREAM
+from embed_pipeline.defs.catalogue import FIGURES, UPSTREAM
+from embed_pipeline.defs.cleanup import remove_unused
 from embed_pipeline.defs.freshness import assess
 from embed_pipeline.defs.ladder import climb
 from embed_pipeline.defs.measuring import HITS_FILE
@@ -24,6 +25,7 @@ from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.evaluation.query_metrics import read_hits
 from embed_pipeline.merging.candidates import read_promoted
 from embed_pipeline.merging.promotion_file import read_sweep
+from embed_pipeline.mining.groups import read_groups
 from embed_pipeline.retrieval.hybrid_weights import read_weighing
 from embed_pipeline.retrieval.index import read_index
 from embed_pipeline.retrieval.query_parts import split_query
@@ -33,7 +35,7 @@ from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, encoder_
 from embed_pipeline_tests.tiny_cross_encoder import write_cross_encoder
 
 VARIANTS = ["bm25", "base", "tuned", "merged", "adapted", "nudged", "whitened", "fused", "hybrid", "reranked"]
-VARIANTS += ["over_hybrid", "over_whitened", "over_all", "over_base", "further"]
+VARIANTS += ["over_hybrid", "over_whitened", "over_all", "over_base", "over_words", "further", "unmined"]
 RERANKER = {"epochs": 3, "batch_size": 16, "train_group_size": 4, "query_max_length": 48, "passage_max_length": 16}
 
 
@@ -59,8 +61,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> PipelineProject:
     write_yaml(recipes / "over_hybrid.yaml", {**over, "rerank": {**rerank, "of": "hybrid", "top_k": 4, "keep": 4}})
     write_yaml(recipes / "over_all.yaml", {**over, "rerank": {**rerank, "of": "over_whitened"}})
     model = {"model": str(write_cross_encoder(root / "cross_encoder"))}
-    zero_shot = {"of": "base", **model, "top_k": 5, "keep": 3, "max_length": 64}
-    write_yaml(recipes / "over_base.yaml", {**over, "rerank": zero_shot})
+    zero_shot = {**model, "top_k": 5, "keep": 3, "max_length": 64}
+    for name, first_stage in (("over_base", "base"), ("over_words", "bm25")):
+        write_yaml(recipes / f"{name}.yaml", {**over, "rerank": {**zero_shot, "of": first_stage}})
+    unmined = yaml.safe_load((recipes / "tuned.yaml").read_text(encoding="utf-8")) | {"mining": {"number": 0}}
+    write_yaml(recipes / "unmined.yaml", unmined)
     write_yaml(recipes / "further.yaml", {**over, "rerank": {**rerank, **model}})
     dataset = data / "small" / "dataset.yaml"
     content = yaml.safe_load(dataset.read_text(encoding="utf-8")) | {"variants": VARIANTS, "promotion_loss_limit": 0.9}
@@ -199,9 +204,31 @@ def test_a_pretrained_cross_encoder_orders_what_any_first_stage_found_untrained(
     np.testing.assert_allclose([hit.score for hit in second], scores, atol=1e-4)
 
 
+def test_where_nothing_is_mined_training_reads_positives_alone(project: PipelineProject) -> None:
+    mined = project.manifest("mined_negatives", "small/unmined")
+    groups = read_groups(_folder(project, "mined_negatives", "small/unmined") / "groups.jsonl")
+    assert groups and not any(group.negatives for group in groups)
+    assert mined.details["texts_encoded"] == mined.details["texts_from_cache"] == 0
+    assert "failed_blocking_checks" not in mined.details or not mined.details["failed_blocking_checks"]
+    assert project.manifest("finetuned_checkpoint", "small/unmined").inputs.keys() == {"mined_negatives[small/unmined]"}
+
+
+def test_a_missing_second_stage_is_named_before_anything_is_removed(project: PipelineProject) -> None:
+    moved = (project.root / "cross_encoder").rename(project.root / "elsewhere")
+    try:
+        with pytest.raises(ValueError, match=r"recipe of small/over_base, rerank\.model: model .*cross_encoder"):
+            list(remove_unused(project.graph, dry_run=False))
+        assert project.graph.plan(Node("faiss_index", "small/over_base"))  # the index does without
+    finally:
+        moved.rename(project.root / "cross_encoder")
+    assert {found.state for found in assess(project.graph)} == {"fresh"}
+
+
 def test_a_pretrained_cross_encoder_is_trained_further_on_the_groups_alone(project: PipelineProject) -> None:
     manifest = project.manifest("reranker_checkpoint", "small/further")
     assert set(manifest.inputs) == {"mined_negatives[small/tuned]"}
+    settings = project.graph.settings(Node("reranker_checkpoint", "small/further"))
+    assert settings.keys() == {"training", "base_cross_encoder", "device", "processes"}  # nothing of the encoder
     before = load_file(project.root / "cross_encoder" / "model.safetensors")
     after = load_file(_folder(project, "reranker_checkpoint", "small/further") / "model.safetensors")
     moved = {name: float(np.abs(after[name] - before[name]).max()) for name in before}
@@ -214,7 +241,7 @@ def test_other_weights_of_a_pretrained_cross_encoder_concern_its_scores(project:
     write_cross_encoder(project.root / "cross_encoder", seed=1)
     stale = {str(found.node) for found in assess(project.graph) if found.state == "stale"}
     weights.write_bytes(before)
-    figures = {"query_metrics[small/over_base]", "general_metrics[small/over_base]"}
+    figures = {f"{asset}[small/{name}]" for asset in FIGURES for name in ("over_base", "over_words")}
     assert stale == {*figures, "reranker_checkpoint[small/further]"}
 
 
@@ -290,11 +317,12 @@ def test_a_changed_setting_touches_its_own_asset_and_what_stands_on_it(
 @pytest.mark.parametrize(
     ("recipe", "section", "changes", "message"),
     [
-        ("merged", "merge", {"of": ["base"]}, r"merge\.of: expected a fine-tuned variant of small \(tuned\)"),
+        ("merged", "merge", {"of": ["base"]}, r"merge\.of: expected a fine-tuned variant of small \(tuned, unmined\)"),
         ("reranked", "rerank", {"of": "base"}, r"rerank\.of: expected a variant with fine-tuned weights"),
         ("reranked", "rerank", {"of": "reranked"}, r"rerank\.of: expected a variant with fine-tuned weights"),
         ("tuned", "mining", {"number": 0}, r"rerank\.of: expected a variant with mined negatives .*, found tuned"),
         ("over_base", "rerank", {"of": "reranked"}, r"rerank\.of: expected a variant of one stage of small"),
+        ("over_base", "rerank", {"model": "bundled"}, r"'bundled' is an encoder and no cross-encoder"),
         ("over_base", "rerank", {"training": {}}, r"max_length has no effect with training"),
         ("over_base", "rerank", {"model": None, "training": None}, r"training: null needs a model to score with"),
         ("reranked", "rerank", {"revision": "abc"}, r"revision belongs to a model"),
@@ -357,10 +385,10 @@ def test_the_ladder_names_the_setting_and_its_worth(project: PipelineProject) ->
     assert list(rungs) == VARIANTS and rungs["bm25"].comparison is None
     assert rungs["whitened"].before == "merged" and rungs["over_whitened"].before == "whitened"
     assert rungs["hybrid"].before == "tuned" and rungs["reranked"].before == "tuned"
-    assert rungs["whitened"].changes == ("adaptation: none → whiten",)
+    assert rungs["whitened"].changes == ("adaptation: none → method whiten",)
     assert rungs["reranked"].changes == ("rerank: none → set", "retriever: dense → reranked")
     nudged = rungs["nudged"]
-    assert nudged.before in ("base", "adapted")
+    assert nudged.before == "adapted"  # the same sections, though base is one change away too
     assert all("adaptation" in change for change in nudged.changes)
     found = nudged.comparison
     assert found is not None

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from embed_pipeline.defs.graph import PAIR_SCORES_FOLDER, VECTORS_FOLDER, Graph, MissingInputError
-from embed_pipeline.encoding.cross_encoder import CrossEncoderSettings
+from embed_pipeline.encoding.cross_encoder import CrossEncoder, load_cross_encoder
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.vector_cache import VectorCache
@@ -18,7 +18,7 @@ from embed_pipeline.training.finetune import EVENTS_FOLDER, PROGRESS_FOLDER, aba
 
 def remove_unused(graph: Graph, *, dry_run: bool) -> Iterator[str]:
     """Remove them, or with `dry_run` only look; yields one line per kind, saying how many and how large."""
-    used = _encoder_fingerprints(graph)
+    used, rerankers = _encoder_fingerprints(graph), _reranker_fingerprints(graph)  # before anything is removed
     verb = "would remove" if dry_run else "removed"
     report = graph.store.collect_garbage(dry_run=dry_run)
     yield (
@@ -26,7 +26,6 @@ def remove_unused(graph: Graph, *, dry_run: bool) -> Iterator[str]:
         f"{report.removed_leftovers} leftovers ({report.freed_bytes / 1e6:.1f} MB); {report.kept_objects} objects stay"
     )
     freed = VectorCache(graph.project.home / VECTORS_FOLDER).gc(used, dry_run=dry_run)
-    rerankers = {graph.cross_encoder(settings).fingerprint for settings in _rerankers(graph)}
     freed_scores = VectorCache(graph.project.home / PAIR_SCORES_FOLDER).gc(rerankers, dry_run=dry_run)
     wanted = _training_fingerprints(graph)
     abandoned = (*abandoned_work(graph.project.home, graph.store.is_building), *_abandoned_progress(graph, wanted))
@@ -88,16 +87,15 @@ def _encoder_fingerprints(graph: Graph) -> set[str]:
     return {f for encoder in encoders for f in (encoder.query_fingerprint, encoder.passage_fingerprint)}
 
 
-def _rerankers(graph: Graph) -> list[CrossEncoderSettings]:
-    mining = [variant.recipe.mining for variant in graph.project.variants.values()]
-    found: list[CrossEncoderSettings] = [one.reranker for one in mining if one and one.reranker]
+def _reranker_fingerprints(graph: Graph) -> set[str]:
+    """Fingerprints of every cross-encoder that scores: a miner's, and a second stage's, trained or as it is."""
+    found: list[CrossEncoder | None] = []
     for variant in graph.project.variants.values():
-        rerank = variant.recipe.rerank
-        if rerank is None:
-            continue
-        if rerank.pretrained:
-            found.append(rerank.pretrained)
-        trained = graph.store.read("reranker_checkpoint", variant.key)
-        if trained is not None and rerank.training:
-            found.append(rerank.trained(graph.store.open(trained)))
-    return found
+        if variant.recipe.mining:
+            found.append(graph.mining_reranker(variant))
+        if variant.recipe.rerank and not variant.trains_reranker:
+            found.append(graph.second_stage(variant))
+        trained = graph.store.read("reranker_checkpoint", variant.key) if variant.trains_reranker else None
+        if trained is not None and variant.recipe.rerank:
+            found.append(load_cross_encoder(variant.recipe.rerank.trained(graph.store.open(trained))))
+    return {one.fingerprint for one in found if one is not None}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from embed_pipeline.artifacts import ArtifactStore, Manifest, Plan
-from embed_pipeline.defs.catalogue import CODE_VERSIONS, DATASET_ASSETS, PUBLISHED_ASSETS
+from embed_pipeline.defs.catalogue import CODE_VERSIONS, DATASET_ASSETS, FIGURES, PUBLISHED_ASSETS
 from embed_pipeline.defs.node_settings import mining_settings, promotion_settings, published_settings, variant_settings
 from embed_pipeline.defs.project import Project, Runtime
 from embed_pipeline.defs.source_settings import dataset_settings
@@ -91,11 +91,23 @@ class Graph:
             self._encoders[key] = self._load_encoder(settings)
         return self._encoders[key]
 
-    def cross_encoder(self, settings: CrossEncoderSettings) -> CrossEncoder:
-        """The cross-encoder that the settings name; its weights are digested once per graph."""
+    def mining_reranker(self, variant: Variant) -> CrossEncoder | None:
+        """The cross-encoder that scores a variant's negatives, if any; raises ValueError where it is not found."""
+        settings = variant.recipe.mining and variant.recipe.mining.reranker
+        return self._cross_encoder(settings, f"{variant.key}, mining.reranker.model") if settings else None
+
+    def second_stage(self, variant: Variant) -> CrossEncoder | None:
+        """The pretrained cross-encoder of a reranked variant, if one is named; raises ValueError if it is not found."""
+        settings = variant.recipe.rerank and variant.recipe.rerank.pretrained
+        return self._cross_encoder(settings, f"{variant.key}, rerank.model") if settings else None
+
+    def _cross_encoder(self, settings: CrossEncoderSettings, place: str) -> CrossEncoder:
         key = settings.model_dump_json()
-        if key not in self._cross_encoders:
-            self._cross_encoders[key] = load_cross_encoder(settings, device=self.runtime.device)
+        if key not in self._cross_encoders:  # its weights are digested once per graph
+            try:
+                self._cross_encoders[key] = load_cross_encoder(settings, device=self.runtime.device)
+            except ValueError as error:
+                raise ValueError(f"recipe of {place}: {error}") from error
         return self._cross_encoders[key]
 
     def settings(self, node: Node) -> dict:
@@ -112,8 +124,11 @@ class Graph:
             return promotion_settings(self.project, node.partition, self.base_encoder)
         variant = self.project.variants[node.partition]
         if node.asset == "mined_negatives":
-            return mining_settings(variant, self.base_encoder, self.cross_encoder, self._language(variant))
-        return variant_settings(self.project, self.runtime, node.asset, variant, self.base_encoder, self.cross_encoder)
+            return mining_settings(variant, self.base_encoder, self.mining_reranker(variant), self._language(variant))
+        # Named by the figures or by what was trained from it; the index does without.
+        needed = node.asset == "reranker_checkpoint" if variant.trains_reranker else node.asset in FIGURES
+        second = self.second_stage(variant) if needed else None
+        return variant_settings(self.project, self.runtime, node.asset, variant, self.base_encoder, second)
 
     def _language(self, variant: Variant) -> str:
         return self.project.datasets[variant.dataset].language

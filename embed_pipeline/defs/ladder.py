@@ -1,4 +1,4 @@
-"""What each setting earned: the measured variants of a data set, each held against the one that it differs least from.
+"""What each setting earned: the measured variants of a data set, each held against what it stands on or is most like.
 
 Belongs here: which variants are neighbours, what their recipes differ in, the paired comparison. Does not belong here:
 printing it (evidence_commands). No dagster here.
@@ -93,9 +93,13 @@ def _changes(before: Mapping[str, object], after: Mapping[str, object], place: s
             yield f"{place}{name}: {_short(old)} → {_short(new)}"
 
 
+_TELLING = ("method", "candidates", "model")
+"""What says most about a section that one recipe has and the other has not."""
+
+
 def _short(value: object) -> str:
     if isinstance(value, dict):
-        return str(value.get("method") or value.get("candidates") or "set")
+        return next((f"{name} {value[name]}" for name in _TELLING if value.get(name)), "set")
     return "none" if value is None else json.dumps(value, ensure_ascii=False).strip('"')
 
 

@@ -3,6 +3,7 @@
 Belongs here: how a chain is shown. Does not belong here: following it (lineage).
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -14,6 +15,20 @@ from embed_pipeline.defs.graph import Graph
 from embed_pipeline.defs.lineage import Link, raw_files, trace
 from embed_pipeline.defs.topology import Node
 from embed_pipeline.reporting.metric_row import MetricRow
+
+
+def check_ui_path(path: str) -> str:
+    """The path prefix of the UI, if it is one.
+
+    Raises:
+        ValueError: it does not begin with a slash, or ends with one.
+    """
+    if not re.fullmatch(r"(/[^/\s]+)*", path):
+        raise ValueError(
+            f"EMBED_PIPELINE_UI_PATH: expected the webserver's --path-prefix, as /dagster, found {path!r}. Write it "
+            "with a slash before and none behind."
+        )
+    return path
 
 
 @dataclass(frozen=True)

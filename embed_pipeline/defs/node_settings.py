@@ -11,7 +11,7 @@ from embed_pipeline.defs.catalogue import CALIBRATED_SPLIT, EVALUATED_SPLIT, HIT
 from embed_pipeline.defs.project import Project, Runtime
 from embed_pipeline.defs.variants import Variant
 from embed_pipeline.encoding.any_settings import AnyEncoderSettings
-from embed_pipeline.encoding.cross_encoder import CrossEncoder, CrossEncoderSettings
+from embed_pipeline.encoding.cross_encoder import CrossEncoder
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.encoding.word_vectors import WordVectorSettings
@@ -67,12 +67,14 @@ def variant_settings(
     asset: str,
     variant: Variant,
     base_encoder: Callable[[AnyEncoderSettings], Encoder],
-    cross_encoder: Callable[[CrossEncoderSettings], CrossEncoder],
+    second_stage: CrossEncoder | None,
 ) -> dict:
-    """The settings of an asset of a variant; the callables give the models that settings name.
+    """The settings of an asset of a variant; `base_encoder` gives the encoder that settings name.
+
+    `second_stage` is the pretrained cross-encoder that the recipe names.
 
     Raises:
-        ValueError: a model cannot be read.
+        ValueError: the base model cannot be read.
     """
     recipe, settings = variant.recipe, project.datasets[variant.dataset]
     found = _encoder_settings(asset, variant, base_encoder)
@@ -90,8 +92,8 @@ def variant_settings(
     elif asset == "reranker_checkpoint":
         rerank = required(recipe.rerank, "rerank")
         found["training"] = required(rerank.training, "rerank.training").model_dump(mode="json")
-        if rerank.pretrained:
-            found["base_cross_encoder"] = cross_encoder(rerank.pretrained).fingerprint
+        if second_stage:  # nothing of the first stage's encoder but the groups
+            found = {"training": found["training"], "base_cross_encoder": second_stage.fingerprint}
         found |= {"device": runtime.device, "processes": runtime.processes}
     elif asset == "hybrid_weights":
         hybrid = required(recipe.hybrid, "hybrid").model_dump(mode="json", exclude={"dense"})
@@ -103,7 +105,7 @@ def variant_settings(
         found |= {"retriever": recipe.retriever, "index": _index_settings(variant, settings.language)}
     elif asset == "query_metrics":
         found |= {
-            **_search_settings(variant, cross_encoder),
+            **_search_settings(variant, second_stage),
             "splits": [EVALUATED_SPLIT, CALIBRATED_SPLIT],
             "hits_per_query": HITS_PER_QUERY,
             "answer_precision": settings.answer_precision,
@@ -116,7 +118,7 @@ def variant_settings(
             "loss_limit": settings.general_loss_limit,
             "retriever": recipe.retriever,
             "index": _index_settings(variant, settings.language),
-            **_search_settings(variant, cross_encoder),
+            **_search_settings(variant, second_stage),
             "measures": [str(measure) for measure in MEASURES],
         }
     return found
@@ -125,7 +127,7 @@ def variant_settings(
 def mining_settings(
     variant: Variant,
     base_encoder: Callable[[AnyEncoderSettings], Encoder],
-    cross_encoder: Callable[[CrossEncoderSettings], CrossEncoder],
+    reranker: CrossEncoder | None,
     language: str,
 ) -> dict:
     """The settings of `mined_negatives`: of the encoder that mines, if any, not of the base where another does.
@@ -135,19 +137,19 @@ def mining_settings(
     """
     mining = required(variant.recipe.mining, "mining")
     settings = mining_encoder_settings(variant)
-    found: dict = {"mining": mining.model_dump(mode="json", exclude={"scorer", "weights", "reranker"})}
     training = variant.recipe.training
-    if training and training.validation:
-        found["writes_validation"] = True
-    if mining.number == 0:
-        return found
+    written = {"writes_validation": True} if training and training.validation else {}
+    if mining.number == 0:  # the seed draws what is replayed
+        kept = {"number", "replay", "seed"} if mining.replay else {"number"}
+        return {"mining": mining.model_dump(mode="json", include=kept), **written}
+    found: dict = {"mining": mining.model_dump(mode="json", exclude={"scorer", "weights", "reranker"}), **written}
     found |= _encoder_identity(settings)
     if variant.mining_source is None:  # else the checkpoint is an input
         found["base_encoder"] = base_encoder(settings).fingerprint
-    if mining.reranker:
+    if mining.reranker and reranker:
         # As for the batch: it moves no score.
         how = mining.reranker.model_dump(mode="json", exclude={"model", "revision", "batch"})
-        found["reranker"] = {**how, "fingerprint": cross_encoder(mining.reranker).fingerprint}
+        found["reranker"] = {**how, "fingerprint": reranker.fingerprint}
     if "bm25" in mining.miners:
         found["bm25"] = LexicalSettings(language=language).model_dump(mode="json")
     return found
@@ -203,7 +205,7 @@ def _index_settings(variant: Variant, language: str) -> dict:
     return {"first_stage": found, "texts": True} if variant.first_stage else found
 
 
-def _search_settings(variant: Variant, cross_encoder: Callable[[CrossEncoderSettings], CrossEncoder]) -> dict:
+def _search_settings(variant: Variant, second_stage: CrossEncoder | None) -> dict:
     """What changes the hits on one and the same index; where nothing does, nothing."""
     recipe, found = (variant.first_stage or variant).recipe, {}
     if recipe.fusion:
@@ -212,6 +214,6 @@ def _search_settings(variant: Variant, cross_encoder: Callable[[CrossEncoderSett
         found["hybrid"] = {"depth": recipe.hybrid.depth}
     if variant.recipe.rerank:
         found["rerank"] = variant.recipe.rerank.model_dump(mode="json", include={"top_k", "keep"})
-        if variant.recipe.rerank.pretrained and not variant.trains_reranker:  # else the checkpoint is an input
-            found["cross_encoder"] = cross_encoder(variant.recipe.rerank.pretrained).fingerprint
+        if second_stage and not variant.trains_reranker:  # else the checkpoint is an input
+            found["cross_encoder"] = second_stage.fingerprint
     return found

@@ -103,10 +103,8 @@ class Step:
 
     def reranker(self) -> CachedPairScorer | None:
         """The cross-encoder that mining scores with, if any, behind the cache of pair scores."""
-        mining = required(self.variant.recipe.mining, "mining")
-        if mining.reranker is None:
-            return None
-        return self.pair_scorer(self.graph.cross_encoder(mining.reranker))
+        found = self.graph.mining_reranker(self.variant)
+        return self.pair_scorer(found) if found else None
 
     def checkpoint(self) -> Path | None:
         """The folder of the trained or merged model that the variant searches with, adapted or not, if there is one."""
@@ -139,13 +137,12 @@ class Step:
         return read_weighing(self.folder(node.asset, node.partition)).weights
 
     def _scorer(self, variant: Variant) -> CachedPairScorer | None:
-        settings, node = required(variant.recipe.rerank, "rerank"), Node("reranker_checkpoint", variant.key)
-        if settings.pretrained and not settings.training:
-            return self.pair_scorer(self.graph.cross_encoder(settings.pretrained))
-        if node not in self.graph.upstream(self.node):
+        if self.node.asset == "faiss_index":
             return None  # only the index is being built
-        trained = settings.trained(self.folder(node.asset, node.partition))
-        return self.pair_scorer(load_cross_encoder(trained, device=self.pipeline.device))
+        if not variant.trains_reranker:
+            return self.pair_scorer(required(self.graph.second_stage(variant), "rerank.model"))
+        settings, folder = required(variant.recipe.rerank, "rerank"), self.folder("reranker_checkpoint", variant.key)
+        return self.pair_scorer(load_cross_encoder(settings.trained(folder), device=self.pipeline.device))
 
     def pair_scorer(self, encoder: CrossEncoder) -> CachedPairScorer:
         """A cross-encoder behind the cache of pair scores."""
@@ -213,7 +210,7 @@ class PipelineResource(dg.ConfigurableResource):
     nightly_cron: str = Field("0 2 * * *", description="When the nightly re-evaluation starts, as cron writes it.")
     time_zone: str = Field("UTC", description="The time zone of nightly_cron, as Europe/Berlin.")
     team: str | None = Field(None, description="Stands before every asset key; needed where teams share an instance.")
-    ui_path: str = Field("", pattern=r"^(/[^/\s]+)*$", description="The webserver's --path-prefix, as /dagster.")
+    ui_path: str = Field("", description="The webserver's --path-prefix, as /dagster.")
 
     def project(self) -> Project:
         """The project as its data folder stands now."""

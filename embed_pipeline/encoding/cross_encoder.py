@@ -9,12 +9,12 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from embed_pipeline.encoding.encoder import EncoderSettings
+from embed_pipeline.encoding.encoder import BUNDLED, EncoderSettings
 from embed_pipeline.encoding.model_directory import file_states, model_digest
 from embed_pipeline.encoding.model_source import resolve_model
 
@@ -25,12 +25,21 @@ LENGTH_STEP = 16
 """Pairs are padded to a multiple of this, so that few shapes of batches exist."""
 
 
+def check_cross_encoder_name(name: str | None) -> str | None:
+    """The name of a model, unless no cross-encoder can be meant by it; raises ValueError then."""
+    if name == BUNDLED:
+        raise ValueError(f"{BUNDLED!r} is an encoder and no cross-encoder; name a folder or a Hub model")
+    return name
+
+
 class CrossEncoderSettings(BaseModel):
     """One cross-encoder with a single output: which weights, and how much of a pair it reads."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str = Field(min_length=1, description="A directory, or a Hub name; safetensors, one output.")
+    model: Annotated[str, AfterValidator(check_cross_encoder_name)] = Field(
+        min_length=1, description="A directory, or a Hub name; safetensors, one output."
+    )
     revision: str | None = Field(None, description="Commit, tag or branch of a Hub model; a commit is exact.")
     max_length: int = Field(
         512, ge=8, description="Tokens of a pair. The passage is cut first, the query beyond three quarters of it."

@@ -26,6 +26,12 @@ class Latency:
     p50_ms: float
     p95_ms: float
 
+    def plus(self, other: "Latency | None") -> "Latency":
+        """With what comes after it: the sums, of which the second is at least the 95th percentile of both together."""
+        if other is None:
+            return self
+        return Latency(p50_ms=round(self.p50_ms + other.p50_ms, 3), p95_ms=round(self.p95_ms + other.p95_ms, 3))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:

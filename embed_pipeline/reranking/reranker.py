@@ -30,6 +30,7 @@ class RerankerJob(BaseModel):
     work: Path = Field(description="Empty directory for intermediate files, thrown away afterwards.")
     output: Path = Field(description="Empty directory that becomes the checkpoint.")
     settings: RerankerSettings
+    needs_head: bool = Field(False, description="Whether the base is refused if it is no cross-encoder.")
     device: Literal["cpu", "cuda"]
 
 
@@ -39,7 +40,8 @@ def prepare_reranker(job: RerankerJob, groups: Sequence[TrainingGroup], passages
     A base without a head for one score gets one from the seed, because the trainer would draw it unseeded.
 
     Raises:
-        ValueError: there are fewer groups than one batch, a group cannot be filled, or the base has several outputs.
+        ValueError: there are fewer groups than one batch, a group cannot be filled, the base has several outputs, or
+            none where it needs one.
     """
     if len(groups) < job.settings.batch_size:
         raise ValueError(
@@ -109,15 +111,22 @@ def _write_base(job: RerankerJob) -> None:
 
     target, config = job.work / BASE_FOLDER, AutoConfig.from_pretrained(job.base, local_files_only=True)
     has_head = any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
-    if has_head and config.num_labels != 1:
+    if (has_head and config.num_labels != 1) or (job.needs_head and not has_head):
         raise ValueError(
-            f"{job.base}: expected an encoder or a cross-encoder with one output, found {config.num_labels} outputs. "
-            "Name a reranker."
+            f"{job.base}: expected a cross-encoder with one output, found "
+            + (f"{config.num_labels} outputs" if has_head else "an encoder without a head")
+            + ". Name a reranker."
         )
     generator = torch.get_rng_state()
     torch.manual_seed(job.settings.seed)
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(job.base, num_labels=1, local_files_only=True)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            job.base,
+            num_labels=1,
+            dtype=torch.float32,  # the trainer keeps the type of the weights, and Adam in half precision wrecks them
+            use_safetensors=True,
+            local_files_only=True,
+        )
     finally:
         torch.set_rng_state(generator)
     model.save_pretrained(target)

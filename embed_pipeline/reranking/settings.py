@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from embed_pipeline.encoding.cross_encoder import CrossEncoderSettings
+from embed_pipeline.encoding.cross_encoder import CrossEncoderSettings, check_cross_encoder_name
 
 
 class RerankerSettings(BaseModel):
@@ -36,7 +36,7 @@ class RerankSettings(BaseModel):
     of: str = Field(
         min_length=1, description="The first stage: a variant of the same data set; with training a fine-tuned one."
     )
-    model: str | None = Field(
+    model: Annotated[str | None, AfterValidator(check_cross_encoder_name)] = Field(
         None,
         min_length=1,
         description="A pretrained cross-encoder, a folder or a Hub name. Left out: the first stage's weights with a "

@@ -214,6 +214,8 @@ def test_forgetting_more_than_the_limit_turns_the_check_red_and_names_the_loss()
     assert not outcome.passed and not outcome.blocking and outcome.figures["general"] == "-2.1 [-3.1, -1.1]"
     assert check_forgetting({"general": [_comparison(-0.019)]}, 0.02)[0].passed
     assert check_forgetting({}, 0.02)[0].passed
+    (untrained,) = check_forgetting({"general": [_comparison(-0.021)]}, 0.02, trained=False)
+    assert "rerank.model" in untrained.remedy and "epochs" in outcome.remedy
 
 
 def test_only_a_failed_blocking_check_is_named_for_the_graph() -> None:

@@ -117,8 +117,21 @@ def test_a_pretrained_cross_encoder_keeps_its_head_and_one_of_two_outputs_is_ref
     prepare_reranker(job, _groups(), PASSAGES)
     before, after = (load_file(folder / "model.safetensors") for folder in (base, job.work / BASE_FOLDER))
     assert all(torch.equal(before[name], after[name]) for name in before)
+    half = AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float16)
+    half.save_pretrained(base)
+    (tmp_path / "half").mkdir()
+    job = _job(tmp_path / "half", base)
+    prepare_reranker(job, _groups(), PASSAGES)  # Adam in half precision would wreck the weights
+    assert {w.dtype for w in load_file(job.work / BASE_FOLDER / "model.safetensors").values()} == {torch.float32}
     (tmp_path / "refused").mkdir()
     refused = _job(tmp_path / "refused", write_cross_encoder(tmp_path / "two", outputs=2))
     with pytest.raises(ValueError, match="cross-encoder with one output, found 2 outputs"):
         prepare_reranker(refused, _groups(), PASSAGES)
     assert not list(refused.work.iterdir())
+
+
+def test_an_encoder_is_refused_where_a_pretrained_cross_encoder_is_meant(tmp_path: Path, small_model: Path) -> None:
+    job = _job(tmp_path, small_model).model_copy(update={"needs_head": True})
+    with pytest.raises(ValueError, match="found an encoder without a head"):
+        prepare_reranker(job, _groups(), PASSAGES)
+    assert not list(job.work.iterdir())

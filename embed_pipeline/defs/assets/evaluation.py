@@ -147,5 +147,6 @@ def _measure_general_suite(step: Step, out: Path) -> dict[str, object]:
             write_query_metrics(before, out / suite / BASE_METRICS_FILE)
             losses[suite] = compare_queries(before, after)
         figures |= {f"{suite} {mean.measure}": round(mean.value, 4) for mean in summarise(after)}
-    outcomes = general_checks.check_forgetting(losses, settings.general_loss_limit)
+    by_training = step.variant.first_stage is None or step.variant.trains_reranker
+    outcomes = general_checks.check_forgetting(losses, settings.general_loss_limit, trained=by_training)
     return {"general_suite": figures, **encoding_counts(search.encoder), **describe_outcomes(outcomes)}

@@ -50,10 +50,15 @@ def define_assets(partitions: Partitions) -> Assets:
 def _train(step: Step, out: Path) -> dict[str, object]:
     runtime, rerank = step.pipeline.runtime(), required(step.variant.recipe.rerank, "rerank")
     settings, mined = required(rerank.training, "rerank.training"), step.folder("mined_negatives")
-    base = step.graph.cross_encoder(rerank.pretrained).directory if rerank.pretrained else step.checkpoint()
+    pretrained = step.graph.second_stage(step.variant) if rerank.pretrained else None
     with step.work_folder() as work:
         job = RerankerJob(
-            base=required(base, "rerank.of"), work=work, output=out, settings=settings, device=runtime.device
+            base=pretrained.directory if pretrained else required(step.checkpoint(), "rerank.of"),
+            needs_head=pretrained is not None,
+            work=work,
+            output=out,
+            settings=settings,
+            device=runtime.device,
         )
         groups = read_groups(mined / "groups.jsonl")
         filled = prepare_reranker(job, groups, tuple(read_passages(mined / CORPUS_FILE)))

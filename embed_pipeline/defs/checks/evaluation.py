@@ -41,7 +41,8 @@ def check_tokens(variant: Variant, dataset: RetrievalDataset, directory: Path | 
     """
     settings = variant.encoder
     if not isinstance(settings, EncoderSettings):
-        note = "the tokenizer is the service's own" if settings else f"{variant.recipe.retriever} has no tokenizer"
+        retriever = (variant.first_stage or variant).recipe.retriever
+        note = "the tokenizer is the service's own" if settings else f"{retriever} has no tokenizer"
         return [
             CheckOutcome(name=spec.name, passed=True, figures={"note": note}, remedy="none needed") for spec in SPECS
         ]
