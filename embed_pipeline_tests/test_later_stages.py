@@ -109,7 +109,7 @@ def test_the_promoted_checkpoint_is_the_best_on_validation_and_loads(project: Pi
 
     folder = _folder(project, "promoted_checkpoint", "small")
     promoted = read_promoted(folder)
-    assert {one.variant for one in promoted.candidates} == {"base", "tuned", "merged"}
+    assert {one.variant for one in promoted.candidates} == {"base", "tuned", "merged", "unmined"}
     assert promoted.chosen in (folder / "README.md").read_text(encoding="utf-8").splitlines()[0]
     best = max(one.target for one in promoted.candidates)
     assert next(one for one in promoted.candidates if one.variant == promoted.chosen).target == best
