@@ -168,7 +168,7 @@ def is_measured(result: Path, kinds: Sequence[str]) -> bool:
 
 @dataclass(frozen=True)
 class Trial:
-    """What both sides of a task start from: rows, base weights, and the base's vectors (seconds counted for both)."""
+    """What both sides of a task start from: rows, base weights, and the base's vectors, which plain alone searches."""
 
     task: Task
     dataset: RetrievalDataset

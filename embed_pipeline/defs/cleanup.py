@@ -91,9 +91,8 @@ def _reranker_fingerprints(graph: Graph) -> set[str]:
     """Fingerprints of every cross-encoder that scores: a miner's, and a second stage's, trained or as it is."""
     found: list[CrossEncoder | None] = []
     for variant in graph.project.variants.values():
-        if variant.recipe.mining:
-            found.append(graph.mining_reranker(variant))
-        if variant.recipe.rerank and not variant.trains_reranker:
+        found.append(graph.mining_reranker(variant))
+        if not variant.trains_reranker:
             found.append(graph.second_stage(variant))
         trained = graph.store.read("reranker_checkpoint", variant.key) if variant.trains_reranker else None
         if trained is not None and variant.recipe.rerank:

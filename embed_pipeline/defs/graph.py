@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from embed_pipeline.artifacts import ArtifactStore, Manifest, Plan
-from embed_pipeline.defs.catalogue import CODE_VERSIONS, DATASET_ASSETS, FIGURES, PUBLISHED_ASSETS
+from embed_pipeline.defs.catalogue import CODE_VERSIONS, DATASET_ASSETS, PUBLISHED_ASSETS
 from embed_pipeline.defs.node_settings import mining_settings, promotion_settings, published_settings, variant_settings
 from embed_pipeline.defs.project import Project, Runtime
 from embed_pipeline.defs.source_settings import dataset_settings
@@ -125,10 +125,7 @@ class Graph:
         variant = self.project.variants[node.partition]
         if node.asset == "mined_negatives":
             return mining_settings(variant, self.base_encoder, self.mining_reranker(variant), self._language(variant))
-        # Named by the figures or by what was trained from it; the index does without.
-        needed = node.asset == "reranker_checkpoint" if variant.trains_reranker else node.asset in FIGURES
-        second = self.second_stage(variant) if needed else None
-        return variant_settings(self.project, self.runtime, node.asset, variant, self.base_encoder, second)
+        return variant_settings(self.project, self.runtime, node.asset, variant, self.base_encoder, self.second_stage)
 
     def _language(self, variant: Variant) -> str:
         return self.project.datasets[variant.dataset].language

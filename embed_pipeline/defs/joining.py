@@ -10,6 +10,9 @@ from pathlib import Path
 from embed_pipeline.defs.variants import Variant
 from embed_pipeline.recipes import Recipe
 
+Find = Callable[[str, str, str, Callable[[Recipe], bool]], Variant]
+"""A variant by its name, the field that names it, what is expected of it in words, and whether a recipe fits."""
+
 
 def join_variants(dataset: str, own: Mapping[str, Recipe], recipes: Path) -> dict[str, Variant]:
     """The variants of one data set with those they stand on; `recipes` is the folder, for errors.
@@ -86,16 +89,14 @@ def _join(
     )
 
 
-def _dense_part(recipe: Recipe, other: Callable[[str, str, str, Callable[[Recipe], bool]], Variant]) -> Variant | None:
+def _dense_part(recipe: Recipe, other: Find) -> Variant | None:
     for field, section in (("fusion.dense", recipe.fusion), ("hybrid.dense", recipe.hybrid)):
         if section:
             return other(section.dense, field, "a dense variant", _is_dense)
     return None
 
 
-def _first_stage(
-    recipe: Recipe, other: Callable[[str, str, str, Callable[[Recipe], bool]], Variant], file: str
-) -> Variant | None:
+def _first_stage(recipe: Recipe, other: Find, file: str) -> Variant | None:
     if recipe.rerank is None:
         return None
     if recipe.rerank.training is None:

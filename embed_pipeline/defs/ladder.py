@@ -77,8 +77,8 @@ def recipe_changes(before: Variant, after: Variant) -> tuple[str, ...]:
     """
     sides = [variant.recipe.model_dump(mode="json", exclude={"description"}) for variant in (before, after)]
     if before in after.stands_on:
-        sides[0] = {name: value for name, value in sides[0].items() if sides[1][name] is not None}
-        sides[1] = {name: value for name, value in sides[1].items() if value is not None}
+        kept = [name for name, value in sides[1].items() if value is not None]
+        sides = [{name: side[name] for name in kept} for side in sides]
     return tuple(_changes(sides[0], sides[1], ""))
 
 

@@ -13,6 +13,7 @@ import dagster as dg
 from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.graph import Graph
 from embed_pipeline.defs.lineage import Link, raw_files, trace
+from embed_pipeline.defs.resources import Step
 from embed_pipeline.defs.topology import Node
 from embed_pipeline.reporting.metric_row import MetricRow
 
@@ -49,6 +50,11 @@ class Pages:
     def of_run(self, run_id: str) -> str:
         """The page of a run."""
         return f"{self.ui_path}/runs/{run_id}"
+
+
+def pages_of(step: Step) -> Pages:
+    """The pages of the instance that the step runs in, under its own team's keys."""
+    return Pages(step.pipeline.ui_path, step.context.asset_key.path[:-1])
 
 
 def link_chain(graph: Graph, node: Node, digest: str, pages: Pages) -> dg.MetadataValue:

@@ -67,14 +67,14 @@ def variant_settings(
     asset: str,
     variant: Variant,
     base_encoder: Callable[[AnyEncoderSettings], Encoder],
-    second_stage: CrossEncoder | None,
+    second_stage: Callable[[Variant], CrossEncoder | None],
 ) -> dict:
-    """The settings of an asset of a variant; `base_encoder` gives the encoder that settings name.
+    """The settings of an asset of a variant.
 
-    `second_stage` is the pretrained cross-encoder that the recipe names.
+    `base_encoder` gives the encoder that settings name, `second_stage` the pretrained cross-encoder of a variant.
 
     Raises:
-        ValueError: the base model cannot be read.
+        ValueError: a model cannot be read.
     """
     recipe, settings = variant.recipe, project.datasets[variant.dataset]
     found = _encoder_settings(asset, variant, base_encoder)
@@ -92,8 +92,8 @@ def variant_settings(
     elif asset == "reranker_checkpoint":
         rerank = required(recipe.rerank, "rerank")
         found["training"] = required(rerank.training, "rerank.training").model_dump(mode="json")
-        if second_stage:  # nothing of the first stage's encoder but the groups
-            found = {"training": found["training"], "base_cross_encoder": second_stage.fingerprint}
+        if base := second_stage(variant):
+            found["base_cross_encoder"] = base.fingerprint
         found |= {"device": runtime.device, "processes": runtime.processes}
     elif asset == "hybrid_weights":
         hybrid = required(recipe.hybrid, "hybrid").model_dump(mode="json", exclude={"dense"})
@@ -169,9 +169,9 @@ def word_vector_settings(recipe: Recipe) -> WordVectorSettings:
 
 
 def _encoder_settings(asset: str, variant: Variant, base_encoder: Callable[[AnyEncoderSettings], Encoder]) -> dict:
-    settings = variant.encoder
-    if settings is None:
-        return {}
+    settings, rerank = variant.encoder, variant.recipe.rerank
+    if settings is None or (asset == "reranker_checkpoint" and rerank and rerank.model):
+        return {}  # a pretrained cross-encoder sees the groups alone
     found = _encoder_identity(settings)
     below = variant.encoding_variant.adapted or variant
     uses_base = not (below.weights_are_a_model and asset in _WITHOUT_BASE)
@@ -205,7 +205,7 @@ def _index_settings(variant: Variant, language: str) -> dict:
     return {"first_stage": found, "texts": True} if variant.first_stage else found
 
 
-def _search_settings(variant: Variant, second_stage: CrossEncoder | None) -> dict:
+def _search_settings(variant: Variant, second_stage: Callable[[Variant], CrossEncoder | None]) -> dict:
     """What changes the hits on one and the same index; where nothing does, nothing."""
     recipe, found = (variant.first_stage or variant).recipe, {}
     if recipe.fusion:
@@ -214,6 +214,7 @@ def _search_settings(variant: Variant, second_stage: CrossEncoder | None) -> dic
         found["hybrid"] = {"depth": recipe.hybrid.depth}
     if variant.recipe.rerank:
         found["rerank"] = variant.recipe.rerank.model_dump(mode="json", include={"top_k", "keep"})
-        if second_stage and not variant.trains_reranker:  # else the checkpoint is an input
-            found["cross_encoder"] = second_stage.fingerprint
+        as_it_is = None if variant.trains_reranker else second_stage(variant)  # trained, the checkpoint is an input
+        if as_it_is:
+            found["cross_encoder"] = as_it_is.fingerprint
     return found

@@ -55,8 +55,8 @@ class RerankSettings(BaseModel):
 
     def trained(self, folder: Path) -> CrossEncoderSettings:
         """The settings of the fine-tuned cross-encoder in a folder: pairs as long as in training."""
-        training = self.training or RerankerSettings()
-        longest = training.query_max_length + training.passage_max_length
+        trained = self.training
+        longest = trained.query_max_length + trained.passage_max_length if trained else self.max_length
         return CrossEncoderSettings(model=str(folder), revision=None, max_length=longest, batch=self.batch_size)
 
     @property

@@ -21,7 +21,7 @@ from embed_pipeline.defs.catalogue import CODE_VERSIONS, EVALUATED_SPLIT
 from embed_pipeline.defs.checks import evaluation as checks
 from embed_pipeline.defs.checks import general as general_checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
-from embed_pipeline.defs.lineage_links import Pages, link_chain
+from embed_pipeline.defs.lineage_links import link_chain, pages_of
 from embed_pipeline.defs.measuring import (
     BASE_METRICS_FILE,
     METRICS_FILE,
@@ -103,8 +103,7 @@ def _describe_measured(step: Step, manifest: Manifest) -> dict[str, dg.MetadataV
     folder = step.open(manifest)
     means, headline = summarise(read_query_metrics(folder / METRICS_FILE)), step.project.headline(step.dataset)
     calibration, scores = read_calibration(folder), read_scores(folder)
-    pages = Pages(step.pipeline.ui_path, step.context.asset_key.path[:-1])
-    chain = link_chain(step.graph, step.node, manifest.digest, pages)
+    chain = link_chain(step.graph, step.node, manifest.digest, pages_of(step))
     found = {
         str(mean.measure): dg.MetadataValue.float(round(mean.value, 4)) for mean in means if mean.measure == headline
     }
@@ -147,6 +146,6 @@ def _measure_general_suite(step: Step, out: Path) -> dict[str, object]:
             write_query_metrics(before, out / suite / BASE_METRICS_FILE)
             losses[suite] = compare_queries(before, after)
         figures |= {f"{suite} {mean.measure}": round(mean.value, 4) for mean in summarise(after)}
-    by_training = step.variant.first_stage is None or step.variant.trains_reranker
+    by_training = step.variant.trains_reranker or (step.variant.first_stage or step.variant).is_trained
     outcomes = general_checks.check_forgetting(losses, settings.general_loss_limit, trained=by_training)
     return {"general_suite": figures, **encoding_counts(search.encoder), **describe_outcomes(outcomes)}

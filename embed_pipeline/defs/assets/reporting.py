@@ -13,7 +13,7 @@ from embed_pipeline.defs.checks import reporting as checks
 from embed_pipeline.defs.checks.outcome import CheckOutcome, describe_outcomes, results
 from embed_pipeline.defs.collecting import collect_report, measured_again, measured_variants, profiles
 from embed_pipeline.defs.hosted_samples import newest_samples
-from embed_pipeline.defs.lineage_links import Pages, link_rows
+from embed_pipeline.defs.lineage_links import link_rows, pages_of
 from embed_pipeline.defs.node_settings import METRICS_FILE
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
@@ -137,8 +137,7 @@ def _describe_rows(step: Step, rows: Sequence[MetricRow]) -> Mapping[str, dg.Met
         plots[f"plot_{dataset}"] = picture(plot_measure(own, headline), dataset)
         plots[f"history_{dataset}"] = picture(plot_history(past, headline), f"{dataset} over time")
         plots[f"latency_{dataset}"] = picture(plot_latency_quality(own, headline), f"{dataset}: latency and quality")
-    pages = Pages(step.pipeline.ui_path, step.context.asset_key.path[:-1])
-    lineage = link_rows(step.graph, headline_rows, pages)
+    lineage = link_rows(step.graph, headline_rows, pages_of(step))
     return {"headline": table(shown), "lineage": lineage, **plots}
 
 

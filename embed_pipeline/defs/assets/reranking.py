@@ -50,7 +50,7 @@ def define_assets(partitions: Partitions) -> Assets:
 def _train(step: Step, out: Path) -> dict[str, object]:
     runtime, rerank = step.pipeline.runtime(), required(step.variant.recipe.rerank, "rerank")
     settings, mined = required(rerank.training, "rerank.training"), step.folder("mined_negatives")
-    pretrained = step.graph.second_stage(step.variant) if rerank.pretrained else None
+    pretrained = step.graph.second_stage(step.variant)
     with step.work_folder() as work:
         job = RerankerJob(
             base=pretrained.directory if pretrained else required(step.checkpoint(), "rerank.of"),
