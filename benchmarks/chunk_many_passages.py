@@ -23,7 +23,7 @@ from embed_pipeline.documents.building import DocumentBuilder
 from embed_pipeline.documents.document import Document
 from embed_pipeline.documents.passages import write_passages
 from embed_pipeline.documents.settings import DocumentSettings
-from embed_pipeline.encoding.bundled import bundled_directory
+from embed_pipeline.encoding.bundled import bundled_english_directory
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.tokens import count_truncated, count_unknown, token_counter
 from embed_pipeline.synthesis.assembling import assemble_dataset
@@ -63,7 +63,9 @@ def cut(folder: Path, settings: DocumentSettings, wanted: int) -> None:
                 yield make_document(number)
                 number += 1
 
-        counts = write_passages(documents(), settings, token_counter(bundled_directory()), folder, progress=tell)
+        counts = write_passages(
+            documents(), settings, token_counter(bundled_english_directory()), folder, progress=tell
+        )
     seconds = time.perf_counter() - started
     print(
         f"cut {counts.documents} documents into {counts.passages} passages, {counts.tokens:,} tokens: {seconds:.1f} s"
@@ -82,7 +84,7 @@ def audit(folder: Path) -> None:
     dataset = assemble_dataset(passages, result.questions)
     _tell(f"{len(result.questions)} questions written offline, {len(result.ledger)} dropped", started)
     audit_dataset(dataset)
-    encoder = EncoderSettings(model="bundled", query_max_length=64, passage_max_length=256)
+    encoder = EncoderSettings(model="bundled-english", query_max_length=64, passage_max_length=256)
     texts = [passage.text for passage in passages]
     for name, step in (
         ("truncated passages", lambda: count_truncated(encoder, "passage", texts)),

@@ -81,7 +81,7 @@ def main() -> None:
     work = arguments.work or Path(tempfile.mkdtemp())
     train, test = (_read(arguments.data / arguments.set / f"{name}.json.gz") for name in ("train", "test"))
     rows = sorted(random.Random(arguments.seed).sample(sorted(train.queries), min(arguments.rows, len(train.queries))))
-    encoder = EncoderSettings.model_validate({"model": "bundled", "pooling": "mean", **ENCODER[arguments.set]})
+    encoder = EncoderSettings.model_validate({"model": "bundled-english", "pooling": "mean", **ENCODER[arguments.set]})
     base = load_local_encoder(encoder)
     _write_inputs(work, train, rows, encoder, negatives=arguments.group - 1)
     print(

@@ -28,7 +28,7 @@ from embed_pipeline_tests.chat_server import ChatServer  # noqa: E402
 from embed_pipeline_tests.question_writer import write_question  # noqa: E402
 
 LANGUAGES = {"zh": "zh_*.md", "fr": "fr_*.md", "en": "en_*.pdf"}
-ENCODER = {"model": "bundled", "pooling": "mean", "query_max_length": 64, "passage_max_length": 256}
+ENCODER = {"model": "bundled-english", "pooling": "mean", "query_max_length": 64, "passage_max_length": 256}
 TUNED = {
     "description": "all-MiniLM-L6-v2 trained on the written questions",
     "encoder": ENCODER,

@@ -23,7 +23,7 @@ from embed_pipeline.reporting.metric_row import MetricRow
 
 ROOT = Path(__file__).parents[1]
 COMPARED = ["bm25", "tfidf", "minilm", "fused"]
-ENCODER = {"model": "bundled", "pooling": "mean", "query_max_length": 128, "passage_max_length": 256}
+ENCODER = {"model": "bundled-english", "pooling": "mean", "query_max_length": 128, "passage_max_length": 256}
 RECIPES: Mapping[str, Mapping[str, object]] = {
     "bm25": {"description": "BM25 over words", "retriever": "bm25"},
     "tfidf": {"description": "TF-IDF over character n-grams", "retriever": "tfidf"},

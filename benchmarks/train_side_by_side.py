@@ -42,7 +42,7 @@ from embed_pipeline.dataset.formats import RetrievalDataset, write_dataset
 from embed_pipeline.dataset.pairs import clean_pairs
 from embed_pipeline.dataset.settings import read_dataset_settings
 from embed_pipeline.defs.weighing import weigh
-from embed_pipeline.encoding.bundled import bundled_directory
+from embed_pipeline.encoding.bundled import bundled_english_directory
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
 from embed_pipeline.evaluation.comparison import compare
@@ -225,8 +225,8 @@ def make_base(dataset: RetrievalDataset, directory: Path) -> Path:
     """The bundled encoder, with the characters of the training texts that it does not know."""
     if not directory.exists():
         texts = [q.text for q in dataset.queries_of("train")] + [p.text for p in dataset.passages]
-        characters = missing_characters(bundled_directory(), texts, min_count=2)
-        extend_vocabulary(bundled_directory(), characters, directory, seed=0)
+        characters = missing_characters(bundled_english_directory(), texts, min_count=2)
+        extend_vocabulary(bundled_english_directory(), characters, directory, seed=0)
     return directory
 
 

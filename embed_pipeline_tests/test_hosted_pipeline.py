@@ -31,7 +31,7 @@ from embed_pipeline_tests.tiny_cross_encoder import write_cross_encoder
 
 KEY = "sk-canary-7f3a9c51e8"
 VARIABLE = "EMBED_PIPELINE_TEST_KEY"
-SERVED = EncoderSettings(model="bundled", pooling="mean", query_max_length=64, passage_max_length=64)
+SERVED = EncoderSettings(model="bundled-english", pooling="mean", query_max_length=64, passage_max_length=64)
 OPERATIONAL = {"recipe", "variant", "evaluated_at", "run_id", "git_commit", "index_digest", "query_metrics_digest"}
 PROFILE = {"cost_usd", "latency_p50_ms", "latency_p95_ms", "passages_per_second", "dimension", "max_length"}
 

@@ -322,7 +322,7 @@ def test_a_changed_setting_touches_its_own_asset_and_what_stands_on_it(
         ("reranked", "rerank", {"of": "reranked"}, r"rerank\.of: expected a variant with fine-tuned weights"),
         ("tuned", "mining", {"number": 0}, r"rerank\.of: expected a variant with mined negatives .*, found tuned"),
         ("over_base", "rerank", {"of": "reranked"}, r"rerank\.of: expected a variant of one stage of small"),
-        ("over_base", "rerank", {"model": "bundled"}, r"'bundled' is an encoder and no cross-encoder"),
+        ("over_base", "rerank", {"model": "bundled-english"}, r"'bundled-english' is an encoder and no cross-encoder"),
         ("over_base", "rerank", {"training": {}}, r"max_length has no effect with training"),
         ("over_base", "rerank", {"model": None, "training": None}, r"training: null needs a model to score with"),
         ("reranked", "rerank", {"revision": "abc"}, r"revision belongs to a model"),

@@ -18,7 +18,12 @@ def test_every_shipped_recipe_reads(path: Path) -> None:
 def test_the_shipped_recipes_name_the_promised_models() -> None:
     encoders = [read_recipe(path).encoder for path in SHIPPED]
     models = {encoder.model for encoder in encoders if encoder is not None}
-    assert {"BAAI/bge-small-zh-v1.5", "BAAI/bge-large-zh-v1.5", "aspire/acge_text_embedding", "bundled"} <= models
+    assert {
+        "BAAI/bge-small-zh-v1.5",
+        "BAAI/bge-large-zh-v1.5",
+        "aspire/acge_text_embedding",
+        "bundled-english",
+    } <= models
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from embed_pipeline.artifacts import Plan
 from embed_pipeline.dataset.raw_files import raw_paths
 from embed_pipeline.defs.project import Project
 from embed_pipeline.documents.files import document_paths
-from embed_pipeline.encoding.encoder import BUNDLED, Encoder, EncoderSettings
+from embed_pipeline.encoding.encoder import BUNDLED_ENGLISH, Encoder, EncoderSettings
 from embed_pipeline.encoding.model_source import resolve_model
 from embed_pipeline.recipes import AnyEncoderSettings, Recipe, read_recipe
 from embed_pipeline.synthesis.templates import template_digests
@@ -81,7 +81,7 @@ def counting_encoder(project: Project, dataset: str) -> EncoderSettings:
     }
     name = project.documents[dataset].encoder
     if name is None:
-        return next(iter(local.values()), EncoderSettings(model=BUNDLED))
+        return next(iter(local.values()), EncoderSettings(model=BUNDLED_ENGLISH))
     if name not in local:
         raise ValueError(
             f"{project.folder(dataset) / 'dataset.yaml'}, documents.encoder: expected a variant with a local encoder "

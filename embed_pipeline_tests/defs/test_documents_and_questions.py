@@ -17,7 +17,7 @@ from embed_pipeline.records import Split
 from embed_pipeline.synthesis.questions import SyntheticQuestion
 from embed_pipeline_tests.small_project import write_yaml
 
-ENCODER = {"model": "bundled", "pooling": "mean"}
+ENCODER = {"model": "bundled-english", "pooling": "mean"}
 
 
 def _project(tmp_path: Path, **changes: object) -> Project:
@@ -83,7 +83,7 @@ def test_the_raw_files_are_the_documents_by_their_path(tmp_path: Path) -> None:
 def test_the_first_local_encoder_counts_tokens_and_another_can_be_named(tmp_path: Path) -> None:
     assert counting_encoder(_project(tmp_path / "1"), "terms") == EncoderSettings.model_validate(ENCODER)
     alone = _project(tmp_path / "2", variants=["bm25"])
-    assert counting_encoder(alone, "terms").model == "bundled"
+    assert counting_encoder(alone, "terms").model == "bundled-english"
     wrong = _project(tmp_path / "3", documents={"files": ["documents/*.md"], "encoder": "bm25"})
     with pytest.raises(ValueError, match="a variant with a local encoder"):
         counting_encoder(wrong, "terms")

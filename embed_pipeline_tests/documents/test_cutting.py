@@ -17,7 +17,7 @@ from embed_pipeline.documents.document import Document
 from embed_pipeline.documents.reading import read_document
 from embed_pipeline.documents.sentences import sentence_spans
 from embed_pipeline.documents.settings import DocumentSettings
-from embed_pipeline.encoding.bundled import bundled_directory
+from embed_pipeline.encoding.bundled import bundled_english_directory
 from embed_pipeline.encoding.tokens import token_counter
 from embed_pipeline.records import Passage
 
@@ -199,7 +199,7 @@ def test_nothing_is_lost_crossed_or_too_long(
 
 
 def test_the_limit_holds_for_the_real_tokenizer_on_a_real_document() -> None:
-    count = token_counter(bundled_directory())
+    count = token_counter(bundled_english_directory())
     document = read_document(POLICY, "policy.docx")
     for limit in (24, 64, 200):
         passages = list(cut_document(document, _settings(passage_tokens=limit, cut="article"), count))

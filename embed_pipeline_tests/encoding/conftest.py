@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from embed_pipeline.encoding.bundled import bundled_directory
+from embed_pipeline.encoding.bundled import bundled_english_directory
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
 
 
 @pytest.fixture(scope="session")
 def settings() -> EncoderSettings:
-    return EncoderSettings(model="bundled", pooling="mean", query_max_length=64, passage_max_length=64)
+    return EncoderSettings(model="bundled-english", pooling="mean", query_max_length=64, passage_max_length=64)
 
 
 @pytest.fixture(scope="session")
@@ -23,4 +23,4 @@ def bundled_encoder(settings: EncoderSettings) -> LocalEncoder:
 @pytest.fixture
 def model_copy(tmp_path: Path) -> Path:
     """A copy of the bundled model that a test may damage."""
-    return Path(shutil.copytree(bundled_directory(), tmp_path / "model"))
+    return Path(shutil.copytree(bundled_english_directory(), tmp_path / "model"))

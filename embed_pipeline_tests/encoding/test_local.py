@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embed_pipeline.encoding.bundled import bundled_directory, check_weights
+from embed_pipeline.encoding.bundled import bundled_english_directory, check_weights
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.local import LocalEncoder, batches_of, load_local_encoder
 from embed_pipeline.encoding.model_source import resolve_model
@@ -32,7 +32,7 @@ def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 def test_vectors_equal_those_of_sentence_transformers(bundled_encoder: LocalEncoder) -> None:
     from sentence_transformers import SentenceTransformer
 
-    oracle = SentenceTransformer(str(bundled_directory()), device="cpu")
+    oracle = SentenceTransformer(str(bundled_english_directory()), device="cpu")
     oracle.max_seq_length = 64
     assert cosines(bundled_encoder.encode_queries(TEXTS), oracle.encode(TEXTS)).min() >= 0.9999
 
@@ -106,7 +106,7 @@ def test_fingerprint_and_dimension_need_no_torch() -> None:
         "from embed_pipeline.encoding.encoder import EncoderSettings\n"
         "from embed_pipeline.encoding.local import load_local_encoder\n"
         "from embed_pipeline.encoding.tokens import count_truncated\n"
-        "s = EncoderSettings(model='bundled', pooling='mean', query_max_length=64, passage_max_length=64)\n"
+        "s = EncoderSettings(model='bundled-english', pooling='mean', query_max_length=64, passage_max_length=64)\n"
         "e = load_local_encoder(s)\n"
         "count_truncated(s, 'query', ['a b'])\n"
         "print(len(e.fingerprint), e.dimension, 'torch' in sys.modules, 'transformers' in sys.modules)\n"
@@ -177,7 +177,7 @@ def test_pooling_as_sentence_transformers_writes_it_today_is_understood(
 ) -> None:
     from sentence_transformers import SentenceTransformer
 
-    SentenceTransformer(str(bundled_directory()), device="cpu").save(str(tmp_path / "saved"))
+    SentenceTransformer(str(bundled_english_directory()), device="cpu").save(str(tmp_path / "saved"))
     assert load_local_encoder(settings, directory=tmp_path / "saved").dimension == 384
     with pytest.raises(ValueError, match="pooling mean, the settings say last_token"):
         load_local_encoder(settings.model_copy(update={"pooling": "last_token"}), directory=tmp_path / "saved")
@@ -241,13 +241,13 @@ def test_a_hub_model_without_network_names_the_remedy(tmp_path: Path) -> None:
 
 
 def test_other_weights_than_the_published_ones_are_refused(tmp_path: Path) -> None:
-    weights = Path(shutil.copy(bundled_directory() / "config.json", tmp_path / "model.safetensors"))
+    weights = Path(shutil.copy(bundled_english_directory() / "config.json", tmp_path / "model.safetensors"))
     with pytest.raises(ValueError, match="not the published weights"):
         check_weights(weights, "0" * 64)
 
 
 def test_settings_refuse_unknown_fields_and_unusable_formats() -> None:
-    complete = {"model": "bundled", "pooling": "mean", "query_max_length": 8, "passage_max_length": 8}
+    complete = {"model": "bundled-english", "pooling": "mean", "query_max_length": 8, "passage_max_length": 8}
     with pytest.raises(ValueError, match="Extra inputs"):
         EncoderSettings.model_validate({**complete, "poling": "cls"})
     with pytest.raises(ValueError, match="exactly twice"):

@@ -205,7 +205,7 @@ def test_what_the_settings_name_must_be_given() -> None:
         {"miners": []},
         {"miners": ["dense", "dense"]},
         {"miners": ["tfidf"]},
-        {"weights": "tuned", "scorer": {"encoder": {"model": "bundled"}}},
+        {"weights": "tuned", "scorer": {"encoder": {"model": "bundled-english"}}},
         {"scorer": {}},
         {"scorer": {"encoder": {"model": "x", "service": "nobody"}}},
         {"reranker": {"model": "x", "activation": "softmax"}},
@@ -220,7 +220,7 @@ def test_settings_that_mean_nothing_are_refused(fields: dict[str, object]) -> No
 
 def test_settings_survive_json() -> None:
     hosted = {"service": "openai", "model": "text-embedding-3-large"}
-    for encoder in ({"model": "bundled"}, hosted):
+    for encoder in ({"model": "bundled-english"}, hosted):
         settings = MiningSettings.model_validate({"scorer": {"encoder": encoder}, "reranker": {"model": "x"}})
         assert MiningSettings.model_validate_json(settings.model_dump_json()) == settings
 
