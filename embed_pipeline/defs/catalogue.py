@@ -87,7 +87,7 @@ CODE_VERSIONS: Mapping[str, str] = {
     "synthetic_qa": "1",
     "cleaned_qa": "3",
     "mined_negatives": "3",
-    "finetuned_checkpoint": "4",
+    "finetuned_checkpoint": "5",
     "word_vectors": "1",
     "merged_checkpoint": "1",
     "promoted_checkpoint": "1",

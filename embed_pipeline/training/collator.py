@@ -10,18 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from embed_pipeline.encoding.encoder import Role
 from embed_pipeline.encoding.local import batches_of
 from embed_pipeline.training.candidates import StepBatch, draw_rows, positive_mask, share_of
 from embed_pipeline.training.examples import Examples, TrainingQuery
+from embed_pipeline.training.frozen_layers import pad_tokens
 from embed_pipeline.training.settings import TrainingSettings
 from embed_pipeline.training.token_table import TokenTable
 
-_PAD_TO = 8  # few different shapes: memory of one step is reused by the next instead of fragmenting
+_PAD_TO = 4  # few different shapes: memory of one step is reused by the next instead of fragmenting; labels are short
 
 
 class TextChunk(TypedDict):
     """Texts of alike length that are encoded together."""
 
+    role: Role
+    rows: list[int]
+    """Of the role's table of tokens."""
     input_ids: Tensor
     attention_mask: Tensor
 
@@ -79,8 +84,8 @@ class StepCollator:
         negatives = ~mask
         negatives[:, fillers] = False
         return StepTensors(
-            queries=self._chunks(self.examples.query_tokens, [query.row for query in queries]),
-            passages=self._chunks(self.examples.passage_tokens, share),
+            queries=self._chunks("query", [query.row for query in queries]),
+            passages=self._chunks("passage", share),
             positives=torch.from_numpy(mask),
             negatives=torch.from_numpy(negatives),
             weights=torch.full((len(own),), weight),
@@ -105,8 +110,9 @@ class StepCollator:
         columns = np.concatenate(shares)
         return columns, shares[self.process if processes > 1 else 0].tolist(), fillers
 
-    def _chunks(self, table: TokenTable, rows: Sequence[int]) -> list[TextChunk]:
+    def _chunks(self, role: Role, rows: Sequence[int]) -> list[TextChunk]:
         """The rows, longest first as they come, padded in chunks of few tokens and at most sub_batch_size texts."""
+        table = self.examples.tables[role]
         lengths = table.lengths[np.asarray(rows)].tolist()
         most = self.settings.sub_batch_size or len(rows)
         parts = [
@@ -115,7 +121,13 @@ class StepCollator:
             for start in range(0, len(part), most)
         ]
         longest = int(table.lengths.max())  # padding must not go beyond what the encoder has positions for
-        return [_pad([table.row(rows[at]) for at in part], self.padding, longest) for part in parts]
+        return [self._chunk(role, table, [rows[at] for at in part], longest) for part in parts]
+
+    def _chunk(self, role: Role, table: TokenTable, rows: list[int], most: int) -> TextChunk:
+        sequences = [table.row(row) for row in rows]
+        length = min(most, -(-max(map(len, sequences)) // _PAD_TO) * _PAD_TO)
+        ids, mask = pad_tokens(sequences, self.padding, length)
+        return TextChunk(role=role, rows=rows, input_ids=ids, attention_mask=mask)
 
     def _teacher_scores(
         self, queries: Sequence[TrainingQuery], columns: np.ndarray, fillers: Sequence[int]
@@ -127,13 +139,3 @@ class StepCollator:
             scores[at] = [query.teacher_scores.get(row, -np.inf) for row in columns.tolist()]
         scores[:, fillers] = -np.inf
         return torch.from_numpy(scores)
-
-
-def _pad(sequences: Sequence[np.ndarray], padding: int, most: int) -> TextChunk:
-    longest = min(most, -(-max(len(sequence) for sequence in sequences) // _PAD_TO) * _PAD_TO)
-    ids = np.full((len(sequences), longest), padding, dtype=np.int64)
-    mask = np.zeros_like(ids)
-    for at, sequence in enumerate(sequences):
-        ids[at, : len(sequence)] = sequence
-        mask[at, : len(sequence)] = 1
-    return TextChunk(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embed_pipeline.encoding.encoder import EncoderSettings
+from embed_pipeline.encoding.encoder import EncoderSettings, Role
 from embed_pipeline.mining.negatives import TrainingGroup
 from embed_pipeline.records import Passage
 from embed_pipeline.training.candidates import corpus_is_small, resolve_candidates
@@ -38,6 +38,11 @@ class Examples:
     queries: tuple[TrainingQuery, ...]
     query_tokens: TokenTable
     passage_tokens: TokenTable
+
+    @property
+    def tables(self) -> dict[Role, TokenTable]:
+        """The tokens of each role's texts."""
+        return {"query": self.query_tokens, "passage": self.passage_tokens}
 
 
 def build_examples(

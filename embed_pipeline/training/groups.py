@@ -1,9 +1,10 @@
-"""Training groups in the file that FlagEmbedding's trainer reads.
+"""Which training groups are trained on, and the file in which FlagEmbedding's trainer reads them.
 
 Its reader repeats negatives silently when a group has too few and divides by zero when it has none; here a short group
 is filled with other passages of the corpus instead, drawn with a seed, never a positive.
 """
 
+import hashlib
 import json
 import random
 from collections.abc import Sequence
@@ -11,6 +12,18 @@ from pathlib import Path
 
 from embed_pipeline.mining.negatives import TrainingGroup
 from embed_pipeline.records import Passage
+
+
+def draw_groups(groups: Sequence[TrainingGroup], most: int | None, seed: int) -> list[TrainingGroup]:
+    """At most so many of the groups, in their order; those whose query's id has the smallest hash under the seed."""
+    if most is None or len(groups) <= most:
+        return list(groups)
+
+    def place(group: TrainingGroup) -> bytes:
+        return hashlib.sha256(f"{seed}:{group.query_id}".encode()).digest()
+
+    drawn = {group.query_id for group in sorted(groups, key=place)[:most]}
+    return [group for group in groups if group.query_id in drawn]
 
 
 def write_flagembedding_groups(

@@ -5,6 +5,7 @@ Belongs here: encoding in chunks, scores, the sum of the losses. Does not belong
 """
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from transformers import PreTrainedModel
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.heads import pool
 from embed_pipeline.training.collator import TextChunk
+from embed_pipeline.training.frozen_layers import FrozenLayers
 from embed_pipeline.training.gather import gather_with_gradient
 from embed_pipeline.training.loss import (
     contrastive_losses,
@@ -35,14 +37,27 @@ class ContrastiveModel(nn.Module):
     _keys_to_ignore_on_save = None  # the trainer asks every model for it when it loads a checkpoint
 
     def __init__(
-        self, network: PreTrainedModel, encoder: EncoderSettings, settings: TrainingSettings, *, crosses_processes: bool
+        self,
+        network: PreTrainedModel,
+        encoder: EncoderSettings,
+        settings: TrainingSettings,
+        *,
+        crosses_processes: bool,
+        frozen: FrozenLayers | None = None,
     ) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.frozen = network, frozen
         self.encoder, self.settings, self.crosses_processes = encoder, settings, crosses_processes
         self.shares = matryoshka_weights(
             settings.matryoshka_dimensions, settings.matryoshka_weights, int(network.config.hidden_size)
         )
+
+    def train(self, mode: bool = True) -> Self:
+        """See torch; layers that are kept as they are stay without dropout."""
+        super().train(mode)
+        if self.frozen:
+            self.frozen.eval()
+        return self
 
     def forward(
         self,
@@ -74,16 +89,20 @@ class ContrastiveModel(nn.Module):
         dropout, once the gradient of its vectors is known.
         """
         vectors = [
-            checkpoint(self._encode, chunk["input_ids"], chunk["attention_mask"], use_reentrant=False)
+            checkpoint(self._encode, chunk, use_reentrant=False)
             if self.settings.gradient_cache
-            else self._encode(chunk["input_ids"], chunk["attention_mask"])
+            else self._encode(chunk)
             for chunk in chunks
         ]
         return torch.cat(vectors)
 
-    def _encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        hidden = self.network(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return pool(hidden.float(), attention_mask, self.encoder.pooling or "")
+    def _encode(self, chunk: TextChunk) -> Tensor:
+        ids, mask = chunk["input_ids"], chunk["attention_mask"]
+        if self.frozen:
+            hidden = self.frozen.last_hidden_state(chunk["role"], chunk["rows"], ids, mask)
+        else:
+            hidden = self.network(input_ids=ids, attention_mask=mask).last_hidden_state
+        return pool(hidden.float(), mask, self.encoder.pooling or "")
 
     def _losses(self, scores: Tensor, positives: Tensor, negatives: Tensor, teacher_scores: Tensor | None) -> Tensor:
         kind, temperature = self.settings.knowledge_distillation, self.settings.teacher_temperature

@@ -8,12 +8,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_file, save_file
 from transformers import Trainer
 
 from embed_pipeline.training.keeper import Keeper
@@ -87,11 +87,19 @@ class ResumableTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or self.args.output_dir or "")
         folder.mkdir(parents=True, exist_ok=True)
-        save_model(self.model, str(folder / _WEIGHTS))  # pyright: ignore[reportArgumentType]
+        save_file({name: weight.detach().contiguous() for name, weight in _trained(self.model)}, folder / _WEIGHTS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        network: Any = model or self.model
-        load_model(network, Path(resume_from_checkpoint) / _WEIGHTS, strict=True)
+        saved, trained = load_file(Path(resume_from_checkpoint) / _WEIGHTS), dict(_trained(model or self.model))
+        if saved.keys() != trained.keys():
+            different = sorted(saved.keys() ^ trained.keys())
+            raise ValueError(
+                f"{resume_from_checkpoint}: expected the weights that are trained, found others: {different[0]} and "
+                f"{len(different) - 1} more. Remove the folder; the training then starts over."
+            )
+        with torch.no_grad():
+            for name, weight in trained.items():
+                weight.copy_(saved[name])
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         self.watch.settle()  # hopeless weights are not worth a checkpoint
@@ -112,6 +120,11 @@ class ResumableTrainer(Trainer):
                 keeper.keep(folder)
             seal(folder)
             publish(folder, run / folder.name)
+
+
+def _trained(network: Any) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    """What a step changes: the base gives the rest again."""
+    return ((name, weight) for name, weight in network.named_parameters() if weight.requires_grad)
 
 
 def seal(folder: Path) -> None:

@@ -64,6 +64,12 @@ class TrainingSettings(BaseModel):
         "5 and 10 lost quality.",
     )
     epochs: float = Field(gt=0, description="Passes over the training queries.")
+    max_queries: int | None = Field(
+        None,
+        ge=1,
+        description="Train on at most so many of the train queries, drawn by the seed; most of them "
+        "stay drawn when others come. Left out: all.",
+    )
     batch_size: int = Field(32, ge=1, description="Queries per step and process.")
     gradient_accumulation_steps: int = Field(1, ge=1, description="Steps whose gradients are summed before an update.")
     warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
@@ -85,7 +91,12 @@ class TrainingSettings(BaseModel):
     gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass.")
     freeze_position_embeddings: bool = Field(False, description="Keep the position embeddings as they are.")
     freeze_embeddings: bool = Field(False, description="Keep all embeddings as they are.")
-    freeze_layers: int = Field(0, ge=0, description="Keep so many of the first layers as they are.")
+    freeze_layers: int = Field(
+        0,
+        ge=0,
+        description="Keep so many of the first layers as they are. With freeze_embeddings their output is "
+        "computed once per text and kept, so that each step costs the layers above alone.",
+    )
     lora: LoraSettings | None = Field(None, description="Train low-rank matrices instead of the weights.")
     matryoshka_dimensions: tuple[int, ...] = Field(
         (), description="Lengths that a vector may be cut to, each trained beside the full one."

@@ -22,6 +22,7 @@ from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.training.batches import StepDataset, StepLoader, StepSampler
 from embed_pipeline.training.collator import StepCollator
 from embed_pipeline.training.examples import Examples
+from embed_pipeline.training.frozen_layers import split_frozen_layers
 from embed_pipeline.training.model import ContrastiveModel
 from embed_pipeline.training.parameters import parameter_groups
 from embed_pipeline.training.resume import ResumableTrainer
@@ -74,10 +75,11 @@ def build_trainer(
     callbacks: Sequence[TrainerCallback] = (),
 ) -> ContrastiveTrainer:
     """The trainer of a network whose parameters are prepared (prepare_parameters), its callbacks in the given order."""
+    padding: Any = tokenizer.pad_token_id or 0
     collator = StepCollator(
         examples,
         settings,
-        padding=tokenizer.pad_token_id or 0,  # pyright: ignore[reportArgumentType]
+        padding=padding,
         process=arguments.process_index,
         processes=arguments.world_size,
         chunk_tokens=_CHUNK_TOKENS[arguments.device.type],
@@ -85,7 +87,13 @@ def build_trainer(
     trainer = ContrastiveTrainer(
         settings=settings,
         examples=examples,
-        model=ContrastiveModel(network, encoder, settings, crosses_processes=collator.crosses_processes),
+        model=ContrastiveModel(
+            network,
+            encoder,
+            settings,
+            crosses_processes=collator.crosses_processes,
+            frozen=split_frozen_layers(network, settings, examples.tables, padding=padding),
+        ),
         args=arguments,
         data_collator=collator,
         processing_class=tokenizer,

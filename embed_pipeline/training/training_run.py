@@ -22,7 +22,7 @@ from embed_pipeline.training.checkpoint import describe_encoder
 from embed_pipeline.training.event_files import EventFiles
 from embed_pipeline.training.examples import build_examples
 from embed_pipeline.training.finetune import LOG_FILE, SPEED_FILE, SUMMARY_FILE, FinetuneJob
-from embed_pipeline.training.groups import write_flagembedding_groups
+from embed_pipeline.training.groups import draw_groups, write_flagembedding_groups
 from embed_pipeline.training.parameters import merged, prepare_parameters
 from embed_pipeline.training.progress import LogToRun, Report
 from embed_pipeline.training.resume import ResumableTrainer, newest_for_all
@@ -61,7 +61,8 @@ def train(job: FinetuneJob, report: Report, *, callbacks: Sequence[TrainerCallba
     """
     if job.training.precision == "float16" and job.device == "cpu":
         raise ValueError("recipe, training.precision: float16 needs a GPU, found device cpu. Set float32 or bfloat16.")
-    groups, passages = list(read_groups(job.groups)), list(read_passages(job.corpus))
+    groups = draw_groups(list(read_groups(job.groups)), job.training.max_queries, job.training.seed)
+    passages = list(read_passages(job.corpus))
     arguments = training_arguments(job, len(groups))
     with arguments.main_process_first(local=False):
         if arguments.process_index == 0:
@@ -222,6 +223,10 @@ def _relative_change(base: Path, network: PreTrainedModel) -> float:
     """The length of the step from the starting weights to the trained ones, relative to the starting weights."""
     before = dict(_load_network(base).named_parameters())
     trained = {name: weight.detach().cpu() for name, weight in network.named_parameters()}
-    moved = sum((weight - before[name]).double().square().sum().item() for name, weight in trained.items())
-    size = sum(weight.double().square().sum().item() for weight in before.values())
+    moved = sum(_squares(weight - before[name]) for name, weight in trained.items())
+    size = sum(_squares(weight) for weight in before.values())
     return round((moved / size) ** 0.5, 8)
+
+
+def _squares(weight: torch.Tensor) -> float:
+    return torch.linalg.vector_norm(weight.detach(), dtype=torch.float64).item() ** 2

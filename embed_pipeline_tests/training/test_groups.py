@@ -1,13 +1,14 @@
-"""The file FlagEmbedding trains on: enough negatives, never a positive, the same for the same seed."""
+"""The draw of the groups, and the file FlagEmbedding trains on: enough negatives, never a positive, alike by seed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from embed_pipeline.mining.groups import TrainingGroup
 from embed_pipeline.records import Passage
-from embed_pipeline.training.groups import write_flagembedding_groups
+from embed_pipeline.training.groups import draw_groups, write_flagembedding_groups
 
 PASSAGES = [Passage(f"p{number}", f"label {number}") for number in range(9)]
 GROUP = TrainingGroup("q", "question", ("p0", "p1"), ("label 0", "label 1"), (0.9, 0.8), ("p2",), ("label 2",), (0.5,))
@@ -39,3 +40,13 @@ def test_a_corpus_that_is_too_small_is_refused(tmp_path: Path) -> None:
 def test_distillation_is_refused_when_a_negative_would_have_no_score(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="1 mined negatives, distillation needs 4 with scores"):
         _write(tmp_path / "groups.jsonl", with_scores=True)
+
+
+def test_the_draw_keeps_the_order_and_hardly_changes_when_groups_are_added() -> None:
+    groups = [replace(GROUP, query_id=f"q{number:03}") for number in range(100)]
+    drawn = draw_groups(groups, 20, seed=3)
+    assert len(drawn) == 20 and drawn == [group for group in groups if group in drawn]
+    more = draw_groups([*groups, *(replace(GROUP, query_id=f"r{number}") for number in range(10))], 20, seed=3)
+    assert len({group.query_id for group in drawn} & {group.query_id for group in more}) >= 14
+    assert drawn != draw_groups(groups, 20, seed=4)
+    assert draw_groups(groups, None, seed=3) == draw_groups(groups, 100, seed=3) == groups

@@ -28,6 +28,15 @@ TRAININGS = {
         "validation": VALIDATION,
     },
     "FlagEmbedding's own loss": {"candidates": "flagembedding", "train_group_size": 3, "validation": VALIDATION},
+    "frozen layers kept, a draw of the queries": {
+        "candidates": "sample",
+        "sample_size": 3,
+        "max_queries": 60,
+        "freeze_layers": 1,
+        "freeze_embeddings": True,
+        "vocabulary_extension": None,
+        "validation": VALIDATION,
+    },
     "several batches a step": {"candidates": "flagembedding", "train_group_size": 3, "batch_size": 8}
     | {"gradient_accumulation_steps": 2},
 }
