@@ -143,7 +143,7 @@ def _graph() -> Graph:
     from embed_pipeline.defs.resources import pipeline_from_environment
 
     # Made anew each time: files, recipes and the store change while a command runs.
-    return pipeline_from_environment().graph()
+    return pipeline_from_environment().graph(lambda line: console.print(escape(line), soft_wrap=True))
 
 
 def _home() -> Path:

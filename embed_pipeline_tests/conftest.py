@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# One unpacked model for all tests and workers, where the demo of this checkout has it as well.
+os.environ.setdefault("EMBED_PIPELINE_MODELS", str(Path(__file__).parents[1] / ".embed_pipeline" / "models"))
 
 
 @pytest.fixture(scope="session")

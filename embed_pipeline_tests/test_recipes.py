@@ -22,6 +22,7 @@ def test_the_shipped_recipes_name_the_promised_models() -> None:
         "BAAI/bge-small-zh-v1.5",
         "BAAI/bge-large-zh-v1.5",
         "aspire/acge_text_embedding",
+        "bundled",
         "bundled-english",
     } <= models
 

@@ -4,9 +4,10 @@ No dagster here. A plan names everything that changes an artifact's bytes: the s
 compare with it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 from embed_pipeline.artifacts import ArtifactStore, Manifest, Plan
 from embed_pipeline.defs.catalogue import CODE_VERSIONS, DATASET_ASSETS, PUBLISHED_ASSETS
@@ -20,6 +21,7 @@ from embed_pipeline.encoding.cross_encoder import CrossEncoder, CrossEncoderSett
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.hosted import HostedEncoder, load_hosted_encoder
 from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
+from embed_pipeline.encoding.model_source import resolve_model
 
 USAGE_FOLDER = "usage"
 VECTORS_FOLDER = "vectors"
@@ -32,12 +34,17 @@ class MissingInputError(ValueError):
 
 @dataclass(frozen=True)
 class Graph:
-    """The nodes of a project and the plan of each, read from the store as it stands now."""
+    """The nodes of a project and the plan of each, read from the store as it stands now.
+
+    `report` is told when a packed model had to be unpacked.
+    """
 
     project: Project
     store: ArtifactStore
     runtime: Runtime
-    _encoders: dict[str, LocalEncoder | HostedEncoder] = field(default_factory=dict, repr=False)
+    report: Callable[[str], None] | None = None
+    _local: dict[str, LocalEncoder] = field(default_factory=dict, repr=False)
+    _hosted: dict[str, HostedEncoder] = field(default_factory=dict, repr=False)
     _cross_encoders: dict[str, CrossEncoder] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -86,10 +93,25 @@ class Graph:
 
     def base_encoder(self, settings: AnyEncoderSettings) -> LocalEncoder | HostedEncoder:
         """The encoder that the settings name; a local one's weights are digested once per graph."""
+        if isinstance(settings, EncoderSettings):
+            return self.local_encoder(settings)
         key = settings.model_dump_json()
-        if key not in self._encoders:
-            self._encoders[key] = self._load_encoder(settings)
-        return self._encoders[key]
+        if key not in self._hosted:
+            self._hosted[key] = load_hosted_encoder(settings, usage_directory=self.project.home / USAGE_FOLDER)
+        return self._hosted[key]
+
+    def local_encoder(self, settings: EncoderSettings) -> LocalEncoder:
+        """The encoder of a model on this machine; a packed one is unpacked first, once for the project."""
+        key = settings.model_dump_json()
+        if key not in self._local:
+            self._local[key] = load_local_encoder(
+                settings, device=self.runtime.device, directory=self.model_directory(settings)
+            )
+        return self._local[key]
+
+    def model_directory(self, settings: EncoderSettings) -> Path:
+        """The folder of the model that the settings name; raises ValueError where it is not found."""
+        return resolve_model(settings, models=self.project.models, report=self.report)
 
     def mining_reranker(self, variant: Variant) -> CrossEncoder | None:
         """The cross-encoder that scores a variant's negatives, if any; raises ValueError where it is not found."""
@@ -117,7 +139,7 @@ class Graph:
             ValueError: a raw file or the base model cannot be read.
         """
         if node.asset in DATASET_ASSETS:
-            return dataset_settings(self.project, node.asset, node.partition, self.base_encoder)
+            return dataset_settings(self.project, node, self.base_encoder, self.model_directory)
         if node.asset in PUBLISHED_ASSETS:
             return published_settings(self.project, node.asset)
         if node.asset == "promoted_checkpoint":
@@ -129,11 +151,6 @@ class Graph:
 
     def _language(self, variant: Variant) -> str:
         return self.project.datasets[variant.dataset].language
-
-    def _load_encoder(self, settings: AnyEncoderSettings) -> LocalEncoder | HostedEncoder:
-        if isinstance(settings, EncoderSettings):
-            return load_local_encoder(settings, device=self.runtime.device)
-        return load_hosted_encoder(settings, usage_directory=self.project.home / USAGE_FOLDER)
 
     def _present(self, node: Node) -> tuple[Node, ...]:
         upstream = self.upstream(node)

@@ -14,6 +14,7 @@ from embed_pipeline.defs.joining import join_variants
 from embed_pipeline.defs.sections import read_section
 from embed_pipeline.defs.variants import Variant
 from embed_pipeline.documents.settings import DocumentSettings
+from embed_pipeline.encoding.bundled import models_folder
 from embed_pipeline.evaluation.measures import Measure, parse_measure
 from embed_pipeline.recipes import Recipe, read_recipe
 from embed_pipeline.synthesis.settings import SynthesisSettings
@@ -105,6 +106,11 @@ class Project:
     def folder(self, dataset: str) -> Path:
         """Where a data set's raw files lie."""
         return self.data / dataset
+
+    @property
+    def models(self) -> Path:
+        """Where packed models are unpacked."""
+        return models_folder(self.home)
 
     def _place(self, dataset: str, field: str) -> str:
         return f"{self.data / dataset / 'dataset.yaml'}, {field}"

@@ -30,7 +30,7 @@ from embed_pipeline.defs.topology import Node
 from embed_pipeline.defs.variant_encoder import load_variant_encoder
 from embed_pipeline.defs.variants import Variant
 from embed_pipeline.encoding.cross_encoder import CrossEncoder, load_cross_encoder
-from embed_pipeline.encoding.encoder import Encoder
+from embed_pipeline.encoding.encoder import Encoder, EncoderSettings
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.pair_scores import CachedPairScorer
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
@@ -44,7 +44,7 @@ class Step:
 
     def __init__(self, pipeline: "PipelineResource", context: dg.AssetExecutionContext) -> None:
         self.pipeline = pipeline
-        self.graph = pipeline.graph()
+        self.graph = pipeline.graph(context.log.info)
         self.context = context
         partition = context.partition_key if context.has_partition_key else ALL
         self.node = Node(context.asset_key.path[-1], partition)
@@ -87,6 +87,11 @@ class Step:
     def base_encoder(self) -> CachedEncoder:
         """The encoder that the variant's recipe names, behind the vector cache."""
         return self.encoder_of(required(self.variant.encoder, "encoder"))
+
+    def base_directory(self) -> Path | None:
+        """The folder of the model that the variant's recipe names; None where it is hosted or there is none."""
+        settings = self.variant.encoder
+        return self.graph.model_directory(settings) if isinstance(settings, EncoderSettings) else None
 
     def encoder_of(self, settings: AnyEncoderSettings) -> CachedEncoder:
         """The encoder that settings name, behind the vector cache."""
@@ -221,12 +226,12 @@ class PipelineResource(dg.ConfigurableResource):
         threads = self.training_threads or max(1, (os.cpu_count() or 1) // self.training_processes)
         return Runtime(device=self.device, processes=self.training_processes, threads=threads)
 
-    def graph(self) -> Graph:
-        """The graph over the project and the store."""
+    def graph(self, report: Callable[[str], None] | None = None) -> Graph:
+        """The graph over the project and the store; `report` is told when a packed model had to be unpacked."""
         project = self.project()
         project.home.mkdir(parents=True, exist_ok=True)
         store = ArtifactStore(self.artifacts or str(project.home / "artifacts"), local=project.home / "local")
-        return Graph(project, store, self.runtime())
+        return Graph(project, store, self.runtime(), report)
 
     def step(self, context: dg.AssetExecutionContext) -> Step:
         """One partition of one asset, being materialised."""

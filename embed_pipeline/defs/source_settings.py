@@ -11,9 +11,9 @@ from pathlib import Path
 from embed_pipeline.artifacts import Plan
 from embed_pipeline.dataset.raw_files import raw_paths
 from embed_pipeline.defs.project import Project
+from embed_pipeline.defs.topology import Node
 from embed_pipeline.documents.files import document_paths
-from embed_pipeline.encoding.encoder import BUNDLED_ENGLISH, Encoder, EncoderSettings
-from embed_pipeline.encoding.model_source import resolve_model
+from embed_pipeline.encoding.encoder import BUNDLED, Encoder, EncoderSettings
 from embed_pipeline.recipes import AnyEncoderSettings, Recipe, read_recipe
 from embed_pipeline.synthesis.templates import template_digests
 
@@ -30,17 +30,21 @@ _NOT_ASKED = {
 
 
 def dataset_settings(
-    project: Project, asset: str, dataset: str, base_encoder: Callable[[AnyEncoderSettings], Encoder]
+    project: Project,
+    node: Node,
+    base_encoder: Callable[[AnyEncoderSettings], Encoder],
+    model_directory: Callable[[EncoderSettings], Path],
 ) -> dict:
-    """The settings of an asset of a data set; `base_encoder` gives the encoder that settings name.
+    """The settings of an asset of a data set; the functions give the encoder and the folder that settings name.
 
     Raises:
         ValueError: a raw file, a template or a recipe is missing, or a model cannot be read.
     """
+    asset, dataset = node.asset, node.partition
     if asset == "cleaned_qa":
         return project.datasets[dataset].model_dump(mode="json", exclude=_NOT_CLEANING)
     if asset == "passages":
-        digest = _digest(resolve_model(counting_encoder(project, dataset)) / "tokenizer.json")
+        digest = _digest(model_directory(counting_encoder(project, dataset)) / "tokenizer.json")
         cut = project.documents[dataset].model_dump(mode="json", exclude={"files", "encoder"})
         return {"documents": cut, "tokenizer": digest}
     if asset == "synthetic_qa":
@@ -81,7 +85,7 @@ def counting_encoder(project: Project, dataset: str) -> EncoderSettings:
     }
     name = project.documents[dataset].encoder
     if name is None:
-        return next(iter(local.values()), EncoderSettings(model=BUNDLED_ENGLISH))
+        return next(iter(local.values()), EncoderSettings(model=BUNDLED))
     if name not in local:
         raise ValueError(
             f"{project.folder(dataset) / 'dataset.yaml'}, documents.encoder: expected a variant with a local encoder "

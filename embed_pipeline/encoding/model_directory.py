@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embed_pipeline.encoding.encoder import EncoderSettings, Role
+from embed_pipeline.encoding.file_record import file_sha256, recorded_sha256
 from embed_pipeline.encoding.layout import MODULES_FILE, read_json, read_layout
 
 IDENTITY_PATTERNS = (
@@ -74,11 +75,14 @@ def file_states(directory: Path) -> tuple[FileState, ...]:
 
 
 def model_digest(directory: Path) -> str:
-    """sha256 hex over the name and content of every identity file: moving or renaming the directory changes nothing."""
+    """sha256 hex over the name and content of every identity file: moving or renaming the directory changes nothing.
+
+    Files that lie there as a record beside them says (file_record.py) are not read again.
+    """
     total = hashlib.sha256()
     for path in identity_files(directory):
-        with path.open("rb") as file:
-            total.update(f"{_name(directory, path)} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        name = _name(directory, path)
+        total.update(f"{name} {recorded_sha256(directory, name) or file_sha256(path)}\n".encode())
     return total.hexdigest()
 
 

@@ -5,10 +5,11 @@ or loading what lies there.
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
-from embed_pipeline.encoding.bundled import bundled_english_directory
-from embed_pipeline.encoding.encoder import BUNDLED_MODELS, EncoderSettings
+from embed_pipeline.encoding.bundled import bundled_directory, bundled_english_directory, models_folder
+from embed_pipeline.encoding.encoder import BUNDLED, BUNDLED_ENGLISH, EncoderSettings
 from embed_pipeline.encoding.model_directory import IDENTITY_PATTERNS
 
 HUB_PATTERNS = (
@@ -21,12 +22,18 @@ HUB_PATTERNS = (
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def resolve_model(settings: EncoderSettings) -> Path:
+def resolve_model(
+    settings: EncoderSettings, *, models: Path | None = None, report: Callable[[str], None] | None = None
+) -> Path:
     """The directory of the model; a name from the Hub is downloaded once and found in the Hub's cache afterwards.
+
+    `models` is where a packed model is unpacked, by default what bundled.models_folder says; `report` is told of it.
 
     A local directory goes before a Hub name of the same spelling. Raises ValueError with what was tried.
     """
-    if settings.model in BUNDLED_MODELS:
+    if settings.model == BUNDLED:
+        return bundled_directory(models or models_folder(), report)
+    if settings.model == BUNDLED_ENGLISH:
         return bundled_english_directory()
     directory = Path(settings.model).expanduser()
     if directory.is_dir():
@@ -38,8 +45,8 @@ def resolve_model(settings: EncoderSettings) -> Path:
         return directory.resolve()
     if not _HUB_NAME.fullmatch(settings.model) or settings.model.startswith("."):
         raise ValueError(
-            f'model {settings.model!r}: expected "bundled", an existing directory or a Hub name like owner/name, '
-            f"found no directory {directory.absolute()}. Correct the path."
+            f'model {settings.model!r}: expected "bundled", "bundled-english", an existing directory or a Hub name '
+            f"like owner/name, found no directory {directory.absolute()}. Correct the path."
         )
     return _download(settings)
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embed_pipeline.encoding.description import describe_encoder
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.layout import MODULES_FILE, read_layout
 from embed_pipeline.encoding.model_directory import IDENTITY_PATTERNS
 from embed_pipeline.encoding.tokens import load_tokenizer
-from embed_pipeline.training.checkpoint import describe_encoder
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,10 +15,10 @@ import torch
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, TrainerCallback, set_seed
 
 from embed_pipeline.dataset.formats import read_passages
+from embed_pipeline.encoding.description import describe_encoder
 from embed_pipeline.encoding.tokens import count_unknown
 from embed_pipeline.mining.negatives import TrainingGroup, read_groups
 from embed_pipeline.records import Passage
-from embed_pipeline.training.checkpoint import describe_encoder
 from embed_pipeline.training.event_files import EventFiles
 from embed_pipeline.training.examples import build_examples
 from embed_pipeline.training.finetune import LOG_FILE, SPEED_FILE, SUMMARY_FILE, FinetuneJob

@@ -11,8 +11,10 @@ from embed_pipeline.defs.checks.documents import check_passages
 from embed_pipeline.defs.checks.synthesis import check_questions
 from embed_pipeline.defs.project import Project
 from embed_pipeline.defs.source_settings import counting_encoder, dataset_settings, round_trip_recipe, source_files
+from embed_pipeline.defs.topology import Node
 from embed_pipeline.documents.passages import DocumentSummary
 from embed_pipeline.encoding.encoder import EncoderSettings
+from embed_pipeline.encoding.model_source import resolve_model
 from embed_pipeline.records import Split
 from embed_pipeline.synthesis.questions import SyntheticQuestion
 from embed_pipeline_tests.small_project import write_yaml
@@ -83,7 +85,7 @@ def test_the_raw_files_are_the_documents_by_their_path(tmp_path: Path) -> None:
 def test_the_first_local_encoder_counts_tokens_and_another_can_be_named(tmp_path: Path) -> None:
     assert counting_encoder(_project(tmp_path / "1"), "terms") == EncoderSettings.model_validate(ENCODER)
     alone = _project(tmp_path / "2", variants=["bm25"])
-    assert counting_encoder(alone, "terms").model == "bundled-english"
+    assert counting_encoder(alone, "terms").model == "bundled"
     wrong = _project(tmp_path / "3", documents={"files": ["documents/*.md"], "encoder": "bm25"})
     with pytest.raises(ValueError, match="a variant with a local encoder"):
         counting_encoder(wrong, "terms")
@@ -108,7 +110,9 @@ def test_a_round_trip_through_what_stands_on_another_variant_is_refused(tmp_path
 def test_cutting_and_writing_concern_their_own_asset_and_not_the_cleaned_data(tmp_path: Path) -> None:
     def settings(number: int, asset: str, **changes: object) -> dict:
         project = _project(tmp_path / str(number), **changes)
-        return dataset_settings(project, asset, "terms", lambda _: pytest.fail("no encoder is needed"))
+        return dataset_settings(
+            project, Node(asset, "terms"), lambda _: pytest.fail("no encoder is needed"), resolve_model
+        )
 
     other = {"documents": {"files": ["documents/*.md"], "passage_tokens": 99}, "synthesis": {"seed": 7}}
     changed = {

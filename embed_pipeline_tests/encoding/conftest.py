@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from embed_pipeline.encoding.bundled import bundled_english_directory
+from embed_pipeline.encoding.bundled import bundled_directory, bundled_english_directory, models_folder
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
 
@@ -24,3 +24,9 @@ def bundled_encoder(settings: EncoderSettings) -> LocalEncoder:
 def model_copy(tmp_path: Path) -> Path:
     """A copy of the bundled model that a test may damage."""
     return Path(shutil.copytree(bundled_english_directory(), tmp_path / "model"))
+
+
+@pytest.fixture(scope="session")
+def e5_directory() -> Path:
+    """The unpacked multilingual model, made by the first test of the checkout that asks; read only."""
+    return bundled_directory(models_folder())

@@ -109,7 +109,7 @@ def test_three_libraries_and_ours_give_the_same_vectors(checkpoint: Path, tmp_pa
     from FlagEmbedding import FlagModel
     from sentence_transformers import SentenceTransformer
 
-    from embed_pipeline.training.checkpoint import describe_encoder
+    from embed_pipeline.encoding.description import describe_encoder
 
     settings = EncoderSettings.model_validate(
         encoder_settings(Path("unused"), pooling=pooling, query_instruction="请问")

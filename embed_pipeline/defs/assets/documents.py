@@ -18,7 +18,6 @@ from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.defs.source_settings import counting_encoder
 from embed_pipeline.documents.passages import read_documents_summary, write_passages
 from embed_pipeline.documents.reading import read_document
-from embed_pipeline.encoding.model_source import resolve_model
 from embed_pipeline.encoding.tokens import token_counter
 
 SAMPLE_ROWS = 10
@@ -79,7 +78,7 @@ def define_assets(partitions: Partitions) -> Assets:
 def _cut(step: Step, out: Path) -> dict[str, object]:
     raw, settings = step.folder("raw_documents"), step.project.documents[step.dataset]
     files = sorted(path.relative_to(raw).as_posix() for path in raw.rglob("*") if path.is_file())
-    count_tokens = token_counter(resolve_model(counting_encoder(step.project, step.dataset)))
+    count_tokens = token_counter(step.graph.model_directory(counting_encoder(step.project, step.dataset)))
     documents = (read_document(raw / file, file) for file in files)
     counts = write_passages(
         documents, settings, count_tokens, out, progress=step.log_tally("cut", "passages", LOGGED_PASSAGES)

@@ -92,7 +92,7 @@ def _measure(step: Step, out: Path) -> dict[str, object]:
     dataset, search, index = read_dataset(step.folder("cleaned_qa")), step.search(), step.folder("faiss_index")
     wanted = step.project.datasets[step.dataset].answer_precision
     measure_own_queries(search, index, dataset, out, wanted_precision=wanted)
-    outcomes = checks.check_tokens(step.variant, dataset, step.checkpoint())
+    outcomes = checks.check_tokens(step.variant, dataset, step.checkpoint() or step.base_directory())
     counts = encoding_counts(search.encoder)
     profile = profile_variant(search, index, dataset)
     queries = len(dataset.queries_of(EVALUATED_SPLIT))

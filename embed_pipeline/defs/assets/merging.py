@@ -15,7 +15,6 @@ from embed_pipeline.defs.choosing import Trial, measure_mixtures, mix
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.defs.searching import Search
-from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.merging.candidates import Candidate, promote, read_promoted, write_promoted
 from embed_pipeline.merging.promotion import MergePoint, choose_alpha
 from embed_pipeline.merging.promotion_file import Sweep, read_sweep, write_sweep
@@ -94,7 +93,7 @@ def _trial(step: Step) -> Trial:
 
 def _merge(step: Step, out: Path) -> dict[str, object]:
     settings, encoder = required(step.variant.recipe.merge, "merge"), step.variant.local_encoder
-    base = load_local_encoder(encoder, device=step.pipeline.device)
+    base = step.graph.local_encoder(encoder)
     tuned = [step.folder("finetuned_checkpoint", variant.key) for variant in step.variant.tuned]
     search = step.search(before_training=True)
     points = measure_mixtures(_trial(step), search, base.directory, tuned, settings, base.settings)
@@ -135,7 +134,7 @@ def _promote(step: Step, out: Path) -> dict[str, object]:
     promoted = promote(found, loss_limit=settings.promotion_loss_limit)
     chosen = next(variant for variant in variants if variant.name == promoted.chosen)
     weights = step.graph.topology.weights(chosen)
-    base = load_local_encoder(chosen.local_encoder, device=step.pipeline.device)
+    base = step.graph.local_encoder(chosen.local_encoder)
     source = step.folder(weights.asset, weights.partition) if weights else base.directory
     shutil.copytree(source, out / MODEL_FOLDER)
     write_promoted(promoted, out, dataset=step.dataset, recipe=chosen.recipe.description, headline=settings.headline)

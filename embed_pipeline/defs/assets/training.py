@@ -14,7 +14,7 @@ from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, p
 from embed_pipeline.defs.node_settings import word_vector_settings
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
+from embed_pipeline.encoding.local import LocalEncoder
 from embed_pipeline.encoding.word_vectors import read_word_vectors, train_word_vectors, write_word_vectors
 from embed_pipeline.recipes import required
 from embed_pipeline.reporting.training_plots import TrainingPoint, plot_training
@@ -99,7 +99,7 @@ def _train_words(step: Step, out: Path) -> dict[str, object]:
 
 
 def _finetune(step: Step, out: Path) -> dict[str, object]:
-    base = load_local_encoder(step.variant.local_encoder, device=step.pipeline.runtime().device)
+    base = step.graph.local_encoder(step.variant.local_encoder)
     check_trainable(base.directory, base.settings)
     with step.work_folder() as work:
         job = _write_job(step, base, work, out)

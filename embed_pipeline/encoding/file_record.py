@@ -1,0 +1,77 @@
+"""What a model folder's files were when they were written: a record that lies with them.
+
+Belongs here: writing the record, and telling by it whether the folder is whole, by content or at the price of a look at
+sizes and times. Does not belong here: which files decide a vector (model_directory.py).
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+RECORD_FILE = "files.json"
+
+
+class RecordedFile(NamedTuple):
+    """One file: its content, and what `stat` said while it was known to have that content."""
+
+    sha256: str
+    size: int
+    modified_ns: int
+
+
+def file_sha256(path: Path) -> str:
+    """The digest of a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def record_files(folder: Path) -> None:
+    """Write the record of everything below the folder."""
+    found = {
+        path.relative_to(folder).as_posix(): [file_sha256(path), path.stat().st_size, path.stat().st_mtime_ns]
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != RECORD_FILE
+    }
+    (folder / RECORD_FILE).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def is_as_recorded(folder: Path) -> bool:
+    """Whether every recorded file has its size and time still; nothing is read. False without a record."""
+    recorded = _read_record(folder)
+    return bool(recorded) and all(_is_unchanged(folder / name, file) for name, file in recorded.items())
+
+
+def verify_files(folder: Path) -> bool:
+    """Whether every recorded file has its content still; those of a copied folder are recorded anew."""
+    if is_as_recorded(folder):
+        return True
+    recorded = _read_record(folder)
+    whole = bool(recorded) and all(
+        (folder / name).is_file() and file_sha256(folder / name) == file.sha256 for name, file in recorded.items()
+    )
+    if whole:
+        record_files(folder)
+    return whole
+
+
+def recorded_sha256(folder: Path, name: str) -> str | None:
+    """The digest of a file that is as it was recorded, without reading it; None where only reading would tell."""
+    file = _read_record(folder).get(name)
+    return file.sha256 if file is not None and _is_unchanged(folder / name, file) else None
+
+
+def _is_unchanged(path: Path, file: RecordedFile) -> bool:
+    if not path.is_file():
+        return False
+    state = path.stat()
+    return (state.st_size, state.st_mtime_ns) == (file.size, file.modified_ns)
+
+
+def _read_record(folder: Path) -> dict[str, RecordedFile]:
+    """Empty where there is none, or none that can be read."""
+    try:
+        content = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
+        return {name: RecordedFile(*values) for name, values in content.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
