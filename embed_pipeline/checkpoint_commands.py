@@ -11,7 +11,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from embed_pipeline.terminal import console
+from embed_pipeline.terminal import ProjectCommand, console
 
 if TYPE_CHECKING:
     from embed_pipeline.defs.graph import Graph
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
-@click.command()
+@click.command(cls=ProjectCommand)
 @click.argument("dataset")
 @click.option("--export", "export_to", type=FOLDER, help="Copy the model and its model card into this new folder.")
 def promoted(dataset: str, export_to: Path | None) -> None:
@@ -31,6 +31,7 @@ def promoted(dataset: str, export_to: Path | None) -> None:
     from embed_pipeline.merging.candidates import read_promoted
 
     graph, node = pipeline_from_environment().graph(), Node("promoted_checkpoint", dataset)
+    graph.project.check_dataset(dataset)
     if node not in graph.nodes():
         known = ", ".join(found.partition for found in graph.nodes() if found.asset == node.asset) or "none"
         raise click.ClickException(
@@ -51,7 +52,7 @@ def promoted(dataset: str, export_to: Path | None) -> None:
         _copy(folder, export_to)
 
 
-@click.command()
+@click.command(cls=ProjectCommand)
 @click.argument("variant")
 @click.argument("folder", type=FOLDER)
 def export(variant: str, folder: Path) -> None:
@@ -65,9 +66,7 @@ def export(variant: str, folder: Path) -> None:
     from embed_pipeline.retrieval.hybrid_weights import WEIGHTS_FILE
 
     graph = pipeline_from_environment().graph()
-    if variant not in graph.project.variants:
-        raise click.ClickException(f"no variant {variant!r}. Variants: {', '.join(graph.project.variants)}.")
-    chosen = graph.project.variants[variant]
+    chosen = graph.project.variant_named(variant)
     node = graph.topology.trained(chosen)
     if node is None:
         raise click.ClickException(f"{variant}: nothing was trained for it. Name a variant that is.")

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from embed_pipeline.checkpoint_commands import export, promoted
+from embed_pipeline.commands.starting import new
 from embed_pipeline.data_commands import convert, estimate, init
 from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.causes import Causes
@@ -25,7 +26,8 @@ from embed_pipeline.defs.node_settings import METRICS_FILE
 from embed_pipeline.defs.selection import select_nodes
 from embed_pipeline.defs.topology import Node
 from embed_pipeline.evidence_commands import ladder, lineage, mteb, reproduce
-from embed_pipeline.terminal import CommandGroup, console
+from embed_pipeline.project.naming import UnknownNameError, near_names
+from embed_pipeline.terminal import CommandGroup, ProjectCommand, console
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -41,7 +43,7 @@ def main() -> None:
     """Materialise the embed-pipeline graph, ask what is stale and why, read the metrics."""
 
 
-@main.command()
+@main.command(cls=ProjectCommand)
 @click.option("--dataset", help="Only this data set.")
 @click.option("--variant", help="Only this variant: its key (disease/minilm) or its name.")
 @click.option("--all", "everything", is_flag=True, help="Materialise fresh partitions too (served from the store).")
@@ -72,10 +74,10 @@ def run(dataset: str | None, variant: str | None, everything: bool) -> None:
         console.print(f"[red]{label}[/red]: {escape('; '.join(assessment.reasons))}", soft_wrap=True)
     if failures or unfinished:
         sys.exit(1)
-    console.print("Look at the graph in the browser: make dev. Reports: " + str(_home() / "reports"))
+    console.print("Look at the graph in the browser: embed-pipeline dev. Reports: " + str(_home() / "reports"))
 
 
-@main.command()
+@main.command(cls=ProjectCommand)
 def status() -> None:
     """What is fresh, stale or missing, partition by partition."""
     table = Table(box=None, pad_edge=False)
@@ -89,7 +91,7 @@ def status() -> None:
     console.print(table)
 
 
-@main.command()
+@main.command(cls=ProjectCommand)
 @click.argument("asset")
 @click.argument("partition", default=ALL)
 def why(asset: str, partition: str) -> None:
@@ -102,22 +104,26 @@ def why(asset: str, partition: str) -> None:
     if node not in nodes:
         partitions = [n.partition for n in nodes if n.asset == asset]
         known = f"partitions of {asset}: {', '.join(partitions)}" if partitions else _known("assets", nodes)
-        raise click.ClickException(f"{node}: no such partition. {known}.")
+        near = near_names(partition, partitions) if partitions else near_names(asset, [n.asset for n in nodes])
+        hint = f" Near: {', '.join(dict.fromkeys(near))}." if near else ""
+        raise UnknownNameError(f"{node}: no such partition.{hint} {known}.")
     assessments = {assessment.node: assessment for assessment in assess(graph)}
     for line in (*Causes(graph).of_node(node, assessments), *explain(graph, node, assessments)):
         console.print(escape(line), soft_wrap=True)
 
 
-@main.command()
+@main.command(cls=ProjectCommand)
 @click.option("--dataset", help="Only this data set.")
 def metrics(dataset: str | None) -> None:
     """Print the newest metrics."""
+    if dataset is not None:
+        _graph().project.check_dataset(dataset)
     if not _metrics_file().exists():
         raise click.ClickException(f"{_metrics_file()}: no metrics yet. Run `embed-pipeline run` first.")
     _print_metrics(dataset)
 
 
-@main.command()
+@main.command(cls=ProjectCommand)
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 def gc(dry_run: bool) -> None:
     """Remove artifacts and vectors that nothing refers to any more."""
@@ -127,7 +133,7 @@ def gc(dry_run: bool) -> None:
         console.print(line)
 
 
-@main.command()
+@main.command(cls=ProjectCommand)
 @click.option("--port", default=3000, show_default=True, help="Port on 127.0.0.1.")
 def dev(port: int) -> None:
     """Start the Dagster UI and daemon on 127.0.0.1."""
@@ -181,5 +187,5 @@ def _known(what: str, nodes: list[Node]) -> str:
     return f"{what}: {', '.join(dict.fromkeys(n.asset for n in nodes))}"
 
 
-for command in (init, convert, estimate, lineage, reproduce, ladder, mteb, promoted, export):
+for command in (new, init, convert, estimate, lineage, reproduce, ladder, mteb, promoted, export):
     main.add_command(command)

@@ -9,7 +9,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from embed_pipeline.terminal import console
+from embed_pipeline.terminal import ProjectCommand, console
 
 
 @click.command()
@@ -35,7 +35,7 @@ def convert(source: Path, target: Path, to: str, source_format: str | None, forc
         console.print(f"[yellow]note[/yellow]: {escape(note)}", soft_wrap=True)
 
 
-@click.command()
+@click.command(cls=ProjectCommand)
 @click.argument("dataset")
 @click.option(
     "--from",
@@ -46,29 +46,16 @@ def convert(source: Path, target: Path, to: str, source_format: str | None, forc
 )
 def init(dataset: str, source: Path) -> None:
     """Make the data set DATASET of files: guess format, columns, language, split; write a commented dataset.yaml."""
-    from embed_pipeline.dataset.exchange.inspection import inspect
-    from embed_pipeline.dataset.exchange.starting import describe_inspection, write_dataset_yaml
     from embed_pipeline.defs.resources import pipeline_from_environment
-    from embed_pipeline.documents.starting import (
-        describe_documents,
-        find_documents,
-        inspect_documents,
-        write_documents_yaml,
-    )
+    from embed_pipeline.project.starting import start_dataset
 
-    data = pipeline_from_environment().project().data
-    if documents := find_documents(source):
-        found = inspect_documents(source, documents)
-        written, said = write_documents_yaml(found, dataset, data), describe_documents(found)
-    else:
-        inspection = inspect(source)
-        written, said = write_dataset_yaml(inspection, dataset, data), describe_inspection(inspection)
-    console.print(escape(said), soft_wrap=True)
-    console.print(f"Written: {escape(str(written))}. Read it, correct it, then:", soft_wrap=True)
+    started = start_dataset(source, dataset, pipeline_from_environment().project().data)
+    console.print(escape(started.found), soft_wrap=True)
+    console.print(f"Written: {escape(str(started.settings))}. Read it, correct it, then:", soft_wrap=True)
     console.print(f"embed-pipeline run --dataset {dataset}")
 
 
-@click.command()
+@click.command(cls=ProjectCommand)
 @click.argument("dataset")
 def estimate(dataset: str) -> None:
     """Say what writing the questions of DATASET would still cost; nothing is asked."""
@@ -78,6 +65,7 @@ def estimate(dataset: str) -> None:
     from embed_pipeline.defs.topology import Node
 
     graph = pipeline_from_environment().graph()
+    graph.project.check_dataset(dataset)
     if dataset not in graph.project.documents:
         known = ", ".join(graph.project.documents) or "none"
         raise click.ClickException(f"{dataset}: expected a data set with documents ({known}).")

@@ -11,10 +11,10 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from embed_pipeline.terminal import console
+from embed_pipeline.terminal import ProjectCommand, console
 
 
-@click.command()
+@click.command(cls=ProjectCommand)
 @click.argument("variant")
 @click.option("--measure", help="Which figure to name, as precise@5; left out: the data set's headline.")
 def lineage(variant: str, measure: str | None) -> None:
@@ -26,7 +26,7 @@ def lineage(variant: str, measure: str | None) -> None:
         console.print(escape(line), soft_wrap=True)
 
 
-@click.command()
+@click.command(cls=ProjectCommand)
 @click.argument("variant")
 @click.option("--measure", help="Which figure, as precise@5; left out: the data set's headline.")
 def reproduce(variant: str, measure: str | None) -> None:
@@ -41,7 +41,7 @@ def reproduce(variant: str, measure: str | None) -> None:
     sys.exit(0 if found.same else 1)
 
 
-@click.command()
+@click.command(cls=ProjectCommand)
 @click.argument("dataset")
 def ladder(dataset: str) -> None:
     """Say what each setting earned: DATASET's variants, each against what it stands on or is most like."""
@@ -49,8 +49,7 @@ def ladder(dataset: str) -> None:
     from embed_pipeline.defs.resources import pipeline_from_environment
 
     graph = pipeline_from_environment().graph()
-    if dataset not in graph.project.datasets:
-        raise click.ClickException(f"no data set {dataset!r}. Data sets: {', '.join(graph.project.datasets)}.")
+    graph.project.check_dataset(dataset)
     table = Table(box=None, pad_edge=False)
     for header in (
         "variant",
@@ -73,7 +72,7 @@ def ladder(dataset: str) -> None:
     console.print(table)
 
 
-@click.command()
+@click.command(cls=ProjectCommand)
 @click.argument("variant")
 @click.option(
     "--tasks",
@@ -86,11 +85,9 @@ def mteb(variant: str, tasks: Path | None) -> None:
     from embed_pipeline.defs.resources import pipeline_from_environment
 
     graph = pipeline_from_environment().graph()
-    if variant not in graph.project.variants:
-        raise click.ClickException(f"no variant {variant!r}. Variants: {', '.join(graph.project.variants)}.")
     table = Table(box=None, pad_edge=False)
     for header in ("task", "type", "split", "measure", "value"):
         table.add_column(header, justify="right" if header == "value" else "left")
-    for score in score_variant(graph, graph.project.variants[variant], tasks):
+    for score in score_variant(graph, graph.project.variant_named(variant), tasks):
         table.add_row(score.task, score.type, score.split, score.main_score_name, f"{score.value:.4f}")
     console.print(table)

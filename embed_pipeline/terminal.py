@@ -1,10 +1,17 @@
-"""What every command shares: where it prints, and how bad input ends.
+"""What every command shares: where it prints, which project it is about, and how bad input ends.
 
-Belongs here: the console and the group of commands. Does not belong here: a command.
+Belongs here: the console, the group of commands, the command in a project. Does not belong here: a command.
 """
+
+import os
+from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
+
+from embed_pipeline.project.finding import NoProjectError, find_project
+from embed_pipeline.project.naming import UnknownNameError
 
 WIDTH_WITHOUT_TERMINAL = 150
 
@@ -13,11 +20,61 @@ if not console.is_terminal:
     console = Console(highlight=False, width=WIDTH_WITHOUT_TERMINAL)
 
 
+def project_option() -> click.Option:
+    """`--project FOLDER`, before or after the command; it becomes the context's object."""
+    folder = click.Path(exists=True, file_okay=False, path_type=Path)
+    told = "The project's folder or one inside it; left out: the current one."
+    return click.Option(["--project"], type=folder, expose_value=False, callback=_remember, help=told)
+
+
+def _remember(ctx: click.Context, _: click.Parameter, folder: Path | None) -> None:
+    ctx.obj = folder or ctx.obj
+
+
+class MistypedError(click.ClickException):
+    """What was typed names nothing that exists."""
+
+    exit_code = 2
+
+
+class ProjectCommand(click.Command):
+    """A command about a project, which works in its folder whichever folder inside it the terminal is in."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(project_option())
+
+    def invoke(self, ctx: click.Context) -> object:
+        # What the user typed is meant from where the user is.
+        for name, value in ctx.params.items():
+            ctx.params[name] = value.absolute() if isinstance(value, Path) else value
+        _enter(find_project(ctx.obj or Path.cwd()))
+        return super().invoke(ctx)
+
+
 class CommandGroup(click.Group):
-    """Bad input ends in one message, not in a traceback."""
+    """Bad input ends in one message, not in a traceback; names that do not exist in exit code 2."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(project_option())
 
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
+        except (NoProjectError, UnknownNameError) as error:
+            raise MistypedError(str(error)) from error
         except ValueError as error:
             raise click.ClickException(str(error)) from error
+
+
+def _enter(project: Path) -> None:
+    """Every relative path is meant from the project's folder: of the environment, of recipes, of Dagster."""
+    from embed_pipeline.defs.resources import pipeline_from_environment
+
+    os.chdir(project)
+    data = pipeline_from_environment().project().data
+    if not data.is_dir():
+        raise NoProjectError(
+            f"{data}: expected the folder of the data sets, found none. Correct EMBED_PIPELINE_DATA or make the folder."
+        )

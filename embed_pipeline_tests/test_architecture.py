@@ -53,6 +53,7 @@ ORDER = (
     "adaptation",
     "reranking",
     "recipes",
+    "project",
     "evaluation",
     "reporting",
     "defs",
@@ -61,6 +62,7 @@ ORDER = (
     "data_commands",
     "evidence_commands",
     "checkpoint_commands",
+    "commands",
     "cli",
 )
 MAX_LINES = 250

@@ -12,7 +12,10 @@ from types import MappingProxyType
 import dagster as dg
 import pytest
 import yaml
+from click.testing import CliRunner, Result
 
+from embed_pipeline.cli import main
+from embed_pipeline.terminal import ProjectCommand
 from embed_pipeline_tests.small_project import edit_yaml, write_full_project, write_project
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +41,12 @@ def _type(
     environment |= places
     command = [sys.executable, "-c", "from embed_pipeline.cli import main; main()", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def _type_here(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Result:
+    """The same in this process, for what ends before anything runs."""
+    monkeypatch.chdir(folder)
+    return CliRunner().invoke(main, arguments, catch_exceptions=False)
 
 
 @pytest.fixture(scope="module")
@@ -87,18 +96,36 @@ def test_why_of_something_fresh_says_when_it_was_built(ran: subprocess.Completed
 
 def test_an_unknown_partition_is_answered_with_the_known_ones(folder: Path) -> None:
     found = _type(folder, "why", "faiss_index", "small/bas")
-    assert found.returncode == 1
+    assert found.returncode == 2 and "Near: small/base." in found.stderr
     assert "partitions of faiss_index: small/bm25, small/base" in found.stderr
 
 
 def test_an_unknown_asset_is_answered_with_the_known_ones(folder: Path) -> None:
     found = _type(folder, "why", "checkpoint", "small/tuned")
-    assert found.returncode == 1 and "assets: raw_xlsx, cleaned_qa, faiss_index, query_metrics" in found.stderr
+    assert found.returncode == 2 and "assets: raw_xlsx, cleaned_qa, faiss_index, query_metrics" in found.stderr
 
 
 def test_an_unknown_data_set_is_answered_with_the_known_ones(folder: Path) -> None:
     found = _type(folder, "run", "--dataset", "large")
-    assert found.returncode == 1 and "no data set 'large'. Data sets: small." in found.stderr
+    assert found.returncode == 2 and "no data set 'large'. Data sets: small." in found.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(("run", "--dataset", "smal"), ("metrics", "--dataset", "smal"), ("ladder", "smal"), ("promoted", "smal")),
+        *(("estimate", "smal"), ("run", "--variant", "bse"), ("lineage", "bse"), ("reproduce", "small/bse")),
+        *(("mteb", "bse"), ("export", "bse", "copy"), ("why", "query_metrics", "small/bse")),
+    ],
+    ids=" ".join,
+)
+def test_a_misspelt_name_is_answered_with_the_near_one(
+    folder: Path, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = _type_here(folder, monkeypatch, *arguments)
+    assert found.exit_code == 2
+    near = "near: small." if "smal" in arguments else "near: small/base."
+    assert near in found.stderr.lower()
 
 
 def test_metrics_prints_the_table_of_the_last_run(ran: subprocess.CompletedProcess, folder: Path) -> None:
@@ -119,7 +146,7 @@ def test_a_variant_runs_alone_and_the_table_has_it_alone(folder: Path, tmp_path:
 
 def test_an_unknown_variant_is_answered_with_the_known_ones(folder: Path) -> None:
     found = _type(folder, "run", "--variant", "bert")
-    assert found.returncode == 1 and "Variants: small/bm25, small/base" in found.stderr
+    assert found.returncode == 2 and "Variants: small/bm25, small/base" in found.stderr
 
 
 def test_gc_only_looks_when_it_is_told_to(ran: subprocess.CompletedProcess, folder: Path) -> None:
@@ -129,16 +156,62 @@ def test_gc_only_looks_when_it_is_told_to(ran: subprocess.CompletedProcess, fold
 
 
 def test_metrics_before_any_run_says_what_to_do(folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(folder / "data", tmp_path / "data")
-    found = _type(tmp_path, "metrics")
+    found = _type(_copy_without_state(folder, tmp_path), "metrics")
     assert found.returncode == 1 and "Run `embed-pipeline run` first." in found.stderr
 
 
-def test_outside_a_project_run_names_the_missing_file(tmp_path: Path) -> None:
-    found = _type(tmp_path, "run")
-    assert found.returncode == 1
-    assert "expected dagster.yaml, found none. Run from the project's root folder." in found.stderr
-    assert "Traceback" not in found.stderr
+@pytest.mark.parametrize("arguments", [["run"], ["status"], ["gc", "--dry-run"], ["metrics"], ["dev"]], ids=" ".join)
+def test_outside_a_project_nothing_is_made(
+    tmp_path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = _type_here(tmp_path, monkeypatch, *arguments)
+    assert found.exit_code == 2 and found.stdout == ""
+    assert f"{tmp_path}: expected a project or a folder inside one" in found.stderr
+    assert "embed-pipeline new" in found.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_project_without_its_dagster_yaml_is_named(folder: Path, tmp_path: Path) -> None:
+    root = _copy_without_state(folder, tmp_path)
+    (root / "dagster.yaml").unlink()
+    found = _type(root, "run")
+    assert found.returncode == 1 and f"{root}: expected dagster.yaml, found none" in found.stderr
+
+
+def test_every_command_but_those_named_here_is_about_a_project() -> None:
+    free = {name for name, command in main.commands.items() if not isinstance(command, ProjectCommand)}
+    assert free == {"new", "convert"}
+
+
+def test_a_project_is_found_from_inside_it_and_by_name(
+    ran: subprocess.CompletedProcess, folder: Path, tmp_path: Path
+) -> None:
+    expected = _type(folder, "metrics").stdout
+    assert expected and _type(folder / "data" / "recipes", "metrics").stdout == expected
+    assert _type(tmp_path, "--project", str(folder), "metrics").stdout == expected
+    assert _type(folder.parent, "metrics", "--project", folder.name).stdout == expected
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_is_meant_from_where_it_is_typed_and_a_variable_from_the_project(folder: Path, tmp_path: Path) -> None:
+    root = _copy_without_state(folder, tmp_path)
+    (root / "data").rename(root / "elsewhere")
+    inside = root / "notes"
+    inside.mkdir()
+    (inside / "raw.csv").write_text("question,context\nWhy?,Because.\nWhen?,Now.\n", encoding="utf-8")
+    places = {"EMBED_PIPELINE_DATA": "elsewhere", "EMBED_PIPELINE_HOME": "state"}
+    made = _type(inside, "init", "things", "--from", "raw.csv", places=places)
+    assert made.returncode == 0, made.stderr
+    assert (root / "elsewhere" / "things" / "raw.csv").is_file()
+    assert _type(inside, "status", places=places).returncode == 0
+    assert (root / "state").is_dir() and [path.name for path in inside.iterdir()] == ["raw.csv"]
+
+
+def test_a_data_folder_that_is_not_there_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBED_PIPELINE_DATA", "/nonexistent")
+    for arguments in (["status"], ["run"], ["gc", "--dry-run"]):
+        found = _type_here(folder, monkeypatch, *arguments)
+        assert found.exit_code == 2 and found.stderr.startswith("Error: /nonexistent: expected the folder")
 
 
 def test_a_malformed_data_set_is_one_message_and_no_traceback(folder: Path, tmp_path: Path) -> None:
@@ -200,7 +273,8 @@ def test_lineage_leads_from_a_figure_to_the_bytes_of_the_workbook(
 def test_a_fused_variant_alone_brings_its_dense_part_and_the_general_suite_along(tmp_path: Path) -> None:
     root = tmp_path / "project"
     write_full_project(root)
-    shutil.copyfile(ROOT / "dagster.yaml", root / "dagster.yaml")
+    for name in ("dagster.yaml", "workspace.yaml"):
+        shutil.copyfile(ROOT / name, root / name)
     found = _type(root, "run", "--variant", "small/fused")
     assert found.returncode == 0, found.stdout + found.stderr
     ran = {line.split("  ")[0] for line in found.stdout.splitlines() if not line.startswith(" ") and "  " in line}
@@ -225,7 +299,8 @@ def test_mteb_of_what_has_no_encoder_is_one_message(folder: Path) -> None:
 
 def test_a_raw_table_becomes_a_data_set_that_runs_without_an_edit(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    shutil.copyfile(ROOT / "dagster.yaml", tmp_path / "dagster.yaml")
+    for name in ("dagster.yaml", "workspace.yaml"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
     for name in ("bm25", "tfidf"):
         (tmp_path / "data" / "recipes").mkdir(exist_ok=True)
         shutil.copyfile(ROOT / "data" / "recipes" / f"{name}.yaml", tmp_path / "data" / "recipes" / f"{name}.yaml")

@@ -37,7 +37,8 @@ def describe_lineage(graph: Graph, variant: str, measure: str | None) -> Iterato
         ValueError: there is no such variant, measure or row.
     """
     row = find_row(graph, variant, measure)
-    yield f"{variant}, {row.at} {row.value:.4f} on {row.queries} queries, {row.evaluated_at:%Y-%m-%d %H:%M} UTC"
+    figure = f"{row.dataset}/{row.variant}, {row.at} {row.value:.4f} on {row.queries} queries"
+    yield f"{figure}, {row.evaluated_at:%Y-%m-%d %H:%M} UTC"
     for link in trace_row(graph, row):
         found, indent = link.version, "  " * (link.depth + 1)
         made = f"built {found.built_at}, commit {found.git_commit}" if found else "not in the store"
@@ -81,13 +82,11 @@ def find_row(graph: Graph, variant: str, measure: str | None) -> MetricRow:
         ValueError: there is no such variant, measure or row.
     """
     file = graph.project.home / METRICS_FILE
-    if variant not in graph.project.variants:
-        raise ValueError(f"no variant {variant!r}. Variants: {', '.join(graph.project.variants)}.")
+    chosen = graph.project.variant_named(variant)
     if not file.exists():
         raise ValueError(f"{file}: no metrics yet. Run `embed-pipeline run` first.")
-    dataset, _, name = variant.partition("/")
-    wanted = parse_measure(measure) if measure else graph.project.headline(dataset)
-    rows = read_newest(file, dataset=dataset, variant=name)
+    wanted = parse_measure(measure) if measure else graph.project.headline(chosen.dataset)
+    rows = read_newest(file, dataset=chosen.dataset, variant=chosen.name)
     row = next((row for row in rows if row.covers_own_queries and row.at == wanted), None)
     if row is None:
         raise ValueError(f"{variant} has no row of {wanted}. Run `embed-pipeline run --variant {variant}`.")

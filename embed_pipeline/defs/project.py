@@ -16,6 +16,7 @@ from embed_pipeline.defs.variants import Variant
 from embed_pipeline.documents.settings import DocumentSettings
 from embed_pipeline.encoding.bundled import models_folder
 from embed_pipeline.evaluation.measures import Measure, parse_measure
+from embed_pipeline.project.naming import UnknownNameError, check_known
 from embed_pipeline.recipes import Recipe, read_recipe
 from embed_pipeline.synthesis.settings import SynthesisSettings
 
@@ -94,6 +95,23 @@ class Project:
     def variants_of(self, dataset: str) -> tuple[Variant, ...]:
         """The variants of one data set, in the order of its dataset.yaml."""
         return tuple(variant for variant in self.variants.values() if variant.dataset == dataset)
+
+    def check_dataset(self, name: str) -> None:
+        """Guarantees that there is such a data set; raises UnknownNameError otherwise."""
+        check_known(name, self.datasets, what="data set", plural="Data sets")
+
+    def variant_named(self, name: str) -> Variant:
+        """The variant of a key (disease/minilm), or of a name (minilm) that one data set alone has.
+
+        Raises:
+            UnknownNameError: there is none, or several data sets have one.
+        """
+        keys = [variant.key for variant in self.variants.values() if name in (variant.key, variant.name)]
+        if len(keys) > 1:
+            raise UnknownNameError(f"variant {name!r}: expected one, found {', '.join(keys)}. Name one of them.")
+        if not keys:
+            check_known(name, self.variants, what="variant", plural="Variants")
+        return self.variants[keys[0]]
 
     def stands_on(self, variant: Variant) -> tuple[str, ...]:
         """The keys of the variant and of all whose weights it searches or mines with, directly or through others."""

@@ -51,7 +51,7 @@ def reproduce(pipeline: PipelineResource, variant: str, measure: str | None, bui
     """
     graph = pipeline.graph()
     row = find_row(graph, variant, measure)
-    if isinstance(graph.project.variants[variant].encoder, HostedEncoderSettings):
+    if isinstance(graph.project.variant_named(variant).encoder, HostedEncoderSettings):
         raise ValueError(
             f"{variant}: what a service answered cannot be made again, and asking again costs money. "
             "Its vectors are in the cache; `embed-pipeline run --all` serves them."

@@ -5,20 +5,23 @@ from collections.abc import Callable
 from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.project import Project
 from embed_pipeline.defs.topology import Node
+from embed_pipeline.project.naming import check_known
 
 
 def select_nodes(project: Project, dataset: str | None, variant: str | None = None) -> Callable[[Node], bool]:
     """The filter that lets the partitions of a data set, or of a variant by key or name, through; None means any.
 
     Raises:
-        ValueError: there is no such data set or variant.
+        UnknownNameError: there is no such data set or variant.
     """
-    if dataset is not None and dataset not in project.datasets:
-        raise ValueError(f"no data set {dataset!r}. Data sets: {', '.join(project.datasets)}.")
+    if dataset is not None:
+        project.check_dataset(dataset)
     variants = project.variants.values()
     chosen = [v for v in variants if dataset in (None, v.dataset) and variant in (None, v.key, v.name)]
     if not chosen and variant is not None:
-        raise ValueError(f"no variant {variant!r}. Variants: {', '.join(project.variants)}.")
+        check_known(
+            variant, [v.key for v in variants if dataset in (None, v.dataset)], what="variant", plural="Variants"
+        )
     datasets = {v.dataset for v in chosen} | ({dataset} if dataset else set())
     # What they stand on: the general suite is a data set of its own, and a fused variant uses another one's weights.
     suites = {suite for name in datasets for suite in project.datasets[name].general_suite}

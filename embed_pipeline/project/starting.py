@@ -1,0 +1,152 @@
+"""A new project's folder: a data set, recipes, and the files that make it run by itself.
+
+Belongs here: which files a new project gets, and writing them whole or not at all. Does not belong here: guessing what
+a file of questions holds (dataset.exchange), finding a project (finding).
+"""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+from embed_pipeline import __version__
+from embed_pipeline.dataset.exchange.inspection import inspect
+from embed_pipeline.dataset.exchange.starting import describe_inspection, write_dataset_yaml
+from embed_pipeline.dataset.settings import SETTINGS_FILE
+from embed_pipeline.documents.starting import (
+    describe_documents,
+    find_documents,
+    inspect_documents,
+    write_documents_yaml,
+)
+from embed_pipeline.project.finding import MARKER
+
+EXAMPLE = "faq_en"
+"""The shipped data set that a project begins with where no file is named: small, English, runs offline."""
+RECIPES = (
+    *("bm25", "tfidf", "word2vec"),
+    *("minilm", "minilm_finetuned", "minilm_merged", "fused", "minilm_hybrid"),
+    *("bge_small_zh", "bge_small_zh_finetuned", "openai_3_small", "ollama"),
+)
+"""The shipped recipes that a new project gets: those that `init` names, what the demo compares, a model from the Hub,
+a hosted one and one's own server."""
+EXTRAS = ("bundled-english",)
+"""What the recipes need beside the package."""
+
+_TEMPLATE = Path(__file__).parent / "template"
+_PLACES = {
+    "README.md": "README.md",
+    "gitignore": ".gitignore",
+    "workflow.yaml": ".github/workflows/embed-pipeline.yaml",
+}
+"""The template's files and where each goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartedDataset:
+    """A data set's new dataset.yaml, and what was found in the files it was made of."""
+
+    settings: Path
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartedProject:
+    """A new project's folder, the name of its data set, and what was found in the files it was made of."""
+
+    folder: Path
+    dataset: str
+    found: str
+
+
+def start_project(folder: Path, source: Path | None = None) -> StartedProject:
+    """A project in a new or empty folder, whole or not at all: a data set made of `source`, or the example.
+
+    Raises:
+        ValueError: there are files in the folder, or `source` cannot be read as a data set.
+    """
+    with new_folder(folder.absolute()) as made:
+        data = made / "data"
+        (data / "recipes").mkdir(parents=True)
+        for name in RECIPES:
+            shutil.copyfile(_shipped() / "data" / "recipes" / f"{name}.yaml", data / "recipes" / f"{name}.yaml")
+        if source is None:
+            name, found = EXAMPLE, f"The example {EXAMPLE}: 120 questions to an invented company and 60 passages."
+            _copy_example(data / EXAMPLE)
+        else:
+            name = dataset_name(source)
+            found = start_dataset(source, name, data).found
+        _write_files(made, name)
+    return StartedProject(folder, name, found)
+
+
+def start_dataset(source: Path, name: str, data: Path) -> StartedDataset:
+    """The data set data/name, made of a file, a folder of files, or documents; its dataset.yaml says why it is so.
+
+    Raises:
+        ValueError: the name is none, the folder exists, or `source` cannot be read as a data set.
+    """
+    if documents := find_documents(source):
+        found = inspect_documents(source, documents)
+        return StartedDataset(write_documents_yaml(found, name, data), describe_documents(found))
+    inspection = inspect(source)
+    return StartedDataset(write_dataset_yaml(inspection, name, data), describe_inspection(inspection))
+
+
+def dataset_name(source: Path) -> str:
+    """A data set's name for a file or folder: its own in small letters; `questions` where nothing of it may be used."""
+    stem = source.absolute().name.partition(".")[0]
+    name = re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_")
+    return "questions" if name in ("", "recipes") else name
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A folder to be filled that becomes `target` at the end, or disappears when something goes wrong.
+
+    Raises:
+        ValueError: `target` is a file, or a folder with files in it.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ValueError(f"{target}: expected a new or empty folder, found files there. Name another one.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".new-project-") as workplace:
+        made = Path(workplace) / "project"
+        made.mkdir()
+        yield made
+        if not target.exists():
+            made.rename(target)
+            return
+        # An empty folder may be the one that the terminal is in: it is filled, what marks it comes last.
+        for path in sorted(made.iterdir(), key=lambda path: path.name == MARKER):
+            path.rename(target / path.name)
+
+
+def _write_files(folder: Path, dataset: str) -> None:
+    for name, place in _PLACES.items():
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        text = (_TEMPLATE / name).read_text(encoding="utf-8")
+        # The workflow's own ${{ }} is no placeholder.
+        filled = Template(text).safe_substitute(dataset=dataset) if name == "README.md" else text
+        (folder / place).write_text(filled, encoding="utf-8", newline="\n")
+    for name in ("dagster.yaml", MARKER):
+        shutil.copyfile(_shipped() / name, folder / name)
+    needed = f"embed-pipeline[{','.join(EXTRAS)}]=={__version__}\n"
+    (folder / "requirements.txt").write_text(needed, encoding="utf-8", newline="\n")
+
+
+def _copy_example(folder: Path) -> None:
+    folder.mkdir()
+    for path in sorted((_shipped() / "data" / EXAMPLE).iterdir()):
+        if path.name == SETTINGS_FILE or path.suffix == ".csv":
+            shutil.copyfile(path, folder / path.name)
+
+
+def _shipped() -> Path:
+    """Where the files lie that a checkout has at its top: in an installed package setup.py put copies of them."""
+    packaged = Path(__file__).parent / "shipped"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2]
