@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from string import Template
 
-from embed_pipeline import __version__
 from embed_pipeline.dataset.exchange.inspection import inspect
 from embed_pipeline.dataset.exchange.starting import describe_inspection, write_dataset_yaml
 from embed_pipeline.dataset.settings import SETTINGS_FILE
@@ -135,7 +135,7 @@ def _write_files(folder: Path, dataset: str) -> None:
         (folder / place).write_text(filled, encoding="utf-8", newline="\n")
     for name in ("dagster.yaml", MARKER):
         shutil.copyfile(_shipped() / name, folder / name)
-    needed = f"embed-pipeline[{','.join(EXTRAS)}]=={__version__}\n"
+    needed = f"embed-pipeline[{','.join(EXTRAS)}]=={version('embed-pipeline')}\n"
     (folder / "requirements.txt").write_text(needed, encoding="utf-8", newline="\n")
 
 
