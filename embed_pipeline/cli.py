@@ -81,13 +81,12 @@ def run(dataset: str | None, variant: str | None, everything: bool) -> None:
 def status() -> None:
     """What is fresh, stale or missing, partition by partition."""
     table = Table(box=None, pad_edge=False)
-    for header in ("asset", "partition", "state", "because"):
+    for header in ("asset", "partition", "state", "precision", "because"):
         table.add_column(header, overflow="fold")
     for item in assess(_graph()):
         colour = _COLOURS[item.state]
-        table.add_row(
-            item.node.asset, item.node.partition, f"[{colour}]{item.state}[/]", escape("; ".join(item.reasons))
-        )
+        state, because = f"[{colour}]{item.state}[/]", escape("; ".join(item.reasons))
+        table.add_row(item.node.asset, item.node.partition, state, item.precision or "", because)
     console.print(table)
 
 

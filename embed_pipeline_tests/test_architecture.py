@@ -35,6 +35,8 @@ WORKER_SIDE = {
             "loss",
             "gather",
             "parameters",
+            "foresight",
+            "frozen_layers",
         ),
     )
 }

@@ -97,6 +97,6 @@ CODE_VERSIONS: Mapping[str, str] = {
     "faiss_index": "1",
     "query_metrics": "3",
     "general_metrics": "1",
-    "metrics_table": "4",
+    "metrics_table": "5",
     "report": "3",
 }

@@ -7,6 +7,7 @@ from typing import Literal
 from embed_pipeline.artifacts import DamagedObjectError, Difference, differences
 from embed_pipeline.defs.catalogue import FIGURES, PUBLISHED_ASSETS
 from embed_pipeline.defs.graph import Graph, MissingInputError
+from embed_pipeline.defs.precision import precision_of
 from embed_pipeline.defs.topology import Node
 
 FILES_SETTING = "files."
@@ -20,13 +21,15 @@ class Assessment:
     """The state of a node and the reasons for it, ready to print.
 
     waiting: an upstream node is not fresh, so its own inputs are not known yet. failed: its plan cannot be made.
-    blocked: no run can make it fresh, because it, or something upstream of it, failed.
+    blocked: no run can make it fresh, because it, or something upstream of it, failed. `precision`: the arithmetic that
+    it was built in where it is fresh, else would be; None where there is none or its plan cannot be made yet.
     """
 
     node: Node
     state: State
     reasons: tuple[str, ...]
     blocked: bool = False
+    precision: str | None = None
 
 
 def every(node: Node) -> bool:
@@ -83,7 +86,8 @@ def _explain(graph: Graph, node: Node, assessments: Mapping[Node, Assessment]) -
     if assessment.state == "fresh":
         yield from _explain_last_build(graph, node)
         return
-    yield f"{node} is {assessment.state}"
+    would_be = f", to be built in {assessment.precision}" if assessment.precision else ""
+    yield f"{node} is {assessment.state}{would_be}"
     for reason in assessment.reasons:
         yield f"  {reason}"
     for upstream in graph.upstream(node):
@@ -98,7 +102,9 @@ def _explain_last_build(graph: Graph, node: Node) -> Iterator[str]:
         return
     newest = history[0]
     before = next((manifest for manifest in history[1:] if manifest.fingerprint != newest.fingerprint), None)
-    yield f"{node} is fresh: digest {newest.digest[:12]}, built {newest.built_at}"
+    precision = precision_of(newest.settings)
+    built = f"built {newest.built_at} in {precision}" if precision else f"built {newest.built_at}"
+    yield f"{node} is fresh: digest {newest.digest[:12]}, {built}"
     if before is None:
         yield "  it was built for the first time"
         return
@@ -139,13 +145,15 @@ def _assess_node(graph: Graph, node: Node, found: Mapping[Node, Assessment], dam
         plan = graph.plan(node)
     except (MissingInputError, ValueError, OSError) as error:
         return Assessment(node, "failed", (str(error),), blocked=True)
+    precision = precision_of(plan.settings)
     if current is None:
-        return Assessment(node, "missing", ("never built",))
+        return Assessment(node, "missing", ("never built",), precision=precision)
     if node in damage:
-        return Assessment(node, "stale", (damage[node],))
+        return Assessment(node, "stale", (damage[node],), precision=precision)
     if current.fingerprint == plan.fingerprint:
-        return Assessment(node, "fresh", ())
-    return Assessment(node, "stale", tuple(format_difference(change) for change in plan.differences(current)))
+        return Assessment(node, "fresh", (), precision=precision)
+    changes = tuple(format_difference(change) for change in plan.differences(current))
+    return Assessment(node, "stale", changes, precision=precision)
 
 
 def _short(value: object) -> str:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from embed_pipeline.artifacts import ArtifactStore, Manifest, Plan
+from embed_pipeline.artifacts import ArtifactStore, DamagedObjectError, Manifest, Plan
 from embed_pipeline.defs.catalogue import CODE_VERSIONS, DATASET_ASSETS, PUBLISHED_ASSETS
 from embed_pipeline.defs.node_settings import mining_settings, promotion_settings, published_settings, variant_settings
+from embed_pipeline.defs.precision import refuse_emulated_variant, resolve_settings
 from embed_pipeline.defs.project import Project, Runtime
 from embed_pipeline.defs.source_settings import dataset_settings
 from embed_pipeline.defs.topology import Node, Topology
@@ -22,6 +23,7 @@ from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.hosted import HostedEncoder, load_hosted_encoder
 from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
 from embed_pipeline.encoding.model_source import resolve_model
+from embed_pipeline.encoding.precision import NativePrecision, native_precision
 
 USAGE_FOLDER = "usage"
 VECTORS_FOLDER = "vectors"
@@ -36,13 +38,15 @@ class MissingInputError(ValueError):
 class Graph:
     """The nodes of a project and the plan of each, read from the store as it stands now.
 
-    `report` is told when a packed model had to be unpacked.
+    `report` is told when a packed model had to be unpacked. `native` is what auto comes to, of this machine where it is
+    left out.
     """
 
     project: Project
     store: ArtifactStore
     runtime: Runtime
     report: Callable[[str], None] | None = None
+    native: NativePrecision | None = None
     _local: dict[str, LocalEncoder] = field(default_factory=dict, repr=False)
     _hosted: dict[str, HostedEncoder] = field(default_factory=dict, repr=False)
     _cross_encoders: dict[str, CrossEncoder] = field(default_factory=dict, repr=False)
@@ -60,20 +64,52 @@ class Graph:
         """The nodes that a node reads, in a fixed order."""
         return self.topology.upstream(node)
 
-    def plan(self, node: Node) -> Plan:
+    @cached_property
+    def native_precision(self) -> NativePrecision:
+        """What precision and dtype `auto` come to where something is built now."""
+        return self.native or native_precision(self.runtime.device)
+
+    def plan(self, node: Node, *, anew: bool = False) -> Plan:
         """What building the node now would be built from.
+
+        Where a recipe says auto, the plan has the precision of the stored artifact if nothing else has changed, and
+        this machine's otherwise, or if everything is to be made `anew`.
 
         Raises:
             MissingInputError: an upstream artifact is missing or failed a blocking check.
-            ValueError: a workbook or the base model cannot be read.
+            ValueError: a workbook or the base model cannot be read, or the processor would emulate what is asked for.
         """
-        return Plan(
-            asset=node.asset,
-            partition=node.partition,
-            code_version=CODE_VERSIONS[node.asset],
-            settings=self.settings(node),
-            inputs={str(upstream): self.input(upstream).digest for upstream in self._present(node)},
-        )
+        asked = self.settings(node)
+        inputs = {str(upstream): self.input(upstream).digest for upstream in self._present(node)}
+
+        def planned(settings: dict) -> Plan:
+            return Plan(
+                asset=node.asset,
+                partition=node.partition,
+                code_version=CODE_VERSIONS[node.asset],
+                settings=settings,
+                inputs=inputs,
+            )
+
+        if node.asset in PUBLISHED_ASSETS:
+            return planned(asked)
+        stored = None if anew else self._stored(node)
+        if stored:
+            kept = planned(resolve_settings(asked, self.native_precision.name, stored.settings))
+            if kept.fingerprint == stored.fingerprint:
+                return kept
+        variant = self.project.variants.get(node.partition)
+        if variant:
+            refuse_emulated_variant(
+                self.project, variant, node.asset, self.native_precision, device=self.runtime.device
+            )
+        return planned(resolve_settings(asked, self.native_precision.name))
+
+    def _stored(self, node: Node) -> Manifest | None:
+        try:
+            return self.store.read(node.asset, node.partition)
+        except DamagedObjectError:  # what a build replaces
+            return None
 
     def input(self, node: Node) -> Manifest:
         """The newest manifest of an upstream node, fit for use.
@@ -133,7 +169,7 @@ class Graph:
         return self._cross_encoders[key]
 
     def settings(self, node: Node) -> dict:
-        """The settings that change the node's bytes.
+        """The settings that change the node's bytes, as they are asked for: auto is not resolved.
 
         Raises:
             ValueError: a raw file or the base model cannot be read.

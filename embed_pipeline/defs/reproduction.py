@@ -78,7 +78,7 @@ def _differences(graph: Graph, links: Sequence[Link]) -> Iterator[str]:
             yield f"{link.node}: the store has no record of digest {link.digest[:12]}"
             continue
         try:
-            plan = graph.plan(link.node)
+            plan = graph.plan(link.node, anew=True)
         except (MissingInputError, ValueError) as error:
             yield f"{link.node}: {error}"
             continue

@@ -4,10 +4,10 @@ Belongs here: the chain from measured figures up to the raw files. Does not belo
 No dagster here.
 """
 
-from collections.abc import Mapping
-
+from embed_pipeline.artifacts import Manifest
 from embed_pipeline.defs.catalogue import RAW_ASSETS
 from embed_pipeline.defs.graph import Graph
+from embed_pipeline.defs.precision import precision_of
 from embed_pipeline.defs.topology import Node
 from embed_pipeline.defs.variants import Variant
 from embed_pipeline.reporting.rows import Lineage
@@ -29,29 +29,44 @@ def measured_lineage(graph: Graph, variant: Variant) -> Lineage:
         query_metrics_digest=measured.digest,
         recipe=variant.recipe.model_dump(mode="json"),
         seed=training.seed if training else None,
+        precision=_trained_in(graph, weights, checkpoint) if weights and checkpoint else None,
+        dtype=precision_of(measured.settings),
     )
 
 
 def _negatives(graph: Graph, weights: Node, digest: str) -> str | None:
     """The digest of the mined negatives that weights were trained on, through a mixture to its first part."""
-    inputs = _inputs(graph, weights.asset, weights.partition, digest)
-    for name, below in inputs.items():
+    trained = _trained(graph, weights, digest)
+    mined = trained.inputs.items() if trained else ()
+    return next((below for name, below in mined if Node.parse(name).asset == "mined_negatives"), None)
+
+
+def _trained_in(graph: Graph, weights: Node, digest: str) -> str | None:
+    """The arithmetic that weights were trained in, through a mixture to its first part."""
+    trained = _trained(graph, weights, digest)
+    return precision_of(trained.settings) if trained and trained.asset == "finetuned_checkpoint" else None
+
+
+def _trained(graph: Graph, weights: Node, digest: str) -> Manifest | None:
+    """The record of the training that weights come from; None where they learnt without mined groups."""
+    version = _version(graph, weights.asset, weights.partition, digest)
+    for name, below in version.inputs.items():
         node = Node.parse(name)
         if node.asset == "mined_negatives":
-            return below
+            return version
         if node.asset in ("finetuned_checkpoint", "merged_checkpoint"):
-            return _negatives(graph, node, below)
+            return _trained(graph, node, below)
     return None
 
 
 def _raw_digest(graph: Graph, asset: str, dataset: str, digest: str) -> str:
     """The digest of the raw files that a version was made from."""
     while asset not in RAW_ASSETS:
-        name, digest = next(iter(_inputs(graph, asset, dataset, digest).items()))
+        name, digest = next(iter(_version(graph, asset, dataset, digest).inputs.items()))
         asset = Node.parse(name).asset
     return digest
 
 
-def _inputs(graph: Graph, asset: str, partition: str, digest: str) -> Mapping[str, str]:
-    """What the newest version with these bytes was built from."""
-    return next(m.inputs for m in graph.store.history(asset, partition) if m.digest == digest)
+def _version(graph: Graph, asset: str, partition: str, digest: str) -> Manifest:
+    """The newest version with these bytes."""
+    return next(version for version in graph.store.history(asset, partition) if version.digest == digest)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Role = Literal["query", "passage"]
 POOLINGS = ("cls", "mean", "last_token", "max", "mean_sqrt_len", "weighted_mean")
-Dtype = Literal["float32", "bfloat16", "float16"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all) of one encode call."""
 
@@ -39,7 +39,10 @@ class Encoder(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """The digest of both; an index remembers it and refuses the queries of another encoder."""
+        """The digest of what an index remembers, to refuse the queries of another encoder.
+
+        That of both roles, but the same on every machine where the precision follows the processor (dtype: auto).
+        """
         ...
 
     @property
@@ -91,7 +94,11 @@ class EncoderSettings(BaseModel):
     passage_max_length: int | None = Field(
         default=None, gt=0, description="Tokens of a passage, special tokens included. Left out: the model's own limit."
     )
-    dtype: Dtype = Field(default="float32", description="Precision of the weights and of the arithmetic.")
+    dtype: Dtype = Field(
+        default="auto",
+        description="Precision of the weights and of the arithmetic. auto: bfloat16 where the device has it, else "
+        "float32. bfloat16 is refused where a processor would emulate it; float16 needs a GPU.",
+    )
 
     @model_validator(mode="after")
     def _instructions_fit(self) -> Self:
@@ -130,10 +137,11 @@ class EncoderSettings(BaseModel):
         return self.instruction_format.format(instruction, text) if instruction else text
 
 
-def role_fingerprint(settings: EncoderSettings, role: Role, model_digest: str) -> str:
+def role_fingerprint(settings: EncoderSettings, role: Role, model_digest: str, dtype: str) -> str:
     """sha256 hex over the model's content and the settings that change this role's vectors; never a name or a path.
 
-    The device is left out: CPU and GPU agree to the sixth decimal, to which every score is rounded.
+    `dtype` is what the settings' own came to. The device is left out: CPU and GPU agree to the sixth decimal, to which
+    every score is rounded.
     """
     instruction = settings.instruction(role)
     identity = {
@@ -144,7 +152,7 @@ def role_fingerprint(settings: EncoderSettings, role: Role, model_digest: str) -
         "instruction": instruction,
         "instruction_format": settings.instruction_format if instruction else "",
         "max_length": settings.max_length(role),
-        "dtype": settings.dtype,
+        "dtype": dtype,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 

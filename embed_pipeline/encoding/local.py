@@ -23,6 +23,7 @@ from embed_pipeline.encoding.model_directory import (
     resolve_settings,
 )
 from embed_pipeline.encoding.model_source import resolve_model
+from embed_pipeline.encoding.precision import AUTO, native_precision, refuse_emulated, resolve_precision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -50,9 +51,7 @@ def load_local_encoder(
     Raises ValueError when the model is not found, contradicts the settings, or cannot run on the device as asked.
     """
     if device == "cpu" and settings.dtype == "float16":
-        raise ValueError(
-            "encoder settings: dtype float16 needs a GPU, found device cpu. Set dtype to float32 or bfloat16."
-        )
+        raise ValueError("encoder settings: dtype float16 needs a GPU, found device cpu. Set dtype to auto or float32.")
     source = directory or resolve_model(settings)
     return LocalEncoder(
         resolve_settings(settings, source),
@@ -83,25 +82,32 @@ class LocalEncoder:
     ) -> None:
         self.settings = settings
         self.directory = directory
-        self.device = device
+        self.device: Device = device
         self.batch_tokens = batch_tokens
         self.progress = progress
         self._states: tuple[FileState, ...] = file_states(directory)
 
+    @cached_property
+    def dtype(self) -> str:
+        """The precision of the weights and of the arithmetic, `auto` resolved for this machine."""
+        return resolve_precision(self.settings.dtype, self.device)
+
     @property
     def query_fingerprint(self) -> str:
         """See Encoder."""
-        return role_fingerprint(self.settings, "query", self._digest)
+        return role_fingerprint(self.settings, "query", self._digest, self.dtype)
 
     @property
     def passage_fingerprint(self) -> str:
         """See Encoder."""
-        return role_fingerprint(self.settings, "passage", self._digest)
+        return role_fingerprint(self.settings, "passage", self._digest, self.dtype)
 
     @property
     def fingerprint(self) -> str:
-        """See Encoder."""
-        return joint_fingerprint(self.query_fingerprint, self.passage_fingerprint)
+        """See Encoder; with dtype auto that of float32 (docs/adr/0021-precision-follows-the-processor.md)."""
+        dtype = "float32" if self.settings.dtype == AUTO else self.settings.dtype
+        query = role_fingerprint(self.settings, "query", self._digest, dtype)
+        return joint_fingerprint(query, role_fingerprint(self.settings, "passage", self._digest, dtype))
 
     @property
     def dimension(self) -> int:
@@ -173,12 +179,14 @@ class LocalEncoder:
 
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: expected a GPU because cuda was asked for, found none. Ask for cpu.")
+        native = native_precision(self.device)
+        refuse_emulated(self.settings.dtype, native, device=self.device, place="encoder settings: dtype")
         bars_were_shown = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
             network, report = AutoModel.from_pretrained(
                 self.directory,
-                dtype=getattr(torch, self.settings.dtype),
+                dtype=getattr(torch, self.dtype),
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,

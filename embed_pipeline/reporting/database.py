@@ -42,7 +42,7 @@ CREATE TABLE IF NOT EXISTS metrics (
     dimension INTEGER, max_length INTEGER,
     raw_digest VARCHAR NOT NULL, cleaned_digest VARCHAR NOT NULL, negatives_digest VARCHAR,
     checkpoint_digest VARCHAR, index_digest VARCHAR, query_metrics_digest VARCHAR NOT NULL,
-    recipe JSON NOT NULL, seed BIGINT, git_commit VARCHAR, run_id VARCHAR,
+    recipe JSON NOT NULL, seed BIGINT, precision VARCHAR, dtype VARCHAR, git_commit VARCHAR, run_id VARCHAR,
     evaluated_at TIMESTAMP NOT NULL,  -- UTC
     PRIMARY KEY (batch, {_KEY})
 );
@@ -51,7 +51,7 @@ _NEWEST_VIEW = f"""
 CREATE OR REPLACE VIEW metrics_newest AS
     SELECT * FROM metrics QUALIFY row_number() OVER (PARTITION BY {_KEY} ORDER BY batch DESC) = 1;
 """
-_ADDED_COLUMNS = {"synthetic": "VARCHAR"}
+_ADDED_COLUMNS = {"synthetic": "VARCHAR", "precision": "VARCHAR", "dtype": "VARCHAR"}
 """What earlier versions did not write; a file of theirs gets the column, NULL in every row."""
 
 _COLUMNS = tuple(field.name for field in fields(MetricRow))

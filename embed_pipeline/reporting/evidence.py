@@ -40,6 +40,13 @@ def format_milliseconds(value: float | None) -> str:
     return f"{value:.1f}" if value < 10 else f"{value:.0f}"
 
 
+def format_precision(row: MetricRow) -> str:
+    """`bf16`, or `bf16/fp32` where weights were trained in the first and texts encoded in the second; – for neither."""
+    names = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+    found = [names.get(name, name) for name in (row.precision, row.dtype) if name]
+    return "/".join(dict.fromkeys(found)) or "–"
+
+
 def format_p(p_value: float) -> str:
     """`p=.042`, `p<.001`, `p=1`."""
     if p_value < 0.001:
@@ -58,6 +65,7 @@ _COLUMNS: Sequence[tuple[str, Callable[[MetricRow], str]]] = (
     ("\np95", lambda row: format_milliseconds(row.latency_p95_ms)),
     ("passages\nper s", lambda row: "–" if row.passages_per_second is None else f"{row.passages_per_second:.0f}"),
     ("dimen-\nsions", lambda row: "–" if row.dimension is None else str(row.dimension)),
+    ("preci-\nsion", lambda row: format_precision(row)),
     ("max\ntokens", lambda row: "–" if row.max_length is None else str(row.max_length)),
 )
 

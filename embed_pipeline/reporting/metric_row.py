@@ -32,7 +32,8 @@ class MetricRow:
     is in `cost_usd` (encoding corpus and queries once), `latency_p50_ms` and `latency_p95_ms` (one query, encoded and
     searched), `passages_per_second` (encoded in batches), `dimension` and `max_length` (tokens of a query); None where
     it was not measured or means nothing. `synthetic` says what wrote the queries, as `chat qwen3`; None where people
-    did. A digest is None where the variant has no such artifact.
+    did. A digest is None where the variant has no such artifact. `precision` is the arithmetic that its weights were
+    trained in, `dtype` that of its vectors; None where nothing was trained or encoded here, or it was not recorded.
     """
 
     dataset: str
@@ -70,6 +71,8 @@ class MetricRow:
     query_metrics_digest: str
     recipe: Mapping[str, Any]
     seed: int | None = None
+    precision: str | None = None
+    dtype: str | None = None
     git_commit: str | None = None
     run_id: str | None = None
     evaluated_at: datetime

@@ -26,7 +26,7 @@ _STAMPED = ("run_id", "git_commit", "evaluated_at", *Profile.__dataclass_fields_
 
 @dataclass(frozen=True, kw_only=True)
 class Lineage:
-    """The digests that a variant's figures come from, and its recipe."""
+    """The digests that a variant's figures come from, its recipe, and the arithmetic of its training and vectors."""
 
     raw_digest: str
     cleaned_digest: str
@@ -36,6 +36,8 @@ class Lineage:
     query_metrics_digest: str
     recipe: Mapping[str, Any]
     seed: int | None
+    precision: str | None = None
+    dtype: str | None = None
 
 
 @dataclass(frozen=True)

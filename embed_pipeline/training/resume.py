@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Trainer
 
+from embed_pipeline.training.foresight import count_tokens
 from embed_pipeline.training.keeper import Keeper
 from embed_pipeline.training.watchdog import LossWatch
 
@@ -34,6 +35,7 @@ class ResumableTrainer(Trainer):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.saving = False
+        self.step_tokens = 0
         self.resumed_from: Path | None = None
         self.watch = LossWatch(1 if self.args.device.type == "cpu" else _READ_TOGETHER)
 
@@ -57,6 +59,7 @@ class ResumableTrainer(Trainer):
 
     def training_step(self, *arguments: Any, **named: Any) -> torch.Tensor:
         """The loss of a batch, watched."""
+        self.step_tokens = count_tokens(arguments)
         loss = super().training_step(*arguments, **named)
         self.watch.see("loss", self.state.global_step + 1, loss)
         return loss

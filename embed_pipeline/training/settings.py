@@ -104,10 +104,11 @@ class TrainingSettings(BaseModel):
     matryoshka_weights: tuple[float, ...] | None = Field(
         None, description="Weight of the loss at each of these lengths; the full one has 1. Left out: all 1."
     )
-    precision: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32",
-        description="Arithmetic of the forward pass. float32 repeats to the byte on one machine; the others do not "
-        "everywhere, there the fingerprint and not the digest decides what is built again. float16 needs a GPU.",
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="Arithmetic of the forward pass. auto: bfloat16 where the device has it, else float32. float32 "
+        "repeats to the byte on one machine; the others do not everywhere, there the fingerprint and not the digest "
+        "decides what is built again. bfloat16 is refused where a processor would emulate it; float16 needs a GPU.",
     )
     deepspeed: Mapping[str, object] | None = Field(None, description="DeepSpeed configuration, in line.")
     knowledge_distillation: Literal["kl_div", "m3_kd_loss"] | None = Field(

@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from embed_pipeline.encoding.precision import resolve_precision
 from embed_pipeline.training.finetune import FinetuneJob
 
 LOGGED_STEPS = 100
@@ -21,7 +22,7 @@ def training_arguments(job: FinetuneJob, queries: int) -> TrainingArguments:
 
 def common_arguments(job: FinetuneJob, queries: int) -> dict[str, Any]:
     """What our trainer and FlagEmbedding's are told alike."""
-    training = job.training
+    training, precision = job.training, resolve_precision(job.training.precision, job.device)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     steps = queries * training.epochs / (training.batch_size * processes * training.gradient_accumulation_steps)
     return {
@@ -34,8 +35,8 @@ def common_arguments(job: FinetuneJob, queries: int) -> dict[str, Any]:
         "lr_scheduler_type": training.scheduler,
         "weight_decay": training.weight_decay,
         "max_grad_norm": training.max_gradient_norm,
-        "bf16": training.precision == "bfloat16",
-        "fp16": training.precision == "float16",
+        "bf16": precision == "bfloat16",
+        "fp16": precision == "float16",
         "deepspeed": dict(training.deepspeed) if training.deepspeed else None,
         # Without use_cpu two processes on a CPU train the same rows unsynchronised.
         "use_cpu": job.device == "cpu",

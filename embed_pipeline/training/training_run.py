@@ -16,12 +16,14 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, TrainerCallb
 
 from embed_pipeline.dataset.formats import read_passages
 from embed_pipeline.encoding.description import describe_encoder
+from embed_pipeline.encoding.precision import native_precision, refuse_emulated, resolve_precision
 from embed_pipeline.encoding.tokens import count_unknown
 from embed_pipeline.mining.negatives import TrainingGroup, read_groups
 from embed_pipeline.records import Passage
 from embed_pipeline.training.event_files import EventFiles
 from embed_pipeline.training.examples import build_examples
 from embed_pipeline.training.finetune import LOG_FILE, SPEED_FILE, SUMMARY_FILE, FinetuneJob
+from embed_pipeline.training.foresight import Foresight
 from embed_pipeline.training.groups import draw_groups, write_flagembedding_groups
 from embed_pipeline.training.parameters import merged, prepare_parameters
 from embed_pipeline.training.progress import LogToRun, Report
@@ -53,14 +55,18 @@ class _Prepared:
     candidates: Candidates
 
 
-def train(job: FinetuneJob, report: Report, *, callbacks: Sequence[TrainerCallback] = ()) -> None:
+def train(job: FinetuneJob, report: Report, warn: Report, *, callbacks: Sequence[TrainerCallback] = ()) -> None:
     """Train the job and leave a complete encoder directory in `job.output` (written by the first process alone).
+
+    `report` says how far it is, `warn` what somebody should look at.
 
     Raises:
         ValueError: the settings do not fit the device, the encoder or the groups.
     """
     if job.training.precision == "float16" and job.device == "cpu":
-        raise ValueError("recipe, training.precision: float16 needs a GPU, found device cpu. Set float32 or bfloat16.")
+        raise ValueError("recipe, training.precision: float16 needs a GPU, found device cpu. Set auto or float32.")
+    native = native_precision(job.device)
+    refuse_emulated(job.training.precision, native, device=job.device, place="recipe, training.precision")
     groups = draw_groups(list(read_groups(job.groups)), job.training.max_queries, job.training.seed)
     passages = list(read_passages(job.corpus))
     arguments = training_arguments(job, len(groups))
@@ -77,6 +83,10 @@ def train(job: FinetuneJob, report: Report, *, callbacks: Sequence[TrainerCallba
     prepare = _prepare_plain if job.training.candidates == "flagembedding" else _prepare_own
     prepared = prepare(job, groups, passages, every)
     report(f"candidates: {prepared.candidates}")
+    precision = resolve_precision(job.training.precision, job.device)
+    prepared.trainer.add_callback(
+        Foresight(warn, arithmetic=f"{precision}; {native.reason}", tokens=lambda: prepared.trainer.step_tokens)
+    )
     prepared.trainer.add_callback(WeightsWatch(prepared.network))
     validator = _validator(job, prepared, passages, values, len(groups), report)
     _run(job, prepared.trainer, validator, report)

@@ -27,16 +27,27 @@ _WATCH_SECONDS = 2.0
 
 
 @contextmanager
-def _run_log() -> Iterator[Report]:
-    """Where progress is said: the Dagster run that started us, else the terminal; only the first process speaks."""
+def _run_log() -> Iterator[tuple[Report, Report]]:
+    """Where progress is said, and warnings: the Dagster run that started us, else the terminal.
+
+    Only the first process speaks.
+    """
     if int(os.environ.get("RANK", "0")) != 0:
-        yield lambda message: None
+        yield _silent, _silent
     elif PipesEnvVarParamsLoader().is_dagster_pipes_process():
         with open_dagster_pipes() as pipes:
             context: PipesContext = pipes
-            yield context.log.info
+            yield context.log.info, context.log.warning
     else:
-        yield lambda message: print(message, flush=True)
+        yield _printed, _printed
+
+
+def _silent(_: str) -> None:
+    return
+
+
+def _printed(message: str) -> None:
+    print(message, flush=True)
 
 
 def _end_with_starter() -> None:
@@ -71,9 +82,9 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="`max_length` is ignored")
     transformers_logging.disable_progress_bar()
     job = FinetuneJob.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    with _run_log() as report:
+    with _run_log() as (report, warn):
         try:
-            train(job, report)
+            train(job, report, warn)
         except HopelessTrainingError as error:
             (job.work / REASON_FILE).write_text(str(error), encoding="utf-8")
             sys.exit(str(error))

@@ -12,7 +12,8 @@ from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
 
 @pytest.fixture(scope="session")
 def settings() -> EncoderSettings:
-    return EncoderSettings(model="bundled-english", pooling="mean", query_max_length=64, passage_max_length=64)
+    lengths = {"query_max_length": 64, "passage_max_length": 64}
+    return EncoderSettings(model="bundled-english", pooling="mean", dtype="float32", **lengths)
 
 
 @pytest.fixture(scope="session")

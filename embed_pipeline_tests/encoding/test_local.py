@@ -13,6 +13,7 @@ from embed_pipeline.encoding.bundled import bundled_english_directory
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.local import LocalEncoder, batches_of, load_local_encoder
 from embed_pipeline.encoding.model_source import resolve_model
+from embed_pipeline.encoding.precision import AUTO_PRECISIONS, native_precision
 
 TEXTS = [
     "can I buy cover with diabetes",
@@ -72,6 +73,7 @@ def test_vectors_are_float32_of_length_one_and_empty_input_keeps_the_dimension(b
     assert bundled_encoder.encode_passages([]).shape == (0, 384)
 
 
+@pytest.mark.skipif(native_precision("cpu").name != "bfloat16", reason="the processor would emulate bfloat16")
 def test_bfloat16_stays_close_to_float32(settings: EncoderSettings, bundled_encoder: LocalEncoder) -> None:
     half = load_local_encoder(settings.model_copy(update={"dtype": "bfloat16"}))
     assert cosines(half.encode_queries(TEXTS), bundled_encoder.encode_queries(TEXTS)).min() >= 0.999
@@ -139,6 +141,19 @@ def test_every_setting_that_changes_vectors_changes_its_roles_fingerprint(settin
     assert changed(normalize=False) == (True, True)
     assert changed(dtype="bfloat16") == (True, True)
     assert changed(instruction_format="{} {}") == (False, False)
+
+
+def test_where_the_processor_decides_vectors_are_kept_apart_and_an_index_fits_every_machine(
+    settings: EncoderSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stated = {dtype: load_local_encoder(settings.model_copy(update={"dtype": dtype})) for dtype in AUTO_PRECISIONS}
+    auto = settings.model_copy(update={"dtype": "auto"})
+    here, native = load_local_encoder(auto), native_precision("cpu").name
+    assert (here.dtype, here.query_fingerprint) == (native, stated[native].query_fingerprint)
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    masked = load_local_encoder(auto)
+    assert (masked.dtype, masked.passage_fingerprint) == ("float32", stated["float32"].passage_fingerprint)
+    assert masked.fingerprint == here.fingerprint == stated["float32"].fingerprint != stated["bfloat16"].fingerprint
 
 
 def retrain(directory: Path) -> None:
@@ -211,9 +226,14 @@ def test_a_length_beyond_the_models_positions_is_refused(settings: EncoderSettin
         load_local_encoder(settings.model_copy(update={"passage_max_length": 513}))
 
 
-def test_no_device_or_precision_is_replaced_silently(settings: EncoderSettings) -> None:
+def test_no_device_or_precision_is_replaced_silently(
+    settings: EncoderSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    with pytest.raises(ValueError, match=r"dtype: expected arithmetic .*, found bfloat16, .* Set dtype: auto"):
+        load_local_encoder(settings.model_copy(update={"dtype": "bfloat16"})).encode_queries(["a"])
     with pytest.raises(ValueError, match="float16 needs a GPU"):
         load_local_encoder(settings.model_copy(update={"dtype": "float16"}))
     if not torch.cuda.is_available():

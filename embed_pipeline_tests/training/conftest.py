@@ -95,7 +95,7 @@ def train_here(tmp_path_factory: pytest.TempPathFactory, small_model: Path) -> T
 
     def run(**changes: Any) -> Path:
         job = write_job(tmp_path_factory.mktemp("training") / "job", small_model, **changes)
-        train(job, lambda _: None)
+        train(job, lambda _: None, lambda _: None)
         return job.output
 
     return run

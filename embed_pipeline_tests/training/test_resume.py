@@ -67,7 +67,7 @@ class _Runs:
             self.root / name, self.model, progress=progress, save_steps=SAVE_STEPS, **{"epochs": 2, **self.changes}
         )
         self.said.clear()
-        train_here(job, self.said.append, callbacks=callbacks)
+        train_here(job, self.said.append, self.said.append, callbacks=callbacks)
         return job.output
 
     def kill(self, name: str, progress: Path, *, before: int) -> None:

@@ -26,7 +26,7 @@ def test_the_kept_weights_measured_again_have_the_best_value_and_patience_ended_
     validation = {"every": "1 steps", "patience": 2, "measure": "ndcg@3", "stop_below_base": None}
     settings = {"epochs": 20, "learning_rate": 2e-2, "vocabulary_extension": None, "validation": validation}
     job = write_job(tmp_path, small_model, **settings)
-    train(job, lambda _: None)
+    train(job, lambda _: None, lambda _: None)
     log = [json.loads(line) for line in (job.output / "training_log.jsonl").read_text(encoding="utf-8").splitlines()]
     values = {entry["step"]: entry["validation"] for entry in log}
     summary = json.loads((job.output / "training_summary.json").read_text(encoding="utf-8"))

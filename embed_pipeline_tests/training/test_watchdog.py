@@ -61,7 +61,7 @@ def test_a_training_away_from_what_the_base_could_do_stops(small_model: Path, tm
         [Query(query.id, query.text, "validation") for query in queries], judgments, tmp_path / "validation.jsonl"
     )
     with pytest.raises(HopelessTrainingError, match=r"stayed below the base's 1\.0000 for 2 evaluations"):
-        train(job, lambda _: None)
+        train(job, lambda _: None, lambda _: None)
 
 
 def test_losses_that_are_read_together_are_judged_one_by_one_and_before_a_checkpoint() -> None:

@@ -55,7 +55,7 @@ def test_flagembeddings_own_loss_trains_with_every_setting_it_offers(train: Trai
         knowledge_distillation="kl_div",
         gradient_checkpointing=True,
         sub_batch_size=4,
-        precision="bfloat16",
+        precision="auto",
         encoder={"query_instruction": "找：", "pooling": "cls"},
     )
     assert (folder / "model.safetensors").is_file()
@@ -82,7 +82,7 @@ def test_every_setting_of_our_own_loss_trains_a_plain_encoder(train: Train, smal
         lora={"rank": 4},
         matryoshka_dimensions=[16, 8],
         matryoshka_weights=[0.5, 0.25],
-        precision="bfloat16",
+        precision="auto",
         vocabulary_extension=None,
     )
     weights, base = (load_file(path / "model.safetensors") for path in (folder, small_model))

@@ -13,6 +13,7 @@ from embed_pipeline.defs.checks import training as checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
 from embed_pipeline.defs.node_settings import word_vector_settings
 from embed_pipeline.defs.partitions import Partitions
+from embed_pipeline.defs.precision import precision_of
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.encoding.local import LocalEncoder
 from embed_pipeline.encoding.word_vectors import read_word_vectors, train_word_vectors, write_word_vectors
@@ -101,6 +102,9 @@ def _train_words(step: Step, out: Path) -> dict[str, object]:
 def _finetune(step: Step, out: Path) -> dict[str, object]:
     base = step.graph.local_encoder(step.variant.local_encoder)
     check_trainable(base.directory, base.settings)
+    native = step.graph.native_precision
+    asked = required(step.variant.recipe.training, "training").precision
+    step.context.log.info(f"precision: {precision_of(step.plan.settings)} (recipe: {asked}; {native.reason})")
     with step.work_folder() as work:
         job = _write_job(step, base, work, out)
         _run(step, work / _JOB_FILE, work / REASON_FILE, progress=job.progress)
@@ -131,7 +135,7 @@ def _write_job(step: Step, base: LocalEncoder, work: Path, out: Path) -> Finetun
         progress=progress,
         save_steps=pipeline.save_steps,
         tensorboard=events_folder(home, step.variant.key, step.plan.fingerprint) if pipeline.tensorboard else None,
-        training=training,
+        training=training.model_copy(update={"precision": precision_of(step.plan.settings)}),
         device=pipeline.runtime().device,
     )
     (work / _JOB_FILE).write_text(job.model_dump_json(indent=2), encoding="utf-8")
