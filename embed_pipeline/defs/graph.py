@@ -105,6 +105,17 @@ class Graph:
             )
         return planned(resolve_settings(asked, self.native_precision.name))
 
+    def plan_to_build(self, node: Node) -> Plan:
+        """The same, with this machine's precision also where the stored artifact is damaged and is made again."""
+        plan, stored = self.plan(node), self._stored(node)
+        if stored is None or stored.fingerprint != plan.fingerprint:
+            return plan
+        try:
+            self.store.open(stored)
+        except DamagedObjectError:
+            return self.plan(node, anew=True)
+        return plan
+
     def _stored(self, node: Node) -> Manifest | None:
         try:
             return self.store.read(node.asset, node.partition)

@@ -57,14 +57,7 @@ class Step:
             MissingInputError: an upstream artifact is missing or failed a blocking check.
             ValueError: a raw file or the base model cannot be read.
         """
-        plan, current = self.graph.plan(self.node), self._current()
-        if current is None or current.fingerprint != plan.fingerprint:
-            return plan
-        try:
-            self.graph.store.open(current)
-        except DamagedObjectError:  # made again, and by this machine's precision where the recipe leaves it open
-            return self.graph.plan(self.node, anew=True)
-        return plan
+        return self.graph.plan_to_build(self.node)
 
     @contextmanager
     def work_folder(self) -> Iterator[Path]:
