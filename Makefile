@@ -4,11 +4,15 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Processes of the test suite, each with its own torch (about 1 GB)
+WORKERS ?= 2
+# A file's tests stay together, for they share what they start from; the long files come first
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run status metrics dev test test-ui check format data bench bench-training clean
+.PHONY: help demo run status metrics dev test test-slow test-ui test-all check format data bench bench-training clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -16,8 +20,13 @@ help:  ## Show this list
 demo: $(INSTALLED)  ## Run the whole graph on the shipped data, offline, and print the metrics table
 	$(BIN)/embed-pipeline run
 
-test: $(INSTALLED)  ## Run the test suite
-	$(BIN)/python -m pytest
+test: $(INSTALLED)  ## Run the test suite, in minutes
+	$(PYTEST) -m "not slow"
+
+test-slow: $(INSTALLED)  ## Run what the test suite leaves out: PostgreSQL, resumed trainings, nights
+	$(PYTEST) -m slow
+
+test-all: test test-slow test-ui  ## Run every test
 
 test-ui: $(INSTALLED)  ## Walk through the real UI in a browser (chromium); screenshots in .embed_pipeline/screenshots
 	$(BIN)/python -m pytest -x browser_tests
@@ -31,12 +40,11 @@ status: $(INSTALLED)  ## What is fresh, stale or missing
 metrics: $(INSTALLED)  ## Print the newest metrics table
 	$(BIN)/embed-pipeline metrics
 
-check: $(INSTALLED)  ## What CI runs: format, lint, types, definitions, tests
+check: $(INSTALLED)  ## Format, lint, types, definitions; CI runs this and test-all
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	EMBED_PIPELINE_DAGSTER_STORAGE=.embed_pipeline/dagster $(BIN)/dagster definitions validate
-	$(BIN)/python -m pytest
 
 format: $(INSTALLED)  ## Format the code
 	$(BIN)/ruff format .

@@ -1,4 +1,4 @@
-"""What every test runs under: no telemetry, no hub, one thread; and what several of them start from."""
+"""What every test runs under: no telemetry, no hub, one thread, this checkout; and what several of them start from."""
 
 import os
 from pathlib import Path
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+ROOT = Path(__file__).parents[1]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 # One unpacked model for all tests and workers, where the demo of this checkout has it as well.
 os.environ.setdefault("EMBED_PIPELINE_MODELS", str(Path(__file__).parents[1] / ".embed_pipeline" / "models"))
 

@@ -21,6 +21,8 @@ from embed_pipeline.defs.reevaluation import NIGHTLY_TAG
 from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.small_project import edit_yaml, write_yaml
 
+pytestmark = pytest.mark.slow
+
 FIRST_NIGHT = datetime(2026, 3, 1, 2, 0)
 MODEL_LIBRARIES = {"torch", "transformers", "FlagEmbedding", "sentence_transformers", "gensim", "openai"}
 VARIANTS = ("bm25", "base", "tuned", "fused")

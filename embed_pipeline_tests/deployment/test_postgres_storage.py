@@ -23,6 +23,8 @@ from embed_pipeline_tests.deployment.postgres_server import PostgresServer, is_r
 from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.small_project import make_rows, write_project, write_workbook, write_yaml
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 DATASETS = ("small", "other")

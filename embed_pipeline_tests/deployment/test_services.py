@@ -26,6 +26,8 @@ from embed_pipeline_tests.deployment.services import CONFIGURATION, DEPLOY, PROG
 from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.small_project import make_rows, write_project, write_workbook, write_yaml
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 TEAMS = ("underwriting", "claims")
 WAIT_SECONDS = 240.0
