@@ -59,6 +59,8 @@ def _lay_out(root: _Node) -> list[int]:
     while pending:
         place, node = pending.pop()
         labels = node.labels
+        if not labels:  # an empty map
+            break
         lowest = max(lowest, len(units) - _OPEN_BLOCKS * _BLOCK)
         while lowest in taken:
             lowest += 1
