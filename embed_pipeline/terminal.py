@@ -73,8 +73,4 @@ def _enter(project: Path) -> None:
     from embed_pipeline.defs.resources import pipeline_from_environment
 
     os.chdir(project)
-    data = pipeline_from_environment().project().data
-    if not data.is_dir():
-        raise NoProjectError(
-            f"{data}: expected the folder of the data sets, found none. Correct EMBED_PIPELINE_DATA or make the folder."
-        )
+    pipeline_from_environment().project().check_data_folder()

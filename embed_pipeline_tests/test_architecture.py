@@ -60,6 +60,7 @@ ORDER = (
     "reporting",
     "defs",
     "definitions",
+    "api",
     "terminal",
     "data_commands",
     "evidence_commands",

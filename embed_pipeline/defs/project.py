@@ -16,6 +16,7 @@ from embed_pipeline.defs.variants import Variant
 from embed_pipeline.documents.settings import DocumentSettings
 from embed_pipeline.encoding.bundled import models_folder
 from embed_pipeline.evaluation.measures import Measure, parse_measure
+from embed_pipeline.project.finding import NoProjectError
 from embed_pipeline.project.naming import UnknownNameError, check_known
 from embed_pipeline.recipes import Recipe, read_recipe
 from embed_pipeline.synthesis.settings import SynthesisSettings
@@ -95,6 +96,14 @@ class Project:
     def variants_of(self, dataset: str) -> tuple[Variant, ...]:
         """The variants of one data set, in the order of its dataset.yaml."""
         return tuple(variant for variant in self.variants.values() if variant.dataset == dataset)
+
+    def check_data_folder(self) -> None:
+        """Guarantees that there is a folder of data sets; raises NoProjectError otherwise."""
+        if not self.data.is_dir():
+            raise NoProjectError(
+                f"{self.data}: expected the folder of the data sets, found none. Correct EMBED_PIPELINE_DATA or make "
+                "the folder."
+            )
 
     def check_dataset(self, name: str) -> None:
         """Guarantees that there is such a data set; raises UnknownNameError otherwise."""

@@ -27,15 +27,15 @@ from embed_pipeline.defs.questioning import CHAT_FOLDER
 from embed_pipeline.defs.searching import Search, dense_part
 from embed_pipeline.defs.spending import COST_DETAIL, spent_usd
 from embed_pipeline.defs.topology import Node
-from embed_pipeline.defs.variant_encoder import load_variant_encoder
+from embed_pipeline.defs.variant_encoder import load_hybrid_weights, load_second_stage, load_variant_encoder
 from embed_pipeline.defs.variants import Variant
-from embed_pipeline.encoding.cross_encoder import CrossEncoder, load_cross_encoder
+from embed_pipeline.encoding.cross_encoder import CrossEncoder
 from embed_pipeline.encoding.encoder import Encoder, EncoderSettings
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.pair_scores import CachedPairScorer
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
 from embed_pipeline.recipes import AnyEncoderSettings, required
-from embed_pipeline.retrieval.hybrid_weights import HybridWeights, read_weighing
+from embed_pipeline.retrieval.hybrid_weights import HybridWeights
 from embed_pipeline.training.finetune import work_prefix
 
 
@@ -139,15 +139,12 @@ class Step:
         node = variant.hybrid_variant and Node("hybrid_weights", variant.hybrid_variant.key)
         if node is None or node not in self.graph.upstream(self.node):
             return None  # only the index is being built
-        return read_weighing(self.folder(node.asset, node.partition)).weights
+        return load_hybrid_weights(self.graph, variant)
 
     def _scorer(self, variant: Variant) -> CachedPairScorer | None:
         if self.node.asset == "faiss_index":
             return None  # only the index is being built
-        if not variant.trains_reranker:
-            return self.pair_scorer(required(self.graph.second_stage(variant), "rerank.model"))
-        settings, folder = required(variant.recipe.rerank, "rerank"), self.folder("reranker_checkpoint", variant.key)
-        return self.pair_scorer(load_cross_encoder(settings.trained(folder), device=self.pipeline.device))
+        return self.pair_scorer(required(load_second_stage(self.graph, variant), "rerank"))
 
     def pair_scorer(self, encoder: CrossEncoder) -> CachedPairScorer:
         """A cross-encoder behind the cache of pair scores."""

@@ -1,6 +1,6 @@
-"""The encoder that a variant searches with: its base, what was trained from it, or what was put behind it.
+"""What a variant searches with: its encoder, the weights of its scores, its second stage.
 
-Belongs here: which weights a variant's vectors come from, once, for every caller. Does not belong here: where vectors
+Belongs here: which weights each comes from, once, for every caller. Does not belong here: where vectors
 are kept (the caller wraps), what they are searched for. No dagster here.
 """
 
@@ -8,12 +8,15 @@ from collections.abc import Callable
 
 from embed_pipeline.adaptation.building import read_adapted
 from embed_pipeline.defs.graph import Graph
+from embed_pipeline.defs.topology import Node
 from embed_pipeline.defs.variants import Variant
+from embed_pipeline.encoding.cross_encoder import CrossEncoder, load_cross_encoder
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.vector_cache import CachedEncoder
 from embed_pipeline.encoding.word_vectors import WordVectorEncoder, read_word_vectors
 from embed_pipeline.recipes import required
+from embed_pipeline.retrieval.hybrid_weights import HybridWeights, read_weighing
 
 
 def load_variant_encoder(
@@ -39,3 +42,28 @@ def load_variant_encoder(
             return read_adapted(required(load_variant_encoder(graph, adapted, cached), "encoder"), folder)
         return read_adapted(cached(graph.base_encoder(required(variant.encoder, "encoder"))), folder)
     return cached(load_local_encoder(variant.local_encoder, device=graph.runtime.device, directory=folder))
+
+
+def load_hybrid_weights(graph: Graph, variant: Variant) -> HybridWeights | None:
+    """What the scores of a hybrid variant, or of a first stage that is one, weigh; None for any other.
+
+    Raises:
+        MissingInputError: they were not chosen yet.
+    """
+    if variant.hybrid_variant is None:
+        return None
+    chosen = graph.input(Node("hybrid_weights", variant.hybrid_variant.key))
+    return read_weighing(graph.store.open(chosen)).weights
+
+
+def load_second_stage(graph: Graph, variant: Variant) -> CrossEncoder | None:
+    """The cross-encoder that orders a variant's hits anew, trained or as it is; None for a variant of one stage.
+
+    Raises:
+        MissingInputError: it was not trained yet.
+        ValueError: the model cannot be read.
+    """
+    if variant.recipe.rerank is None or not variant.trains_reranker:
+        return graph.second_stage(variant)
+    folder = graph.store.open(graph.input(Node("reranker_checkpoint", variant.key)))
+    return load_cross_encoder(variant.recipe.rerank.trained(folder), device=graph.runtime.device)
