@@ -27,14 +27,16 @@ from embed_pipeline.project.finding import MARKER
 
 EXAMPLE = "faq_en"
 """The shipped data set that a project begins with where no file is named: small, English, runs offline."""
+EXAMPLE_VARIANTS = ("bm25", "tfidf", "e5")
+"""What the example compares: it needs the extra `bundled` and no other."""
 RECIPES = (
-    *("bm25", "tfidf", "word2vec"),
+    *("bm25", "tfidf", "word2vec", "e5"),
     *("minilm", "minilm_finetuned", "minilm_merged", "fused", "minilm_hybrid"),
     *("bge_small_zh", "bge_small_zh_finetuned", "openai_3_small", "ollama"),
 )
 """The shipped recipes that a new project gets: those that `init` names, what the demo compares, a model from the Hub,
 a hosted one and one's own server."""
-EXTRAS = ("bundled-english",)
+EXTRAS = ("bundled", "bundled-english")
 """What the recipes need beside the package."""
 
 _TEMPLATE = Path(__file__).parent / "template"
@@ -144,6 +146,10 @@ def _copy_example(folder: Path) -> None:
     for path in sorted((_shipped() / "data" / EXAMPLE).iterdir()):
         if path.name == SETTINGS_FILE or path.suffix == ".csv":
             shutil.copyfile(path, folder / path.name)
+    settings = folder / SETTINGS_FILE
+    compared = f"variants: [{', '.join(EXAMPLE_VARIANTS)}]"
+    text = re.sub(r"^variants: .*$", compared, settings.read_text(encoding="utf-8"), flags=re.M)
+    settings.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _shipped() -> Path:

@@ -8,7 +8,14 @@ import yaml
 
 from embed_pipeline.defs.project import Project
 from embed_pipeline.project.finding import is_project
-from embed_pipeline.project.starting import EXTRAS, RECIPES, dataset_name, start_dataset, start_project
+from embed_pipeline.project.starting import (
+    EXAMPLE_VARIANTS,
+    EXTRAS,
+    RECIPES,
+    dataset_name,
+    start_dataset,
+    start_project,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +33,8 @@ def test_without_a_file_the_example_is_whole_and_every_recipe_reads(tmp_path: Pa
     }
     assert is_project(tmp_path / "mine") and started.dataset == "faq_en"
     project = Project(data=tmp_path / "mine" / "data", home=tmp_path / "state")
-    assert list(project.datasets) == ["faq_en"] and project.variants
+    assert list(project.datasets) == ["faq_en"]
+    assert tuple(variant.name for variant in project.variants.values()) == EXAMPLE_VARIANTS
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 

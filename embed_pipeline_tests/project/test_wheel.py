@@ -41,6 +41,7 @@ def test_the_wheel_holds_what_a_new_project_is_made_of_and_no_tests(wheel: Path)
     assert not any(name.startswith("embed_pipeline_tests") for name in names)
 
 
+@pytest.mark.slow
 def test_from_the_wheel_a_project_is_made_and_run_outside_the_repository(wheel: Path, tmp_path: Path) -> None:
     command = _install(wheel, tmp_path / "environment")
     home = tmp_path / "elsewhere"
