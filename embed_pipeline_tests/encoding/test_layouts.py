@@ -54,7 +54,7 @@ def _dense(inputs: int = 32, outputs: int = 12, **changes: object) -> Dense:
 
 def _compare(folder: Path, *, normalize: bool, prompt: str | None = None) -> LocalEncoder:
     """Our encoder, told nothing but the folder, against theirs."""
-    encoder = load_local_encoder(EncoderSettings(model=str(folder), normalize=normalize))
+    encoder = load_local_encoder(EncoderSettings(model=str(folder), normalize=normalize, dtype="float32"))
     theirs = SentenceTransformer(str(folder), device="cpu").encode(TEXTS, prompt_name=prompt)
     ours = encoder.encode_queries(TEXTS) if prompt == "query" else encoder.encode_passages(TEXTS)
     assert ours.shape == theirs.shape == (len(TEXTS), encoder.dimension)

@@ -103,7 +103,7 @@ def test_vectors_are_those_of_the_packed_weights_in_every_library(
 
     texts = [TEXTS[name] for name in ("zh", "ar", "full-width", "control")]
     expected = np.stack([reference.vector("query: " + text) for text in texts])
-    ours = load_local_encoder(EncoderSettings(model=str(e5_directory)))
+    ours = load_local_encoder(EncoderSettings(model=str(e5_directory), dtype="float32"))
     folder, prompt = str(e5_directory), ours.settings.query_instruction
     flag = FlagModel(
         folder,
@@ -122,7 +122,7 @@ def test_vectors_are_those_of_the_packed_weights_in_every_library(
 
 
 def test_a_question_finds_its_passage_in_another_language(e5_directory: Path) -> None:
-    encoder = load_local_encoder(EncoderSettings(model=str(e5_directory)))
+    encoder = load_local_encoder(EncoderSettings(model=str(e5_directory), dtype="float32"))
     questions = encoder.encode_queries(["糖尿病人可以吃水果吗？", "Wie wird das Wetter morgen?", "首都はどこですか"])
     passages = encoder.encode_passages(
         ["People with diabetes may eat fruit in moderation.", "Demain il fera beau.", "Paris est la capitale."]
