@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from embed_pipeline.checkpoint_commands import export, promoted
+from embed_pipeline.commands.doctor import doctor
 from embed_pipeline.commands.starting import new
 from embed_pipeline.data_commands import convert, estimate, init
 from embed_pipeline.defs.catalogue import ALL
@@ -186,5 +187,5 @@ def _known(what: str, nodes: list[Node]) -> str:
     return f"{what}: {', '.join(dict.fromkeys(n.asset for n in nodes))}"
 
 
-for command in (new, init, convert, estimate, lineage, reproduce, ladder, mteb, promoted, export):
+for command in (new, doctor, init, convert, estimate, lineage, reproduce, ladder, mteb, promoted, export):
     main.add_command(command)

@@ -48,7 +48,7 @@ class ProjectCommand(click.Command):
         # What the user typed is meant from where the user is.
         for name, value in ctx.params.items():
             ctx.params[name] = value.absolute() if isinstance(value, Path) else value
-        _enter(find_project(ctx.obj or Path.cwd()))
+        enter(find_project(ctx.obj or Path.cwd()))
         return super().invoke(ctx)
 
 
@@ -68,7 +68,7 @@ class CommandGroup(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-def _enter(project: Path) -> None:
+def enter(project: Path) -> None:
     """Every relative path is meant from the project's folder: of the environment, of recipes, of Dagster."""
     from embed_pipeline.defs.resources import pipeline_from_environment
 

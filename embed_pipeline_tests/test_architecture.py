@@ -59,6 +59,7 @@ ORDER = (
     "evaluation",
     "reporting",
     "defs",
+    "diagnosis",
     "definitions",
     "api",
     "terminal",

@@ -80,6 +80,15 @@ def bundled_directory(models: Path, report: Callable[[str], None] | None = None)
     return folder
 
 
+def find_bundled(model: str) -> Path:
+    """The file of a bundled model in its package, its content checked; nothing is unpacked.
+
+    Raises:
+        ValueError: the package is missing or holds another file.
+    """
+    return _package_file(_MULTILINGUAL if model == BUNDLED else _ENGLISH)
+
+
 def models_folder(home: Path | None = None) -> Path:
     """Where models are unpacked: as the environment says, else `models` in a project's state, else the user's cache."""
     named = os.environ.get(MODELS_VARIABLE)

