@@ -24,6 +24,7 @@ from embed_pipeline.defs.causes import Causes
 from embed_pipeline.defs.freshness import assess, explain
 from embed_pipeline.defs.graph import Graph
 from embed_pipeline.defs.node_settings import METRICS_FILE
+from embed_pipeline.defs.project import ENVIRONMENT
 from embed_pipeline.defs.selection import select_nodes
 from embed_pipeline.defs.topology import Node
 from embed_pipeline.evidence_commands import ladder, lineage, mteb, reproduce
@@ -47,9 +48,12 @@ def main() -> None:
 @main.command(cls=ProjectCommand)
 @click.option("--dataset", help="Only this data set.")
 @click.option("--variant", help="Only this variant: its key (disease/minilm) or its name.")
+@click.option("--on-request", is_flag=True, help="With the variants that data sets name as variants_on_request.")
 @click.option("--all", "everything", is_flag=True, help="Materialise fresh partitions too (served from the store).")
-def run(dataset: str | None, variant: str | None, everything: bool) -> None:
+def run(dataset: str | None, variant: str | None, on_request: bool, everything: bool) -> None:
     """Run what is stale or missing, upstream first, then print the metrics table."""
+    if on_request:
+        os.environ[ENVIRONMENT["on_request"]] = "true"
     from embed_pipeline.defs.running import open_instance, prepare_environment
 
     prepare_environment()
@@ -128,8 +132,11 @@ def metrics(dataset: str | None) -> None:
 def gc(dry_run: bool) -> None:
     """Remove artifacts and vectors that nothing refers to any more."""
     from embed_pipeline.defs.cleanup import remove_unused
+    from embed_pipeline.defs.resources import pipeline_from_environment
 
-    for line in remove_unused(_graph(), dry_run=dry_run):
+    # What a variant on request was trained to is in use, whether or not it takes part just now.
+    graph = pipeline_from_environment().model_copy(update={"on_request": True}).graph()
+    for line in remove_unused(graph, dry_run=dry_run):
         console.print(line)
 
 

@@ -100,6 +100,10 @@ class DatasetSettings(BaseModel):
         0.85, gt=0, le=1, description="Questions whose character 3-grams overlap this much (Jaccard) share a split."
     )
     variants: tuple[Name, ...] = Field((), description="Recipes compared on this data set.")
+    variants_on_request: tuple[Name, ...] = Field(
+        (),
+        description="Recipes, of what takes long, that are compared as well where they are asked for (run --on-request).",
+    )
     baseline: Name | None = Field(None, description="What all variants are compared with; default: the first.")
     headline: str = Field(
         "precise@5", pattern=r"^[a-z_]+@[1-9][0-9]*$", description="The measure that verdicts are read on."
@@ -137,6 +141,10 @@ class DatasetSettings(BaseModel):
             return "documents"
         return "workbooks" if self.workbooks else "pairs"
 
+    def all_variants(self, *, on_request: bool) -> tuple[str, ...]:
+        """The recipes in order, with those on request behind the others if they are asked for."""
+        return (*self.variants, *self.variants_on_request) if on_request else self.variants
+
     @property
     def baseline_variant(self) -> str | None:
         """The named baseline, else the first variant; None where nothing is compared."""
@@ -144,7 +152,7 @@ class DatasetSettings(BaseModel):
 
     @model_validator(mode="after")
     def _lists_are_unique(self) -> Self:
-        _refuse_repeated("variants", self.variants)
+        _refuse_repeated("variants and variants_on_request", (*self.variants, *self.variants_on_request))
         _refuse_repeated("workbooks", self.workbooks)
         _refuse_repeated("pairs", tuple(entry.file for entry in self.pairs))
         _refuse_repeated("general_suite", self.general_suite)

@@ -28,6 +28,8 @@ class Project:
 
     data: Path
     home: Path
+    on_request: bool = False
+    """Whether the variants that a data set names as on request take part."""
 
     @cached_property
     def datasets(self) -> dict[str, DatasetSettings]:
@@ -87,7 +89,8 @@ class Project:
         """
         found: dict[str, Variant] = {}
         for dataset, settings in self.datasets.items():
-            recipes = {name: read_recipe(self._recipes / f"{name}.yaml") for name in settings.variants}
+            names = settings.all_variants(on_request=self.on_request)
+            recipes = {name: read_recipe(self._recipes / f"{name}.yaml") for name in names}
             for name, recipe in recipes.items():
                 self._check(dataset, name, recipe, settings)
             found |= {variant.key: variant for variant in join_variants(dataset, recipes, self._recipes).values()}
@@ -195,6 +198,7 @@ ENVIRONMENT = {
     "time_zone": "EMBED_PIPELINE_TIME_ZONE",
     "team": "EMBED_PIPELINE_TEAM",
     "ui_path": "EMBED_PIPELINE_UI_PATH",
+    "on_request": "EMBED_PIPELINE_ON_REQUEST",
 }
 """The settings of where things lie and run, and the environment variable of each."""
 

@@ -214,9 +214,11 @@ class PipelineResource(dg.ConfigurableResource):
     team: str | None = Field(None, description="Stands before every asset key; needed where teams share an instance.")
     ui_path: str = Field("", description="The webserver's --path-prefix, as /dagster.")
 
+    on_request: bool = Field(False, description="Whether variants on request take part, where a data set names some.")
+
     def project(self) -> Project:
         """The project as its data folder stands now."""
-        return Project(data=Path(self.data).absolute(), home=Path(self.home).absolute())
+        return Project(Path(self.data).absolute(), Path(self.home).absolute(), on_request=self.on_request)
 
     def runtime(self) -> Runtime:
         """Device, processes and threads."""

@@ -19,9 +19,11 @@ def select_nodes(project: Project, dataset: str | None, variant: str | None = No
     variants = project.variants.values()
     chosen = [v for v in variants if dataset in (None, v.dataset) and variant in (None, v.key, v.name)]
     if not chosen and variant is not None:
-        check_known(
-            variant, [v.key for v in variants if dataset in (None, v.dataset)], what="variant", plural="Variants"
-        )
+        asked = [f"{name}/{one}" for name, settings in project.datasets.items() for one in settings.variants_on_request]
+        if any(variant in (key, key.partition("/")[2]) for key in asked):
+            raise ValueError(f"variant {variant!r} takes part on request only. Say --on-request with it.")
+        known = [v.key for v in variants if dataset in (None, v.dataset)]
+        check_known(variant, known, what="variant", plural="Variants")
     datasets = {v.dataset for v in chosen} | ({dataset} if dataset else set())
     # What they stand on: the general suite is a data set of its own, and a fused variant uses another one's weights.
     suites = {suite for name in datasets for suite in project.datasets[name].general_suite}

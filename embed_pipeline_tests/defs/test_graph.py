@@ -14,6 +14,7 @@ from embed_pipeline.defs.freshness import assess, explain
 from embed_pipeline.defs.graph import MissingInputError
 from embed_pipeline.defs.partitions import define_partitions
 from embed_pipeline.defs.resources import PipelineResource
+from embed_pipeline.defs.selection import select_nodes
 from embed_pipeline.defs.topology import Node, Topology
 from embed_pipeline.defs.work import all_work, ready_work
 from embed_pipeline_tests.small_project import edit_yaml, write_full_project, write_model, write_project, write_yaml
@@ -290,3 +291,26 @@ def test_a_variant_whose_run_failed_and_was_given_up_does_not_hold_up_the_table(
     given_up = {Node("mined_negatives", TUNED), Node("finetuned_checkpoint", TUNED)}
     found = ready_work(pipeline.graph(), given_up=given_up)
     assert [work.job.name for work in found] == ["publish_metrics"]
+
+
+def test_a_variant_on_request_takes_part_only_where_it_is_asked_for(pipeline: PipelineResource) -> None:
+    path = Path(pipeline.data) / "small" / "dataset.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    first, *others = content["variants"]
+    content |= {"variants": [first], "variants_on_request": others, "baseline": first}
+    write_yaml(path, content)
+    asked = pipeline.model_copy(update={"on_request": True})
+    assert list(pipeline.project().variants) == [f"small/{first}"]
+    assert list(asked.project().variants) == [f"small/{name}" for name in (first, *others)]
+    assert {node.partition for node in pipeline.graph().nodes()}.isdisjoint(f"small/{name}" for name in others)
+    with pytest.raises(ValueError, match=r"takes part on request only\. Say --on-request"):
+        select_nodes(pipeline.project(), None, f"small/{others[0]}")
+
+
+def test_a_variant_that_always_runs_cannot_stand_on_one_on_request(pipeline: PipelineResource) -> None:
+    _edit_dataset(pipeline, variants=["bm25", "fused"], variants_on_request=["tuned"], baseline="bm25")
+    (Path(pipeline.data) / "recipes" / "fused.yaml").write_text(
+        "description: both\nretriever: fused\nfusion: {dense: tuned}\n", encoding="utf-8"
+    )
+    with pytest.raises(ValueError, match=r"fusion\.dense: expected a dense variant of small"):
+        _ = pipeline.project().variants
