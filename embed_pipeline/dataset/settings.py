@@ -102,7 +102,7 @@ class DatasetSettings(BaseModel):
     variants: tuple[Name, ...] = Field((), description="Recipes compared on this data set.")
     variants_on_request: tuple[Name, ...] = Field(
         (),
-        description="Recipes, of what takes long, that are compared as well where they are asked for (run --on-request).",
+        description="Recipes that take long: compared as well where they are asked for (run --on-request).",
     )
     baseline: Name | None = Field(None, description="What all variants are compared with; default: the first.")
     headline: str = Field(
