@@ -41,16 +41,16 @@ from embed_pipeline.adaptation.whitening import whiten
 from embed_pipeline.dataset.formats import RetrievalDataset, write_dataset
 from embed_pipeline.dataset.pairs import clean_pairs
 from embed_pipeline.dataset.settings import read_dataset_settings
-from embed_pipeline.defs.weighing import weigh
 from embed_pipeline.encoding.bundled import bundled_english_directory
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
 from embed_pipeline.evaluation.comparison import compare
 from embed_pipeline.evaluation.measures import Measure, measure_queries
+from embed_pipeline.evaluation.weighing import weigh
 from embed_pipeline.merging.mixing import merge_weights
 from embed_pipeline.mining.groups import write_groups
 from embed_pipeline.mining.positives import positive_groups
-from embed_pipeline.recipes import TrainingSettings
+from embed_pipeline.project.recipes import TrainingSettings
 from embed_pipeline.records import Hit, Split
 from embed_pipeline.retrieval.hybrid import HybridRetriever
 from embed_pipeline.retrieval.hybrid_weights import VECTORS_ALONE, HybridSettings, HybridWeights

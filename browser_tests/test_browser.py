@@ -12,7 +12,7 @@ from browser_tests.project import VARIANTS, drop_workbook, spoil_documents
 from browser_tests.server import DevServer, PartitionCounts
 from browser_tests.ui import LOCATION, Ui
 from embed_pipeline.definitions import STAGES
-from embed_pipeline.defs.catalogue import CODE_VERSIONS
+from embed_pipeline.graph.catalogue import CODE_VERSIONS
 
 ASSETS = tuple(CODE_VERSIONS)
 """Every asset by its name."""

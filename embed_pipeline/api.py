@@ -9,27 +9,32 @@ Belongs here: what a user calls, and tables as pandas DataFrames. Does not belon
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embed_pipeline.assembly.variant_encoder import (
+    describe_search,
+    load_hybrid_weights,
+    load_second_stage,
+    load_variant_encoder,
+)
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.dataset.normalisation import normalise_text
-from embed_pipeline.defs.freshness import assess
-from embed_pipeline.defs.graph import PAIR_SCORES_FOLDER, VECTORS_FOLDER, Graph
-from embed_pipeline.defs.node_settings import METRICS_FILE
-from embed_pipeline.defs.searching import Search, open_retriever
-from embed_pipeline.defs.topology import Node
-from embed_pipeline.defs.variant_encoder import load_hybrid_weights, load_second_stage, load_variant_encoder
-from embed_pipeline.defs.variants import Variant
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.pair_scores import CachedPairScorer
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
+from embed_pipeline.graph.freshness import assess
+from embed_pipeline.graph.graph import PAIR_SCORES_FOLDER, VECTORS_FOLDER, Graph
+from embed_pipeline.graph.node_settings import METRICS_FILE
+from embed_pipeline.graph.topology import Node
 from embed_pipeline.project.finding import find_project
+from embed_pipeline.project.variants import Variant
 from embed_pipeline.records import Passage, Query
 from embed_pipeline.reporting.metric_row import MetricRow
 from embed_pipeline.retrieval.search import Retriever
+from embed_pipeline.retrieval.searching import Search, open_retriever
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,8 +113,8 @@ class OpenProject:
         with self._entered() as pipeline:
             from embed_pipeline.definitions import build_definitions
             from embed_pipeline.defs.running import execute, open_instance
-            from embed_pipeline.defs.selection import select_nodes
-            from embed_pipeline.defs.work import ready_work, work_off
+            from embed_pipeline.graph.selection import select_nodes
+            from embed_pipeline.graph.work import ready_work, work_off
 
             wanted, definitions = select_nodes(pipeline.project(), dataset, variant), build_definitions(pipeline)
             with open_instance() as instance:
@@ -232,12 +237,10 @@ def _encoder(graph: Graph, variant: Variant) -> Encoder | None:
 def _search(graph: Graph, variant: Variant) -> Search:
     second = load_second_stage(graph, variant)
     cache = VectorCache(graph.project.home / PAIR_SCORES_FOLDER)
-    return Search(
-        (variant.first_stage or variant).recipe,
-        graph.project.datasets[variant.dataset].language,
-        _encoder(graph, variant),
-        graph.runtime.device,
+    recipe, language = (variant.first_stage or variant).recipe, graph.project.datasets[variant.dataset].language
+    return replace(
+        describe_search(recipe, language, _encoder(graph, variant), graph.runtime.device),
         weights=load_hybrid_weights(graph, variant),
-        rerank=variant.recipe.rerank,
+        rerank=variant.recipe.rerank and variant.recipe.rerank.second_stage,
         scorer=CachedPairScorer(second, cache) if second else None,
     )

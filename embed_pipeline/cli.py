@@ -15,26 +15,26 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from embed_pipeline.checkpoint_commands import export, promoted
+from embed_pipeline.commands.checkpoints import export, promoted
+from embed_pipeline.commands.data import convert, estimate, init
 from embed_pipeline.commands.doctor import doctor
+from embed_pipeline.commands.evidence import ladder, lineage, mteb, reproduce
 from embed_pipeline.commands.starting import new
-from embed_pipeline.data_commands import convert, estimate, init
-from embed_pipeline.defs.catalogue import ALL
-from embed_pipeline.defs.causes import Causes
-from embed_pipeline.defs.freshness import assess, explain
-from embed_pipeline.defs.graph import Graph
-from embed_pipeline.defs.node_settings import METRICS_FILE
-from embed_pipeline.defs.project import ENVIRONMENT
-from embed_pipeline.defs.selection import select_nodes
-from embed_pipeline.defs.topology import Node
-from embed_pipeline.evidence_commands import ladder, lineage, mteb, reproduce
+from embed_pipeline.commands.terminal import CommandGroup, ProjectCommand, console
+from embed_pipeline.graph.catalogue import ALL
+from embed_pipeline.graph.causes import Causes
+from embed_pipeline.graph.freshness import assess, explain
+from embed_pipeline.graph.graph import Graph
+from embed_pipeline.graph.node_settings import METRICS_FILE
+from embed_pipeline.graph.selection import select_nodes
+from embed_pipeline.graph.topology import Node
 from embed_pipeline.project.naming import UnknownNameError, near_names
-from embed_pipeline.terminal import CommandGroup, ProjectCommand, console
+from embed_pipeline.project.project import ENVIRONMENT
 
 if TYPE_CHECKING:
     import dagster as dg
 
-    from embed_pipeline.defs.work import Work
+    from embed_pipeline.graph.work import Work
 
 _COLOURS = {"fresh": "green", "stale": "yellow", "waiting": "yellow", "missing": "cyan", "failed": "red"}
 
@@ -58,7 +58,7 @@ def run(dataset: str | None, variant: str | None, on_request: bool, everything: 
 
     prepare_environment()
     from embed_pipeline.definitions import defs
-    from embed_pipeline.defs.work import all_work, ready_work, work_off
+    from embed_pipeline.graph.work import all_work, ready_work, work_off
 
     started, wanted = time.monotonic(), select_nodes(_graph().project, dataset, variant)
 
@@ -131,7 +131,7 @@ def metrics(dataset: str | None) -> None:
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 def gc(dry_run: bool) -> None:
     """Remove artifacts and vectors that nothing refers to any more."""
-    from embed_pipeline.defs.cleanup import remove_unused
+    from embed_pipeline.assembly.cleanup import remove_unused
     from embed_pipeline.defs.resources import pipeline_from_environment
 
     # What a variant on request was trained to is in use, whether or not it takes part just now.

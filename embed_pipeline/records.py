@@ -11,6 +11,9 @@ from typing import Literal
 Split = Literal["train", "validation", "test"]
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+EVALUATED_SPLIT: Split = "test"
+CHOSEN_ON: Split = "validation"
+"""What checkpoints, weights and thresholds are chosen and calibrated on; test queries never count."""
 
 LANGUAGE = "language"
 """The attribute that holds an ISO 639 code, of a query or a passage."""

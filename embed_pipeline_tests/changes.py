@@ -20,9 +20,9 @@ from embed_pipeline.artifacts.provenance import installed_packages
 from embed_pipeline.dataset.settings import SplitSettings
 from embed_pipeline.dataset.splitting import hash_split
 from embed_pipeline.definitions import build_definitions
-from embed_pipeline.defs.catalogue import PUBLISHED_ASSETS, TRAINED_ASSETS, VARIANT_ASSETS
-from embed_pipeline.defs.topology import Node
-from embed_pipeline.defs.work import ready_work
+from embed_pipeline.graph.catalogue import PUBLISHED_ASSETS, TRAINED_ASSETS, VARIANT_ASSETS
+from embed_pipeline.graph.topology import Node
+from embed_pipeline.graph.work import ready_work
 from embed_pipeline.records import Split
 from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.small_project import (
@@ -51,7 +51,7 @@ whenever their inputs do, so it is the most that re-runs.
 _AFTER = """
 - A package's version stands in the manifest of what was made with it and decides nothing by itself: `embed-pipeline
   reproduce` names it as the first difference. Who wants everything made again after an upgrade raises the code versions
-  in `defs/catalogue.py`.
+  in `graph/catalogue.py`.
 - A renamed data set is another partition: its name is in the inputs of everything below the raw files. A renamed model
   is the same weights; the table alone names its folder.
 """

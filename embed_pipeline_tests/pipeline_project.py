@@ -9,10 +9,10 @@ import dagster as dg
 from embed_pipeline.artifacts import Manifest
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.definitions import build_definitions
-from embed_pipeline.defs.graph import Graph
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.defs.running import execute
-from embed_pipeline.defs.work import ready_work
+from embed_pipeline.graph.graph import Graph
+from embed_pipeline.graph.work import ready_work
 from embed_pipeline.records import Query
 
 

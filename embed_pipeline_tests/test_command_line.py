@@ -15,7 +15,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from embed_pipeline.cli import main
-from embed_pipeline.terminal import ProjectCommand
+from embed_pipeline.commands.terminal import ProjectCommand
 from embed_pipeline_tests.small_project import edit_yaml, write_full_project, write_project
 
 ROOT = Path(__file__).parents[1]

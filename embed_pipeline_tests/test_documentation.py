@@ -11,15 +11,16 @@ from embed_pipeline.cli import main
 from embed_pipeline.dataset.ledger import REASONS
 from embed_pipeline.dataset.settings import ColumnSettings, DatasetSettings, PairsFile, SplitSettings
 from embed_pipeline.definitions import defs
-from embed_pipeline.defs.project import ENVIRONMENT
 from embed_pipeline.documents.settings import DocumentSettings
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.encoding.word_vectors import WordVectorSettings
 from embed_pipeline.merging.settings import MergeSettings
 from embed_pipeline.mining.settings import MiningRerankerSettings, MiningSettings, ReplaySettings, ScorerSettings
-from embed_pipeline.recipes import FusionSettings, Recipe
+from embed_pipeline.project.project import ENVIRONMENT
+from embed_pipeline.project.recipes import Recipe
 from embed_pipeline.reranking.settings import RerankerSettings, RerankSettings
+from embed_pipeline.retrieval.fusion import FusionSettings
 from embed_pipeline.retrieval.hybrid_weights import HybridSettings
 from embed_pipeline.synthesis.chat_settings import ChatSettings
 from embed_pipeline.synthesis.settings import RoundTripSettings, SynthesisSettings

@@ -17,7 +17,7 @@ from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.definitions import build_definitions
 from embed_pipeline.defs.reproduction import reproduce
 from embed_pipeline.defs.running import execute
-from embed_pipeline.defs.work import ready_work
+from embed_pipeline.graph.work import ready_work
 from embed_pipeline.reporting.database import read_newest
 from embed_pipeline.synthesis.assembling import shared_sources
 from embed_pipeline.synthesis.chat_settings import ChatSettings

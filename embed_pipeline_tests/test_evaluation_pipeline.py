@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from embed_pipeline.definitions import build_definitions
-from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.checks.outcome import outcomes_of
-from embed_pipeline.defs.lineage import describe_lineage
-from embed_pipeline.defs.measuring import read_calibration, read_scores
 from embed_pipeline.defs.reproduction import reproduce
+from embed_pipeline.evaluation.measuring import read_calibration, read_scores
+from embed_pipeline.graph.catalogue import ALL
+from embed_pipeline.graph.lineage import describe_lineage
 from embed_pipeline.reporting.database import read_history, read_newest
 from embed_pipeline.reporting.metric_row import ALL_QUERIES, BASE_MODEL, MetricRow
 from embed_pipeline_tests.pipeline_project import PipelineProject

@@ -16,12 +16,12 @@ import yaml
 
 from embed_pipeline.definitions import build_definitions
 from embed_pipeline.defs.running import execute
-from embed_pipeline.defs.work import ready_work
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.usage import UsageLog
 from embed_pipeline.encoding.vector_cache import VectorCache
-from embed_pipeline.recipes import read_recipe
+from embed_pipeline.graph.work import ready_work
+from embed_pipeline.project.recipes import read_recipe
 from embed_pipeline.reporting.database import read_newest
 from embed_pipeline_tests.embedding_server import EmbeddingServer, one_in_three
 from embed_pipeline_tests.fakes import FakeEncoder

@@ -11,24 +11,24 @@ from safetensors.numpy import load_file
 
 from embed_pipeline.adaptation.adapter import read_adapter
 from embed_pipeline.adaptation.building import read_adapted
+from embed_pipeline.assembly.cleanup import remove_unused
+from embed_pipeline.assembly.ladder import climb
 from embed_pipeline.cli import main
 from embed_pipeline.dataset.formats import read_dataset
-from embed_pipeline.defs.catalogue import FIGURES, UPSTREAM
-from embed_pipeline.defs.cleanup import remove_unused
-from embed_pipeline.defs.freshness import assess
-from embed_pipeline.defs.ladder import climb
-from embed_pipeline.defs.measuring import HITS_FILE
-from embed_pipeline.defs.searching import NGRAMS_FOLDER
-from embed_pipeline.defs.topology import Node
 from embed_pipeline.encoding.cross_encoder import CrossEncoderSettings, TextPair, load_cross_encoder
 from embed_pipeline.encoding.local import load_local_encoder
+from embed_pipeline.evaluation.measuring import HITS_FILE
 from embed_pipeline.evaluation.query_metrics import read_hits
+from embed_pipeline.graph.catalogue import FIGURES, UPSTREAM
+from embed_pipeline.graph.freshness import assess
+from embed_pipeline.graph.topology import Node
 from embed_pipeline.merging.candidates import read_promoted
 from embed_pipeline.merging.promotion_file import read_sweep
 from embed_pipeline.mining.groups import read_groups
 from embed_pipeline.retrieval.hybrid_weights import read_weighing
 from embed_pipeline.retrieval.index import read_index
 from embed_pipeline.retrieval.query_parts import split_query
+from embed_pipeline.retrieval.searching import NGRAMS_FOLDER
 from embed_pipeline.retrieval.tfidf import read_tfidf_index, tfidf_scores
 from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, encoder_settings, write_full_project, write_yaml

@@ -14,12 +14,12 @@ import pytest
 import yaml
 
 from embed_pipeline.artifacts import DamagedObjectError
-from embed_pipeline.defs.catalogue import ALL
-from embed_pipeline.defs.cleanup import remove_unused
-from embed_pipeline.defs.freshness import explain
-from embed_pipeline.defs.topology import Node
-from embed_pipeline.defs.work import all_work
+from embed_pipeline.assembly.cleanup import remove_unused
 from embed_pipeline.evaluation.measures import MEASURES
+from embed_pipeline.graph.catalogue import ALL
+from embed_pipeline.graph.freshness import explain
+from embed_pipeline.graph.topology import Node
+from embed_pipeline.graph.work import all_work
 from embed_pipeline.reporting.database import read_history, read_newest
 from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.small_project import (

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from embed_pipeline.recipes import read_recipe
+from embed_pipeline.project.recipes import read_recipe
 from embed_pipeline_tests.small_project import encoder_settings, training_settings, write_yaml
 
 SHIPPED = sorted((Path(__file__).parents[1] / "data" / "recipes").glob("*.yaml"))

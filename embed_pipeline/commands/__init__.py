@@ -1,1 +1,1 @@
-"""The commands, a module for each kind: arguments and what is printed; the work is done elsewhere."""
+"""The command line, a module per group of commands: arguments and what is printed; the work is done elsewhere."""

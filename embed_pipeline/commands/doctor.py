@@ -12,9 +12,9 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from embed_pipeline.commands.terminal import console, enter, project_option
 from embed_pipeline.diagnosis.finding import Finding
 from embed_pipeline.project.finding import NoProjectError, find_project
-from embed_pipeline.terminal import console, enter, project_option
 
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 

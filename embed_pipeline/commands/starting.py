@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.markup import escape
 
-from embed_pipeline.terminal import console
+from embed_pipeline.commands.terminal import console
 
 
 @click.command()

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from embed_pipeline.defs.automatic_work import automatic_work
-from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.jobs import UnresolvedJob
 from embed_pipeline.defs.partitions import Partitions
-from embed_pipeline.defs.project import ENVIRONMENT
 from embed_pipeline.defs.reevaluation import NIGHTLY_TAG
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.defs.teams import may_be_of
+from embed_pipeline.graph.automatic_work import automatic_work
+from embed_pipeline.graph.catalogue import ALL
+from embed_pipeline.project.project import ENVIRONMENT
 
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,

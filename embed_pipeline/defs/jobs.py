@@ -4,8 +4,8 @@ from typing import Any
 
 import dagster as dg
 
-from embed_pipeline.defs.catalogue import JOBS
 from embed_pipeline.defs.teams import team_key, team_tags
+from embed_pipeline.graph.catalogue import JOBS
 
 UnresolvedJob = Any
 """What define_asset_job returns; dagster does not export the type."""

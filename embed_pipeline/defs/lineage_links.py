@@ -10,11 +10,11 @@ from urllib.parse import quote
 
 import dagster as dg
 
-from embed_pipeline.defs.catalogue import ALL
-from embed_pipeline.defs.graph import Graph
-from embed_pipeline.defs.lineage import Link, raw_files, trace
 from embed_pipeline.defs.resources import Step
-from embed_pipeline.defs.topology import Node
+from embed_pipeline.graph.catalogue import ALL
+from embed_pipeline.graph.graph import Graph
+from embed_pipeline.graph.lineage import Link, raw_files, trace
+from embed_pipeline.graph.topology import Node
 from embed_pipeline.reporting.metric_row import MetricRow
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from embed_pipeline.defs.catalogue import PUBLISHED_ASSETS, UPSTREAM
-from embed_pipeline.defs.project import Project
-from embed_pipeline.defs.topology import Topology
+from embed_pipeline.graph.catalogue import PUBLISHED_ASSETS, UPSTREAM
+from embed_pipeline.graph.topology import Topology
+from embed_pipeline.project.project import Project
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,19 @@ Belongs here: the job. Does not belong here: what a night does (night), when it 
 
 import dagster as dg
 
-from embed_pipeline.defs.alerts import alert_hook, describe_changed_models
-from embed_pipeline.defs.graph import Graph
-from embed_pipeline.defs.hosted_samples import (
+from embed_pipeline.assembly.alerts import alert_hook, describe_changed_models
+from embed_pipeline.assembly.hosted_samples import (
     newly_changed,
     nodes_of_changed_models,
     record_samples,
     sample_hosted_models,
 )
-from embed_pipeline.defs.night import reevaluate as run_night
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.defs.running import Build, execute
 from embed_pipeline.defs.teams import team_tags
-from embed_pipeline.defs.work import Work
+from embed_pipeline.graph.graph import Graph
+from embed_pipeline.graph.night import reevaluate as run_night
+from embed_pipeline.graph.work import Work
 
 NIGHTLY_TAG = "embed_pipeline/nightly"
 """The tag that a night's runs share; its value is when the night was to begin."""

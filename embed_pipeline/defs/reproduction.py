@@ -13,18 +13,18 @@ from pathlib import Path
 import dagster as dg
 
 from embed_pipeline.artifacts import installed_packages
-from embed_pipeline.defs.freshness import format_difference
-from embed_pipeline.defs.graph import Graph, MissingInputError
-from embed_pipeline.defs.lineage import Link, find_row, trace_row
-from embed_pipeline.defs.measuring import METRICS_FILE
-from embed_pipeline.defs.questioning import CHAT_FOLDER
+from embed_pipeline.assembly.questioning import CHAT_FOLDER
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.defs.running import Build, execute
-from embed_pipeline.defs.topology import Node
-from embed_pipeline.defs.work import ready_work
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.evaluation.comparison import summarise
+from embed_pipeline.evaluation.measuring import METRICS_FILE
 from embed_pipeline.evaluation.query_metrics import read_query_metrics
+from embed_pipeline.graph.freshness import format_difference
+from embed_pipeline.graph.graph import Graph, MissingInputError
+from embed_pipeline.graph.lineage import Link, find_row, trace_row
+from embed_pipeline.graph.topology import Node
+from embed_pipeline.graph.work import ready_work
 from embed_pipeline.reporting.metric_row import MetricRow
 
 

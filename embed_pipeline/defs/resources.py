@@ -17,25 +17,30 @@ import dagster as dg
 from pydantic import Field
 
 from embed_pipeline.artifacts import ArtifactStore, DamagedObjectError, Manifest, Plan
-from embed_pipeline.defs.catalogue import ALL
-from embed_pipeline.defs.causes import Causes
-from embed_pipeline.defs.graph import PAIR_SCORES_FOLDER, USAGE_FOLDER, VECTORS_FOLDER, Graph
-from embed_pipeline.defs.node_settings import mining_encoder_settings
-from embed_pipeline.defs.progress import Progress, Tally
-from embed_pipeline.defs.project import Project, Runtime, environment_settings
-from embed_pipeline.defs.questioning import CHAT_FOLDER
-from embed_pipeline.defs.searching import Search, dense_part
-from embed_pipeline.defs.spending import COST_DETAIL, spent_usd
-from embed_pipeline.defs.topology import Node
-from embed_pipeline.defs.variant_encoder import load_hybrid_weights, load_second_stage, load_variant_encoder
-from embed_pipeline.defs.variants import Variant
+from embed_pipeline.assembly.progress import Progress, Tally
+from embed_pipeline.assembly.questioning import CHAT_FOLDER
+from embed_pipeline.assembly.variant_encoder import (
+    describe_search,
+    load_hybrid_weights,
+    load_second_stage,
+    load_variant_encoder,
+)
 from embed_pipeline.encoding.cross_encoder import CrossEncoder
 from embed_pipeline.encoding.encoder import Encoder, EncoderSettings
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.pair_scores import CachedPairScorer
+from embed_pipeline.encoding.spending import COST_DETAIL, spent_usd
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
-from embed_pipeline.recipes import AnyEncoderSettings, required
+from embed_pipeline.graph.catalogue import ALL
+from embed_pipeline.graph.causes import Causes
+from embed_pipeline.graph.graph import PAIR_SCORES_FOLDER, USAGE_FOLDER, VECTORS_FOLDER, Graph
+from embed_pipeline.graph.node_settings import mining_encoder_settings
+from embed_pipeline.graph.topology import Node
+from embed_pipeline.project.project import Project, Runtime, environment_settings
+from embed_pipeline.project.recipes import AnyEncoderSettings, required
+from embed_pipeline.project.variants import Variant
 from embed_pipeline.retrieval.hybrid_weights import HybridWeights
+from embed_pipeline.retrieval.searching import Search, dense_part
 from embed_pipeline.training.finetune import work_prefix
 
 
@@ -127,13 +132,13 @@ class Step:
         """The same for another variant that this partition stands on."""
         recipe, language = (variant.first_stage or variant).recipe, self.project.datasets[variant.dataset].language
         encoder = load_variant_encoder(self.graph, variant, self._cached, before_training=before_training)
-        search = Search(recipe, language, encoder, self.pipeline.device)
+        search = describe_search(recipe, language, encoder, self.pipeline.device)
         if before_training:
             return dense_part(search) if recipe.hybrid else search
         search = replace(search, weights=self._hybrid_weights(variant))
         if variant.recipe.rerank is None:
             return search
-        return replace(search, rerank=variant.recipe.rerank, scorer=self._scorer(variant))
+        return replace(search, rerank=variant.recipe.rerank.second_stage, scorer=self._scorer(variant))
 
     def _hybrid_weights(self, variant: Variant) -> HybridWeights | None:
         node = variant.hybrid_variant and Node("hybrid_weights", variant.hybrid_variant.key)
@@ -199,7 +204,7 @@ class Step:
 
 
 class PipelineResource(dg.ConfigurableResource):
-    """Folders, device and training processes, each settable by an environment variable (defs/project.py)."""
+    """Folders, device and training processes, each settable by an environment variable (project/project.py)."""
 
     data: str = Field("data", description="Folder of the data sets and recipes.")
     home: str = Field(".embed_pipeline", description="Folder of all state: artifacts, vectors, table, report.")
@@ -238,7 +243,7 @@ class PipelineResource(dg.ConfigurableResource):
 
 
 def pipeline_from_environment() -> PipelineResource:
-    """The resource as the environment variables of defs/project.py set it.
+    """The resource as the environment variables of project/project.py set it.
 
     Raises:
         ValueError: a variable has a value that its field does not allow.

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import dagster as dg
 
-from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.resources import PipelineResource, pipeline_from_environment
-from embed_pipeline.defs.work import Work
+from embed_pipeline.graph.catalogue import ALL
+from embed_pipeline.graph.work import Work
 
 Build = Callable[[PipelineResource], dg.Definitions]
 """Gives the definitions of a project as its data folder stands now; what runs jobs cannot import them."""

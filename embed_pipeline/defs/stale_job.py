@@ -11,12 +11,12 @@ import dagster as dg
 from pydantic import Field
 
 from embed_pipeline.artifacts.workspace import exclusive
-from embed_pipeline.defs.freshness import assess
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.defs.running import Build, execute
-from embed_pipeline.defs.selection import select_nodes
 from embed_pipeline.defs.teams import team_tags
-from embed_pipeline.defs.work import Attempt, Work, ready_work, work_off
+from embed_pipeline.graph.freshness import assess
+from embed_pipeline.graph.selection import select_nodes
+from embed_pipeline.graph.work import Attempt, Work, ready_work, work_off
 
 STALE_TAG = "embed_pipeline/run_stale"
 """On the runs that a `run_stale` started: the id of that one."""

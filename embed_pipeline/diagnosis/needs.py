@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from embed_pipeline.defs.project import Project, Runtime
-from embed_pipeline.defs.variants import Variant
 from embed_pipeline.diagnosis.finding import Finding
 from embed_pipeline.encoding.bundled import find_bundled
 from embed_pipeline.encoding.encoder import BUNDLED, BUNDLED_MODELS, EncoderSettings
 from embed_pipeline.encoding.precision import AUTO, NativePrecision, refuse_emulated
 from embed_pipeline.encoding.service_settings import ServiceSettings
+from embed_pipeline.project.project import Project, Runtime
+from embed_pipeline.project.variants import Variant
 from embed_pipeline.training.settings import TrainingSettings
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")

@@ -7,7 +7,7 @@ not belong here: reading a model directory (model_directory.py), running a model
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -56,6 +56,17 @@ class Encoder(Protocol):
 
     def encode_passages(self, texts: Sequence[str]) -> np.ndarray:
         """float32 (len(texts), dimension), also for no texts."""
+        ...
+
+
+@runtime_checkable
+class EncoderBehind(Protocol):
+    """An encoder that changes the vectors of another one, which it stands behind."""
+
+    encoder: Encoder
+
+    def around(self, encoder: Encoder) -> Encoder:
+        """The same change of another encoder's vectors."""
         ...
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from embed_pipeline.encoding.cross_encoder import CrossEncoderSettings, check_cross_encoder_name
+from embed_pipeline.retrieval.reranking import SecondStage
 
 
 class RerankerSettings(BaseModel):
@@ -52,6 +53,11 @@ class RerankSettings(BaseModel):
         description="How the cross-encoder is fine-tuned on the mined groups. Left out: a model is taken as it is, a "
         "fresh head is trained with the defaults.",
     )
+
+    @property
+    def second_stage(self) -> SecondStage:
+        """How many hits are scored and stay."""
+        return SecondStage(self.top_k, self.keep)
 
     def trained(self, folder: Path) -> CrossEncoderSettings:
         """The settings of the fine-tuned cross-encoder in a folder: pairs as long as in training."""

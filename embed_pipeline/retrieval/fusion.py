@@ -1,17 +1,29 @@
 """Several rankings made into one by reciprocal rank, which needs no common scale of scores.
 
-Belongs here: the fused score, and hits as the Ranking they came from. Does not belong here: asking retrievers
-(search.py), the order of equal scores (ranking.py).
+Belongs here: the recipe's section, the fused score, and hits as the Ranking they came from. Does not belong here:
+asking retrievers (search.py), the order of equal scores (ranking.py).
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from embed_pipeline.records import Hit
 from embed_pipeline.retrieval.ranking import RankedQuery, Ranking, check_k, rank_passages
 
 RANK_CONSTANT = 60
 """Of Cormack et al.: how little the first ranks are ahead of the next; not tuned here."""
+
+
+class FusionSettings(BaseModel):
+    """Which rankings become one, by the reciprocal of their ranks: BM25 and a dense variant."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dense: str = Field(min_length=1, description="The dense part: a variant of the same data set, trained or not.")
+    rank_constant: int = Field(RANK_CONSTANT, ge=1, description="How little the first ranks are ahead of the next.")
+    depth: int = Field(100, ge=1, description="Hits that each part is asked for.")
 
 
 def reciprocal_rank_fusion(rankings: Sequence[Ranking], k: int, *, rank_constant: int = RANK_CONSTANT) -> Ranking:

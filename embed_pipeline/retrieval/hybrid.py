@@ -1,7 +1,7 @@
 """Three scores of a passage made into one: the whole question's, the best of its parts, and the lexical one.
 
 Belongs here: the scores of candidates, and their weighted sum as a ranking. Does not belong here: how the weights are
-chosen (defs/weighing.py), where a question is cut (query_parts.py), rank fusion (fusion.py).
+chosen (evaluation/weighing.py), where a question is cut (query_parts.py), rank fusion (fusion.py).
 
 score(q, p) = cos(q, p) + parts · max over the clauses c of q of cos(c, p) + lexical · tfidf(q, p). All three are
 cosines where the encoder's vectors have length 1, so that they need no common scale first. Source of the sum: Bruch,

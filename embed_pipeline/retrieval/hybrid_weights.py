@@ -1,6 +1,6 @@
 """What the scores of a hybrid search weigh: the section `hybrid` of a recipe, the chosen weights and their file.
 
-Belongs here: settings and records. Does not belong here: the scores (hybrid.py), the choice (defs/weighing.py).
+Belongs here: settings and records. Does not belong here: the scores (hybrid.py), the choice (evaluation/weighing.py).
 """
 
 import json

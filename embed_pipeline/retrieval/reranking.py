@@ -18,6 +18,14 @@ from embed_pipeline.retrieval.search import Retriever
 
 
 @dataclass(frozen=True, slots=True)
+class SecondStage:
+    """How many hits of the first stage are scored, and how many of them stay."""
+
+    top_k: int
+    keep: int
+
+
+@dataclass(frozen=True, slots=True)
 class RerankedRetriever:
     """Finds passages with another retriever and orders the first `top_k` of them by a pair scorer."""
 

@@ -39,8 +39,10 @@ class FrozenLayers:
         self.lower, self.upper, self.tables, self.padding = lower, upper, tables, padding
         size: int = lower.config.hidden_size
         self.keeps = sum(table.tokens.size for table in tables.values()) * size * 4 <= KEPT_BYTES
-        self.blocks = {role: list(batches_of(table.lengths.tolist(), _BLOCK_TOKENS)) for role, table in tables.items()}
-        self.block_of = {role: _places(blocks, len(tables[role])) for role, blocks in self.blocks.items()}
+        self.blocks: dict[Role, list[Sequence[int]]] = {
+            role: list(batches_of(table.lengths.tolist(), _BLOCK_TOKENS)) for role, table in tables.items()
+        }
+        self.block_of = {role: _places(self.blocks[role], len(table)) for role, table in tables.items()}
         self.kept: dict[Role, dict[int, Tensor]] = {role: {} for role in tables}
 
     def eval(self) -> None:

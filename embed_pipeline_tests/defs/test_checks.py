@@ -13,13 +13,13 @@ from embed_pipeline.defs.checks.evaluation import check_tokens
 from embed_pipeline.defs.checks.general import check_forgetting
 from embed_pipeline.defs.checks.mining import check_negatives
 from embed_pipeline.defs.checks.outcome import CheckOutcome, describe_outcomes
-from embed_pipeline.defs.variants import Variant
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.evaluation.comparison import Comparison
 from embed_pipeline.evaluation.measures import Measure
 from embed_pipeline.mining.groups import TrainingGroup
 from embed_pipeline.mining.report import MiningReport
-from embed_pipeline.recipes import Recipe
+from embed_pipeline.project.recipes import Recipe
+from embed_pipeline.project.variants import Variant
 from embed_pipeline.records import Judgment, Passage, Query, Split
 
 SETTINGS = DatasetSettings.model_validate(

@@ -9,12 +9,12 @@ from embed_pipeline.cli import main
 from embed_pipeline.dataset.ledger import LedgerEntry, Reason
 from embed_pipeline.defs.checks.documents import check_passages
 from embed_pipeline.defs.checks.synthesis import check_questions
-from embed_pipeline.defs.project import Project
-from embed_pipeline.defs.source_settings import counting_encoder, dataset_settings, round_trip_recipe, source_files
-from embed_pipeline.defs.topology import Node
 from embed_pipeline.documents.passages import DocumentSummary
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.model_source import resolve_model
+from embed_pipeline.graph.source_settings import counting_encoder, dataset_settings, round_trip_recipe, source_files
+from embed_pipeline.graph.topology import Node
+from embed_pipeline.project.project import Project
 from embed_pipeline.records import Split
 from embed_pipeline.synthesis.questions import SyntheticQuestion
 from embed_pipeline_tests.small_project import write_yaml

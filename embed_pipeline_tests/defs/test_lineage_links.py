@@ -3,10 +3,10 @@
 import pytest
 
 from embed_pipeline.definitions import build_definitions
-from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.lineage_links import Pages, check_ui_path
 from embed_pipeline.defs.resources import PipelineResource, pipeline_from_environment
-from embed_pipeline.defs.topology import Node
+from embed_pipeline.graph.catalogue import ALL
+from embed_pipeline.graph.topology import Node
 
 
 def test_addresses_stand_behind_the_path_of_the_webserver_and_the_teams_key() -> None:

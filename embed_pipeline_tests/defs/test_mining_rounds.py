@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import yaml
 
+from embed_pipeline.assembly.cleanup import remove_unused
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.definitions import build_definitions
-from embed_pipeline.defs.cleanup import remove_unused
-from embed_pipeline.defs.freshness import assess
 from embed_pipeline.defs.resources import PipelineResource
-from embed_pipeline.defs.topology import Node
-from embed_pipeline.defs.work import ready_work
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.local import load_local_encoder
+from embed_pipeline.graph.freshness import assess
+from embed_pipeline.graph.topology import Node
+from embed_pipeline.graph.work import ready_work
 from embed_pipeline.mining.negatives import mine_negatives, read_groups
 from embed_pipeline.mining.settings import MiningSettings
-from embed_pipeline.recipes import read_recipe
+from embed_pipeline.project.recipes import read_recipe
 from embed_pipeline_tests.small_project import (
     edit_yaml,
     encoder_settings,

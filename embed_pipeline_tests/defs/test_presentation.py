@@ -9,13 +9,13 @@ import pytest
 
 from embed_pipeline.artifacts import Manifest
 from embed_pipeline.artifacts.canonical import JSON
+from embed_pipeline.assembly.progress import Progress, Tally, format_seconds
 from embed_pipeline.definitions import STAGES, defs
 from embed_pipeline.defs.assets.publishing import materialized, table
-from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.checks.outcome import CheckOutcome, results
-from embed_pipeline.defs.progress import Progress, Tally, format_seconds
 from embed_pipeline.defs.resources import PipelineResource
-from embed_pipeline.defs.spending import spent_usd
+from embed_pipeline.encoding.spending import spent_usd
+from embed_pipeline.graph.catalogue import CODE_VERSIONS
 
 GRAPH = defs.resolve_asset_graph()
 REPOSITORY = defs.get_repository_def()

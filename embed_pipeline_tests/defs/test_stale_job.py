@@ -7,11 +7,11 @@ import dagster as dg
 import pytest
 
 from embed_pipeline.definitions import build_definitions
-from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.defs.stale_job import STALE_TAG
-from embed_pipeline.defs.topology import Node
-from embed_pipeline.defs.work import JOBS, Work, ready_work, work_off
+from embed_pipeline.graph.catalogue import ALL
+from embed_pipeline.graph.topology import Node
+from embed_pipeline.graph.work import JOBS, Work, ready_work, work_off
 from embed_pipeline_tests.small_project import edit_dataset, make_rows, write_project, write_workbook
 
 EVERYTHING = ["read_workbooks small", "prepare_dataset small", "evaluate_variant small/bm25", f"publish_metrics {ALL}"]

@@ -13,8 +13,8 @@ from pathlib import Path
 import dagster as dg
 
 from embed_pipeline.definitions import build_definitions
-from embed_pipeline.defs.catalogue import ALL
 from embed_pipeline.defs.resources import PipelineResource
+from embed_pipeline.graph.catalogue import ALL
 
 
 def run_jobs(project: Path, start: Path, work: list[str]) -> dict[str, list[str]]:

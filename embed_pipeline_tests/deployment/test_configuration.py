@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from embed_pipeline.defs.alerts import COMMAND_VARIABLE, URL_VARIABLE
-from embed_pipeline.defs.project import ENVIRONMENT
+from embed_pipeline.assembly.alerts import COMMAND_VARIABLE, URL_VARIABLE
+from embed_pipeline.project.project import ENVIRONMENT
 from embed_pipeline_tests.deployment.postgres_server import is_required
 from embed_pipeline_tests.deployment.services import CONFIGURATION, DEPLOY, PROGRAMS, UNITS, Unit, read_environment
 

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from embed_pipeline.definitions import build_definitions
-from embed_pipeline.defs.catalogue import ALL
-from embed_pipeline.defs.freshness import assess
 from embed_pipeline.evaluation.measures import MEASURES
+from embed_pipeline.graph.catalogue import ALL
+from embed_pipeline.graph.freshness import assess
 from embed_pipeline.reporting.database import read_newest
 from embed_pipeline_tests.deployment.postgres_server import PostgresServer, is_required
 from embed_pipeline_tests.pipeline_project import PipelineProject

@@ -8,7 +8,6 @@ import pytest
 from click.testing import CliRunner
 
 from embed_pipeline.cli import main
-from embed_pipeline.defs.project import Project, Runtime
 from embed_pipeline.diagnosis.machine import (
     Machine,
     judge_machine,
@@ -20,6 +19,7 @@ from embed_pipeline.diagnosis.machine import (
 )
 from embed_pipeline.diagnosis.needs import judge_models, judge_recipes, judge_services
 from embed_pipeline.encoding.precision import NativePrecision
+from embed_pipeline.project.project import Project, Runtime
 from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, write_project, write_yaml
 
 GIB = 2**30

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from embed_pipeline.defs.project import Project
 from embed_pipeline.project.finding import is_project
+from embed_pipeline.project.project import Project
 from embed_pipeline.project.starting import (
     EXAMPLE_VARIANTS,
     EXTRAS,

@@ -16,14 +16,14 @@ import psutil
 import pytest
 from dagster_graphql import DagsterGraphQLClient
 
+from embed_pipeline.assembly.cleanup import remove_unused
 from embed_pipeline.definitions import build_definitions
-from embed_pipeline.defs.catalogue import JOBS
-from embed_pipeline.defs.cleanup import remove_unused
-from embed_pipeline.defs.graph import Node
-from embed_pipeline.defs.project import ENVIRONMENT
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.defs.running import execute
-from embed_pipeline.defs.work import Work
+from embed_pipeline.graph.catalogue import JOBS
+from embed_pipeline.graph.graph import Node
+from embed_pipeline.graph.work import Work
+from embed_pipeline.project.project import ENVIRONMENT
 from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.small_project import edit_yaml, write_project
 

@@ -8,13 +8,13 @@ import dagster as dg
 from embed_pipeline.adaptation.building import build_adaptation
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, table
-from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.checks import adaptation as checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.defs.searching import encoding_counts
-from embed_pipeline.recipes import required
+from embed_pipeline.graph.catalogue import CODE_VERSIONS
+from embed_pipeline.project.recipes import required
+from embed_pipeline.retrieval.searching import encoding_counts
 
 
 def define_assets(partitions: Partitions) -> Assets:

@@ -13,12 +13,12 @@ from embed_pipeline.dataset.ledger import LEDGER_FILE, read_ledger, summarise_le
 from embed_pipeline.dataset.pairs import clean_pairs
 from embed_pipeline.dataset.settings import DatasetSettings
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, table
-from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.checks import dataset as checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.defs.source_settings import planned_files
+from embed_pipeline.graph.catalogue import CODE_VERSIONS
+from embed_pipeline.graph.source_settings import planned_files
 from embed_pipeline.records import SPLITS
 from embed_pipeline.synthesis.cleaned import assemble_cleaned
 from embed_pipeline.synthesis.questions import QUESTIONS_FILE, read_questions

@@ -10,15 +10,15 @@ from embed_pipeline.dataset.formats import CORPUS_FILE, read_passages
 from embed_pipeline.dataset.ledger import LEDGER_FILE, read_ledger, summarise_ledger
 from embed_pipeline.defs.assets.dataset import copy_raw_files, raw_materialized
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, table
-from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.checks import documents as checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.defs.source_settings import counting_encoder
 from embed_pipeline.documents.passages import read_documents_summary, write_passages
 from embed_pipeline.documents.reading import read_document
 from embed_pipeline.encoding.tokens import token_counter
+from embed_pipeline.graph.catalogue import CODE_VERSIONS
+from embed_pipeline.graph.source_settings import counting_encoder
 
 SAMPLE_ROWS = 10
 LEDGER_ROWS = 200

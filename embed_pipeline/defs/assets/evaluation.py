@@ -17,12 +17,14 @@ from embed_pipeline.defs.assets.publishing import (
     picture,
     table,
 )
-from embed_pipeline.defs.catalogue import CODE_VERSIONS, EVALUATED_SPLIT
 from embed_pipeline.defs.checks import evaluation as checks
 from embed_pipeline.defs.checks import general as general_checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
 from embed_pipeline.defs.lineage_links import link_chain, pages_of
-from embed_pipeline.defs.measuring import (
+from embed_pipeline.defs.partitions import Partitions
+from embed_pipeline.defs.resources import PipelineResource, Step
+from embed_pipeline.evaluation.comparison import Comparison, MeasureSummary, compare_queries, summarise
+from embed_pipeline.evaluation.measuring import (
     BASE_METRICS_FILE,
     METRICS_FILE,
     measure_elsewhere,
@@ -32,12 +34,11 @@ from embed_pipeline.defs.measuring import (
     read_language_pairs,
     read_scores,
 )
-from embed_pipeline.defs.partitions import Partitions
-from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.defs.searching import encoding_counts
-from embed_pipeline.evaluation.comparison import Comparison, MeasureSummary, compare_queries, summarise
 from embed_pipeline.evaluation.query_metrics import read_query_metrics, write_query_metrics
+from embed_pipeline.graph.catalogue import CODE_VERSIONS
+from embed_pipeline.records import EVALUATED_SPLIT
 from embed_pipeline.reporting.plots import plot_score_distribution
+from embed_pipeline.retrieval.searching import encoding_counts
 
 
 def define_assets(partitions: Partitions) -> Assets:

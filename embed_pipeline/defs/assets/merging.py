@@ -8,19 +8,19 @@ import dagster as dg
 
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, picture, table
-from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.checks import merging as checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
-from embed_pipeline.defs.choosing import Trial, measure_mixtures, mix
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.defs.searching import Search
+from embed_pipeline.graph.catalogue import CODE_VERSIONS
 from embed_pipeline.merging.candidates import Candidate, promote, read_promoted, write_promoted
+from embed_pipeline.merging.choosing import Trial, measure_mixtures, mix
 from embed_pipeline.merging.promotion import MergePoint, choose_alpha
 from embed_pipeline.merging.promotion_file import Sweep, read_sweep, write_sweep
 from embed_pipeline.merging.settings import MergeSettings
-from embed_pipeline.recipes import required
+from embed_pipeline.project.recipes import required
 from embed_pipeline.reporting.trade_off import plot_trade_off
+from embed_pipeline.retrieval.searching import Search
 
 MODEL_FOLDER = "model"
 

@@ -8,11 +8,11 @@ import dagster as dg
 
 from embed_pipeline.dataset.formats import CORPUS_FILE, RetrievalDataset, read_dataset, write_passage_line
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, detail_table, materialized, picture, table
-from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.checks import mining as checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
+from embed_pipeline.graph.catalogue import CODE_VERSIONS
 from embed_pipeline.mining.corpus import MiningCorpus, encode_to_file
 from embed_pipeline.mining.false_negatives import choose_examples, score_gaps
 from embed_pipeline.mining.groups import TrainingGroup, read_groups, write_groups
@@ -21,7 +21,7 @@ from embed_pipeline.mining.positives import positive_groups
 from embed_pipeline.mining.replay import Replay, draw_replay
 from embed_pipeline.mining.report import MiningReport, report_mined, report_unmined
 from embed_pipeline.mining.settings import MiningSettings
-from embed_pipeline.recipes import required
+from embed_pipeline.project.recipes import required
 from embed_pipeline.reporting.plots import plot_score_gaps
 from embed_pipeline.retrieval.lexical import LexicalSettings
 from embed_pipeline.training.validation_task import VALIDATION_FILE, write_validation

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import dagster as dg
 
-from embed_pipeline.defs.alerts import alert_hook, describe_drops
+from embed_pipeline.assembly.alerts import alert_hook, describe_drops
+from embed_pipeline.assembly.collecting import collect_report, measured_again, measured_variants, profiles
+from embed_pipeline.assembly.hosted_samples import newest_samples
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, picture, table
-from embed_pipeline.defs.catalogue import ALL, CODE_VERSIONS
 from embed_pipeline.defs.checks import reporting as checks
 from embed_pipeline.defs.checks.outcome import CheckOutcome, describe_outcomes, results
-from embed_pipeline.defs.collecting import collect_report, measured_again, measured_variants, profiles
-from embed_pipeline.defs.hosted_samples import newest_samples
 from embed_pipeline.defs.lineage_links import link_rows, pages_of
-from embed_pipeline.defs.node_settings import METRICS_FILE
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.defs.topology import Node
 from embed_pipeline.evaluation.drops import find_drops
 from embed_pipeline.evaluation.measures import Measure
+from embed_pipeline.graph.catalogue import ALL, CODE_VERSIONS
+from embed_pipeline.graph.node_settings import METRICS_FILE
+from embed_pipeline.graph.topology import Node
 from embed_pipeline.reporting.database import append_metrics, read_history
 from embed_pipeline.reporting.metric_row import MetricRow
 from embed_pipeline.reporting.page import render_page

@@ -7,11 +7,11 @@ import dagster as dg
 from embed_pipeline.dataset.formats import CORPUS_FILE, read_passages
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized
 from embed_pipeline.defs.assets.training import GPU_POOL
-from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
+from embed_pipeline.graph.catalogue import CODE_VERSIONS
 from embed_pipeline.mining.groups import read_groups
-from embed_pipeline.recipes import required
+from embed_pipeline.project.recipes import required
 from embed_pipeline.reranking.reranker import (
     RerankerJob,
     finish_reranker,

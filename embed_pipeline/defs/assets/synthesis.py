@@ -6,15 +6,15 @@ from pathlib import Path
 
 import dagster as dg
 
+from embed_pipeline.assembly.questioning import Questioning
 from embed_pipeline.dataset.formats import CORPUS_FILE, read_passages
 from embed_pipeline.dataset.ledger import LEDGER_FILE, read_ledger, summarise_ledger, write_ledger
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, table
-from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.checks import synthesis as checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
 from embed_pipeline.defs.partitions import Partitions
-from embed_pipeline.defs.questioning import Questioning
 from embed_pipeline.defs.resources import PipelineResource, Step
+from embed_pipeline.graph.catalogue import CODE_VERSIONS
 from embed_pipeline.synthesis.questions import QUESTIONS_FILE, SyntheticQuestion, read_questions, write_questions
 
 SAMPLE_ROWS = 20

@@ -8,16 +8,16 @@ import dagster as dg
 
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, picture, svg_picture, table
-from embed_pipeline.defs.catalogue import CODE_VERSIONS
 from embed_pipeline.defs.checks import training as checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
-from embed_pipeline.defs.node_settings import word_vector_settings
 from embed_pipeline.defs.partitions import Partitions
-from embed_pipeline.defs.precision import precision_of
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.encoding.local import LocalEncoder
 from embed_pipeline.encoding.word_vectors import read_word_vectors, train_word_vectors, write_word_vectors
-from embed_pipeline.recipes import required
+from embed_pipeline.graph.catalogue import CODE_VERSIONS
+from embed_pipeline.graph.node_settings import word_vector_settings
+from embed_pipeline.graph.precision import precision_of
+from embed_pipeline.project.recipes import required
 from embed_pipeline.reporting.training_plots import TrainingPoint, plot_training
 from embed_pipeline.reporting.word_map import draw_word_map
 from embed_pipeline.training.checkpoint import check_trainable

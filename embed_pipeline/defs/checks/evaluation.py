@@ -5,11 +5,11 @@ from pathlib import Path
 import dagster as dg
 
 from embed_pipeline.dataset.formats import RetrievalDataset
-from embed_pipeline.defs.catalogue import EVALUATED_SPLIT
 from embed_pipeline.defs.checks.outcome import CheckOutcome
-from embed_pipeline.defs.variants import Variant
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.tokens import count_truncated, count_unknown
+from embed_pipeline.project.variants import Variant
+from embed_pipeline.records import EVALUATED_SPLIT
 
 # What is cut off is not searched: one text in twenty already moves a recall by up to five points.
 TRUNCATED_LIMIT = 0.05

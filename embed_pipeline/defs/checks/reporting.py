@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from embed_pipeline.assembly.hosted_samples import Sample
 from embed_pipeline.defs.checks.outcome import CheckOutcome
-from embed_pipeline.defs.hosted_samples import Sample
 from embed_pipeline.evaluation.drops import Drop
 
 SPECS = [

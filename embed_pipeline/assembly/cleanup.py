@@ -1,0 +1,97 @@
+"""Removing what nothing refers to any more: artifacts, vectors of encoders that no variant uses, old trainings."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from embed_pipeline.encoding.cross_encoder import CrossEncoder, load_cross_encoder
+from embed_pipeline.encoding.encoder import Encoder
+from embed_pipeline.encoding.local import load_local_encoder
+from embed_pipeline.encoding.vector_cache import VectorCache
+from embed_pipeline.graph.graph import PAIR_SCORES_FOLDER, VECTORS_FOLDER, Graph, MissingInputError
+from embed_pipeline.training.finetune import EVENTS_FOLDER, PROGRESS_FOLDER, abandoned_work
+
+
+def remove_unused(graph: Graph, *, dry_run: bool) -> Iterator[str]:
+    """Remove them, or with `dry_run` only look; yields one line per kind, saying how many and how large."""
+    used, rerankers = _encoder_fingerprints(graph), _reranker_fingerprints(graph)  # before anything is removed
+    verb = "would remove" if dry_run else "removed"
+    report = graph.store.collect_garbage(dry_run=dry_run)
+    yield (
+        f"artifacts: {verb} {report.removed_objects} objects, {report.removed_memos} memos and "
+        f"{report.removed_leftovers} leftovers ({report.freed_bytes / 1e6:.1f} MB); {report.kept_objects} objects stay"
+    )
+    freed = VectorCache(graph.project.home / VECTORS_FOLDER).gc(used, dry_run=dry_run)
+    freed_scores = VectorCache(graph.project.home / PAIR_SCORES_FOLDER).gc(rerankers, dry_run=dry_run)
+    wanted = _training_fingerprints(graph)
+    abandoned = (*abandoned_work(graph.project.home, graph.store.is_building), *_abandoned_progress(graph, wanted))
+    events = _old_event_files(graph, wanted)
+    for path in (*abandoned, *events) if not dry_run else ():
+        shutil.rmtree(path)
+    yield f"trainings: {verb} {len(abandoned)} folders of runs that were killed"
+    yield f"TensorBoard: {verb} {len(events)} folders of trainings whose weights no variant uses"
+    yield f"vectors: {verb} {freed / 1e6:.1f} MB of encoders that no variant uses"
+    yield f"pair scores: {verb} {freed_scores / 1e6:.1f} MB of cross-encoders that no variant uses"
+
+
+def _training_fingerprints(graph: Graph) -> dict[str, set[str]]:
+    """Per variant the training that its recipe asks for now, and the one whose weights it stands at."""
+    found: dict[str, set[str]] = {}
+    for node in graph.nodes():
+        if node.asset != "finetuned_checkpoint":
+            continue
+        made = graph.store.read(node.asset, node.partition)
+        found[node.partition] = {made.fingerprint} if made else set()
+        with suppress(MissingInputError):  # its fingerprint will be another one once the input is there
+            found[node.partition].add(graph.plan(node).fingerprint)
+    return found
+
+
+def _abandoned_progress(graph: Graph, wanted: dict[str, set[str]]) -> tuple[Path, ...]:
+    """Checkpoints of trainings that no variant, as it is now, would go on from, and that no process is writing."""
+    known = set().union(*wanted.values())
+    found = sorted((graph.project.home / PROGRESS_FOLDER).glob("*"))
+    return tuple(path for path in found if path.name not in known and not graph.store.is_building(path.name))
+
+
+def _old_event_files(graph: Graph, wanted: dict[str, set[str]]) -> tuple[Path, ...]:
+    """Event files of trainings that are neither under way nor behind a variant's weights."""
+    folder = graph.project.home / EVENTS_FOLDER
+    return tuple(
+        path
+        for path in sorted(folder.glob("*/*/*"))
+        if path.name not in wanted.get(path.parent.relative_to(folder).as_posix(), set())
+        and not graph.store.is_building(path.name)
+    )
+
+
+def _encoder_fingerprints(graph: Graph) -> set[str]:
+    """Fingerprints of every variant's base, of what mines for it and, where there is one, of its checkpoint."""
+    encoders: list[Encoder] = []
+    for variant in graph.project.variants.values():
+        if variant.encoder is None:
+            continue
+        encoders.append(graph.base_encoder(variant.encoder))
+        if variant.recipe.mining and variant.recipe.mining.scorer:
+            encoders.append(graph.base_encoder(variant.recipe.mining.scorer.encoder))
+        weights = graph.topology.weights(variant)
+        trained = (
+            graph.store.read(weights.asset, weights.partition) if weights and variant.weights_are_a_model else None
+        )
+        if trained is not None:
+            encoders.append(load_local_encoder(variant.local_encoder, directory=graph.store.open(trained)))
+    return {f for encoder in encoders for f in (encoder.query_fingerprint, encoder.passage_fingerprint)}
+
+
+def _reranker_fingerprints(graph: Graph) -> set[str]:
+    """Fingerprints of every cross-encoder that scores: a miner's, and a second stage's, trained or as it is."""
+    found: list[CrossEncoder | None] = []
+    for variant in graph.project.variants.values():
+        found.append(graph.mining_reranker(variant))
+        if not variant.trains_reranker:
+            found.append(graph.second_stage(variant))
+        trained = graph.store.read("reranker_checkpoint", variant.key) if variant.trains_reranker else None
+        if trained is not None and variant.recipe.rerank:
+            found.append(load_cross_encoder(variant.recipe.rerank.trained(graph.store.open(trained))))
+    return {one.fingerprint for one in found if one is not None}

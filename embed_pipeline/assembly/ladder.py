@@ -1,0 +1,117 @@
+"""What each setting earned: the measured variants of a data set, each held against what it stands on or is most like.
+
+Belongs here: which variants are neighbours, what their recipes differ in, the paired comparison. Does not belong here:
+printing it (evidence_commands)..
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from statistics import fmean
+
+from embed_pipeline.evaluation.comparison import Comparison, compare
+from embed_pipeline.evaluation.measures import Measure
+from embed_pipeline.evaluation.measuring import METRICS_FILE
+from embed_pipeline.evaluation.query_metrics import read_query_metrics
+from embed_pipeline.graph.graph import Graph
+from embed_pipeline.project.variants import Variant
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One measured variant: its value, 0 to 1, and what it earned over the earlier variant that is most like it."""
+
+    variant: str
+    value: float
+    before: str | None
+    """The name of that earlier variant; None for the first."""
+    changes: tuple[str, ...]
+    """The settings that differ, as `training.temperature: 0.02 → 0.03`."""
+    comparison: Comparison | None
+    training_seconds: float | None
+
+
+def climb(graph: Graph, dataset: str) -> tuple[Rung, ...]:
+    """The measured variants in the data set's order, on its headline; each compared query by query.
+
+    Variants whose test queries are others than those of the neighbour are not compared.
+
+    Raises:
+        ValueError: nothing of the data set has been measured.
+    """
+    headline, rungs = graph.project.headline(dataset), []
+    measured: list[tuple[Variant, dict[str, float]]] = []
+    for variant in graph.project.variants_of(dataset):
+        values = _values(graph, variant, headline)
+        if not values:
+            continue
+        neighbour = min(measured, key=partial(_distance, variant), default=None)
+        alike = neighbour is not None and neighbour[1].keys() == values.keys()
+        rungs.append(
+            Rung(
+                variant.name,
+                fmean(values.values()),
+                neighbour[0].name if neighbour else None,
+                recipe_changes(neighbour[0], variant) if neighbour else (),
+                compare(headline, neighbour[1], values) if neighbour and alike else None,
+                _training_seconds(graph, variant),
+            )
+        )
+        measured.append((variant, values))
+    if not rungs:
+        raise ValueError(f"{dataset}: nothing has been measured yet. Run `embed-pipeline run --dataset {dataset}`.")
+    return tuple(rungs)
+
+
+def _distance(variant: Variant, other: tuple[Variant, object]) -> tuple[bool, int, int]:
+    """What a variant stands on is nearest; else the fewer sections only one has, then the fewer settings differ."""
+    sections = [one.recipe.model_dump(exclude_none=True).keys() for one in (variant, other[0])]
+    return other[0] not in variant.stands_on, len(sections[0] ^ sections[1]), len(recipe_changes(other[0], variant))
+
+
+def recipe_changes(before: Variant, after: Variant) -> tuple[str, ...]:
+    """The fields of two recipes that differ, by name; a section that only one has is one change.
+
+    A variant that stands on the other keeps what that one has: only what it adds is a change.
+    """
+    sides = [variant.recipe.model_dump(mode="json", exclude={"description"}) for variant in (before, after)]
+    if before in after.stands_on:
+        kept = [name for name, value in sides[1].items() if value is not None]
+        sides = [{name: side[name] for name in kept} for side in sides]
+    return tuple(_changes(sides[0], sides[1], ""))
+
+
+def _changes(before: Mapping[str, object], after: Mapping[str, object], place: str) -> Iterator[str]:
+    for name in sorted({*before, *after}):
+        old, new = before.get(name), after.get(name)
+        if old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _changes(old, new, f"{place}{name}.")
+        else:
+            yield f"{place}{name}: {_short(old)} → {_short(new)}"
+
+
+_TELLING = ("method", "candidates", "model")
+"""What says most about a section that one recipe has and the other has not."""
+
+
+def _short(value: object) -> str:
+    if isinstance(value, dict):
+        return next((f"{name} {value[name]}" for name in _TELLING if value.get(name)), "set")
+    return "none" if value is None else json.dumps(value, ensure_ascii=False).strip('"')
+
+
+def _values(graph: Graph, variant: Variant, measure: Measure) -> dict[str, float]:
+    manifest = graph.store.read("query_metrics", variant.key)
+    if manifest is None:
+        return {}
+    found = read_query_metrics(graph.store.open(manifest) / METRICS_FILE)
+    return {one.query_id: one.value for one in found if one.measure == measure}
+
+
+def _training_seconds(graph: Graph, variant: Variant) -> float | None:
+    node = graph.topology.trained(variant)
+    manifest = graph.store.read(node.asset, node.partition) if node else None
+    return manifest.seconds if manifest else None

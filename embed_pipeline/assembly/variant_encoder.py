@@ -1,0 +1,84 @@
+"""What a variant searches with: its encoder, the weights of its scores, its second stage.
+
+Belongs here: which weights each comes from, once, for every caller. Does not belong here: where vectors
+are kept (the caller wraps), what they are searched for.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+from embed_pipeline.adaptation.building import read_adapted
+from embed_pipeline.encoding.cross_encoder import CrossEncoder, load_cross_encoder
+from embed_pipeline.encoding.encoder import Encoder
+from embed_pipeline.encoding.local import load_local_encoder
+from embed_pipeline.encoding.vector_cache import CachedEncoder
+from embed_pipeline.encoding.word_vectors import WordVectorEncoder, read_word_vectors
+from embed_pipeline.graph.graph import Graph
+from embed_pipeline.graph.topology import Node
+from embed_pipeline.project.recipes import Recipe, required
+from embed_pipeline.project.variants import Variant
+from embed_pipeline.retrieval.hybrid_weights import HybridWeights, read_weighing
+from embed_pipeline.retrieval.searching import Search
+
+
+def describe_search(
+    recipe: Recipe, language: str, encoder: Encoder | None, device: Literal["cpu", "cuda"] = "cpu"
+) -> Search:
+    """How a recipe of one stage searches.
+
+    Raises:
+        ValueError: its first stage is another recipe's.
+    """
+    if recipe.retriever == "reranked":
+        raise ValueError("expected a recipe with a retriever of its own, found reranked. Search with its first stage.")
+    return Search(recipe.retriever, language, encoder, device, fusion=recipe.fusion, hybrid=recipe.hybrid)
+
+
+def load_variant_encoder(
+    graph: Graph, variant: Variant, cached: Callable[[Encoder], CachedEncoder], *, before_training: bool = False
+) -> Encoder | None:
+    """The encoder, with `cached` around the model itself, so that another adapter behind it encodes nothing again.
+
+    `before_training`: the base. None for a variant without vectors.
+
+    Raises:
+        MissingInputError: the trained weights do not exist yet.
+        ValueError: a model cannot be read.
+    """
+    weights = graph.topology.weights(variant)
+    if weights and weights.asset == "word_vectors":
+        return WordVectorEncoder(read_word_vectors(graph.store.open(graph.input(weights))))
+    if weights is None or before_training:
+        return cached(graph.base_encoder(variant.encoder)) if variant.encoder else None
+    folder = graph.store.open(graph.input(weights))
+    if weights.asset == "adapter":
+        adapted = variant.encoding_variant.adapted
+        if adapted:
+            return read_adapted(required(load_variant_encoder(graph, adapted, cached), "encoder"), folder)
+        return read_adapted(cached(graph.base_encoder(required(variant.encoder, "encoder"))), folder)
+    return cached(load_local_encoder(variant.local_encoder, device=graph.runtime.device, directory=folder))
+
+
+def load_hybrid_weights(graph: Graph, variant: Variant) -> HybridWeights | None:
+    """What the scores of a hybrid variant, or of a first stage that is one, weigh; None for any other.
+
+    Raises:
+        MissingInputError: they were not chosen yet.
+    """
+    if variant.hybrid_variant is None:
+        return None
+    chosen = graph.input(Node("hybrid_weights", variant.hybrid_variant.key))
+    return read_weighing(graph.store.open(chosen)).weights
+
+
+def load_second_stage(graph: Graph, variant: Variant) -> CrossEncoder | None:
+    """The cross-encoder that orders a variant's hits anew, trained or as it is; None for a variant of one stage.
+
+    Raises:
+        MissingInputError: it was not trained yet.
+        ValueError: the model cannot be read.
+    """
+    if variant.recipe.rerank is None or not variant.trains_reranker:
+        return graph.second_stage(variant)
+    folder = graph.store.open(graph.input(Node("reranker_checkpoint", variant.key)))
+    return load_cross_encoder(variant.recipe.rerank.trained(folder), device=graph.runtime.device)

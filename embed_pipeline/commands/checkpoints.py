@@ -1,0 +1,105 @@
+"""Commands about weights: which checkpoint to take, and a copy of it outside the store.
+
+Belongs here: their arguments and what they print. Does not belong here: the choice (merging.candidates).
+"""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from embed_pipeline.commands.terminal import ProjectCommand, console
+
+if TYPE_CHECKING:
+    from embed_pipeline.graph.graph import Graph
+    from embed_pipeline.graph.topology import Node
+    from embed_pipeline.project.variants import Variant
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+@click.command(cls=ProjectCommand)
+@click.argument("dataset")
+@click.option("--export", "export_to", type=FOLDER, help="Copy the model and its model card into this new folder.")
+def promoted(dataset: str, export_to: Path | None) -> None:
+    """Say which checkpoint of DATASET users should take, and why."""
+    from embed_pipeline.defs.resources import pipeline_from_environment
+    from embed_pipeline.graph.topology import Node
+    from embed_pipeline.merging.candidates import read_promoted
+
+    graph, node = pipeline_from_environment().graph(), Node("promoted_checkpoint", dataset)
+    graph.project.check_dataset(dataset)
+    if node not in graph.nodes():
+        known = ", ".join(found.partition for found in graph.nodes() if found.asset == node.asset) or "none"
+        raise click.ClickException(
+            f"{dataset}: no checkpoint is chosen here; that takes a trained variant and a validation split. Data sets "
+            f"that have both: {known}."
+        )
+    folder = _folder(graph, node)
+    found = read_promoted(folder)
+    console.print(escape(found.reason), soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
+    for header in ("checkpoint", "validation", "against its base", "general suite", "against its base"):
+        table.add_column(header, justify="left" if header == "checkpoint" else "right")
+    for one in sorted(found.candidates, key=lambda one: -one.target):
+        values = (f"{100 * one.target:.1f}", f"{100 * one.gain:+.1f}", f"{100 * one.general:.1f}")
+        table.add_row(one.variant, *values, f"{-100 * one.general_loss:+.1f}")
+    console.print(table)
+    if export_to is not None:
+        _copy(folder, export_to)
+
+
+@click.command(cls=ProjectCommand)
+@click.argument("variant")
+@click.argument("folder", type=FOLDER)
+def export(variant: str, folder: Path) -> None:
+    """Copy what was trained for VARIANT into the new FOLDER: a model, a mixture, an adapter or a cross-encoder.
+
+    Of a hybrid variant the weights of its scores lie beside it. Of an adaptation behind a trained model FOLDER holds
+    that model, and the adaptation in `adapter` below it.
+    """
+    from embed_pipeline.defs.resources import pipeline_from_environment
+    from embed_pipeline.graph.topology import Node
+    from embed_pipeline.retrieval.hybrid_weights import WEIGHTS_FILE
+
+    graph = pipeline_from_environment().graph()
+    chosen = graph.project.variant_named(variant)
+    node = graph.topology.trained(chosen)
+    if node is None:
+        raise click.ClickException(f"{variant}: nothing was trained for it. Name a variant that is.")
+    trained, below = _folder(graph, node), chosen.encoding_variant.adapted
+    model = _folder_below(graph, node, below) if below and node.asset == "adapter" else None
+    weights = Node("hybrid_weights", chosen.hybrid_variant.key) if chosen.hybrid_variant else None
+    weighed = _folder(graph, weights) / WEIGHTS_FILE if weights else None
+    _copy(model or trained, folder)
+    if model:  # not among its files: *.safetensors there are the model's weights
+        shutil.copytree(trained, folder / "adapter")
+    if weighed:
+        shutil.copyfile(weighed, folder / WEIGHTS_FILE)
+    if chosen.recipe.rerank and not chosen.trains_reranker:
+        click.echo(f"the second stage is {chosen.recipe.rerank.model} as it is; it was not copied")
+
+
+def _folder(graph: "Graph", node: "Node") -> Path:
+    from embed_pipeline.graph.graph import MissingInputError
+
+    try:
+        return graph.store.open(graph.input(node))
+    except MissingInputError as error:
+        raise click.ClickException(f"{error} Run `embed-pipeline run`.") from error
+
+
+def _folder_below(graph: "Graph", adapter: "Node", below: "Variant") -> Path | None:
+    """The model that an adapter was made for, by its digest: another one may stand there by now."""
+    model = graph.topology.weights(below)
+    return graph.store.open(graph.input(adapter).inputs[str(model)]) if model else None
+
+
+def _copy(source: Path, target: Path) -> None:
+    if target.exists() and any(target.iterdir()):
+        raise click.ClickException(f"{target}: expected a new or empty folder, found files in it. Name another.")
+    shutil.copytree(source, target, dirs_exist_ok=True)
+    console.print(f"copied to {target}")

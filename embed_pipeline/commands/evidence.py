@@ -1,0 +1,93 @@
+"""Commands about figures: where one comes from, whether it can be made again, what a setting earned, mteb.
+
+Belongs here: their arguments and what they print. Does not belong here: the work (defs.lineage, defs.reproduction,
+defs.mteb_scores).
+"""
+
+import sys
+from pathlib import Path
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from embed_pipeline.commands.terminal import ProjectCommand, console
+
+
+@click.command(cls=ProjectCommand)
+@click.argument("variant")
+@click.option("--measure", help="Which figure to name, as precise@5; left out: the data set's headline.")
+def lineage(variant: str, measure: str | None) -> None:
+    """Follow the newest figure of VARIANT back to the bytes of the raw files."""
+    from embed_pipeline.defs.resources import pipeline_from_environment
+    from embed_pipeline.graph.lineage import describe_lineage
+
+    for line in describe_lineage(pipeline_from_environment().graph(), variant, measure):
+        console.print(escape(line), soft_wrap=True)
+
+
+@click.command(cls=ProjectCommand)
+@click.argument("variant")
+@click.option("--measure", help="Which figure, as precise@5; left out: the data set's headline.")
+def reproduce(variant: str, measure: str | None) -> None:
+    """Make the newest figure of VARIANT again from its recorded inputs, or name the first thing that differs."""
+    from embed_pipeline.definitions import build_definitions
+    from embed_pipeline.defs.reproduction import reproduce as make_again
+    from embed_pipeline.defs.resources import pipeline_from_environment
+
+    found = make_again(pipeline_from_environment(), variant, measure, build_definitions)
+    for line in found.lines:
+        console.print(escape(line), soft_wrap=True)
+    sys.exit(0 if found.same else 1)
+
+
+@click.command(cls=ProjectCommand)
+@click.argument("dataset")
+def ladder(dataset: str) -> None:
+    """Say what each setting earned: DATASET's variants, each against what it stands on or is most like."""
+    from embed_pipeline.assembly.ladder import climb
+    from embed_pipeline.defs.resources import pipeline_from_environment
+
+    graph = pipeline_from_environment().graph()
+    graph.project.check_dataset(dataset)
+    table = Table(box=None, pad_edge=False)
+    for header in (
+        "variant",
+        str(graph.project.headline(dataset)),
+        "earned",
+        "p",
+        "against",
+        "what changed",
+        "trained",
+    ):
+        left = header in ("variant", "against", "what changed")
+        table.add_column(header, justify="left" if left else "right", overflow="fold")
+    for rung in climb(graph, dataset):
+        found, seconds = rung.comparison, rung.training_seconds
+        earned = f"{100 * found.difference:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]" if found else "–"
+        changes = escape("; ".join(rung.changes[:4])) + (f" and {len(rung.changes) - 4} more" * (len(rung.changes) > 4))
+        p_value = f"{found.p_value:.3f}" if found else "–"
+        trained = f"{seconds:.0f} s" if seconds is not None else "–"
+        table.add_row(rung.variant, f"{100 * rung.value:.1f}", earned, p_value, rung.before or "–", changes, trained)
+    console.print(table)
+
+
+@click.command(cls=ProjectCommand)
+@click.argument("variant")
+@click.option(
+    "--tasks",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of local tasks, each a folder with task.yaml.",
+)
+def mteb(variant: str, tasks: Path | None) -> None:
+    """Run mteb on VARIANT's data set and on local TASKS, offline; scores are cached by the weights' content."""
+    from embed_pipeline.assembly.mteb_scores import score_variant
+    from embed_pipeline.defs.resources import pipeline_from_environment
+
+    graph = pipeline_from_environment().graph()
+    table = Table(box=None, pad_edge=False)
+    for header in ("task", "type", "split", "measure", "value"):
+        table.add_column(header, justify="right" if header == "value" else "left")
+    for score in score_variant(graph, graph.project.variant_named(variant), tasks):
+        table.add_row(score.task, score.type, score.split, score.main_score_name, f"{score.value:.4f}")
+    console.print(table)

@@ -1,0 +1,57 @@
+"""What the scores of a hybrid variant weigh: the pair of weights that is best on the data set's validation queries.
+
+Belongs here: the sweep. Does not belong here: the scores (retrieval/hybrid.py), the rule among equals and the file
+(retrieval/hybrid_weights.py).
+"""
+
+import tempfile
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from statistics import fmean
+
+from embed_pipeline.dataset.formats import RetrievalDataset
+from embed_pipeline.evaluation.duplicates import canonical_passages
+from embed_pipeline.evaluation.measures import Measure, measure_queries
+from embed_pipeline.evaluation.measuring import HITS_PER_QUERY
+from embed_pipeline.records import CHOSEN_ON
+from embed_pipeline.retrieval.hybrid import CandidateScores, rank_candidates
+from embed_pipeline.retrieval.hybrid_weights import VECTORS_ALONE, HybridSettings, HybridWeights, WeighedPoint, Weighing
+from embed_pipeline.retrieval.searching import Search, open_hybrid, write_search_index
+
+
+def weigh_scores(search: Search, dataset: RetrievalDataset, headline: Measure) -> Weighing:
+    """Measure every pair of the recipe's weights on the validation queries; the index is not kept, test never counts.
+
+    Every text is encoded once for all pairs.
+
+    Raises:
+        ValueError: the data set has no validation queries.
+    """
+    settings, queries = search.hybrid_settings, dataset.queries_of(CHOSEN_ON)
+    if not queries:
+        raise ValueError(
+            "recipe, hybrid: weights are chosen on validation queries, found none. Give the validation split of the "
+            "data set a share, or fuse by rank (retriever: fused), which chooses nothing."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        write_search_index(search, dataset.passages, Path(folder))
+        with_parts = settings.part_weights != (0.0,)
+        depth = max(settings.depth, HITS_PER_QUERY)
+        scored = list(open_hybrid(search, Path(folder), VECTORS_ALONE).score(queries, depth, with_parts=with_parts))
+    return weigh(scored, dataset, headline, settings)
+
+
+def weigh(
+    scored: Sequence[CandidateScores], dataset: RetrievalDataset, headline: Measure, settings: HybridSettings
+) -> Weighing:
+    """Measure every pair of weights on queries whose candidates are scored."""
+    pairs = [HybridWeights(*pair) for pair in product(settings.part_weights, settings.lexical_weights)]
+    query_ids, canonical = [one.query_id for one in scored], canonical_passages(dataset.passages)
+
+    def mean(weights: HybridWeights) -> float:
+        hits = rank_candidates(scored, weights, HITS_PER_QUERY).hits()
+        found = measure_queries(hits, dataset.judgments, query_ids, measures=[headline], canonical=canonical)
+        return fmean(one.value for one in found)
+
+    return Weighing.of(str(headline), [WeighedPoint(pair.parts, pair.lexical, mean(pair)) for pair in pairs])

@@ -1,0 +1,96 @@
+"""What the graph consists of: the assets by name, the jobs that materialise them, the version of each one's code."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+RAW_ASSETS = ("raw_xlsx", "raw_pairs", "raw_documents")
+DOCUMENT_ASSETS = ("raw_documents", "passages", "synthetic_qa")
+DATASET_ASSETS = ("raw_xlsx", "raw_pairs", *DOCUMENT_ASSETS, "cleaned_qa")
+TRAINED_ASSETS = ("mined_negatives", "finetuned_checkpoint")
+VARIANT_ASSETS = ("faiss_index", "query_metrics")
+WEIGHTS_ASSETS = ("finetuned_checkpoint", "merged_checkpoint", "adapter", "word_vectors")
+FIGURES = ("query_metrics", "general_metrics")
+PUBLISHED_ASSETS = ("metrics_table", "report")
+CHEAP_ASSETS = (
+    *DATASET_ASSETS,
+    "word_vectors",
+    "hybrid_weights",
+    *VARIANT_ASSETS,
+    "general_metrics",
+    "promoted_checkpoint",
+    *PUBLISHED_ASSETS,
+)
+"""What automation: cheap runs, unless a recipe or a section synthesis names a hosted model."""
+
+ALL = "all"  # the partition name of what has none
+
+
+@dataclass(frozen=True)
+class Job:
+    """Assets that share their partitions and are materialised together, one partition at a time."""
+
+    name: str
+    assets: tuple[str, ...]
+    description: str
+
+
+JOBS = (
+    Job("read_workbooks", ("raw_xlsx",), "Copy the workbooks and the label list of one data set."),
+    Job("read_pairs", ("raw_pairs",), "Copy the files of question-passage pairs of one data set."),
+    Job("read_documents", ("raw_documents", "passages"), "Copy the documents of one data set and cut them."),
+    Job("synthesise_questions", ("synthetic_qa",), "Write questions for the passages of one data set's documents."),
+    Job("prepare_dataset", ("cleaned_qa",), "Clean and split one data set."),
+    Job("finetune_variant", TRAINED_ASSETS, "Mine hard negatives and fine-tune the encoder of one variant."),
+    Job("train_word_vectors", ("word_vectors",), "Train the word vectors of one word2vec variant."),
+    Job("merge_variant", ("merged_checkpoint",), "Mix base and tuned weights of one variant and choose the mixture."),
+    Job("adapt_variant", ("adapter",), "Adapt the vectors of one variant's encoder, which stays as it is."),
+    Job("train_reranker", ("reranker_checkpoint",), "Fine-tune the cross-encoder of one reranked variant."),
+    Job("weigh_scores", ("hybrid_weights",), "Choose what the three scores of one hybrid variant weigh."),
+    Job("evaluate_variant", VARIANT_ASSETS, "Index the corpus under one variant and measure its test queries."),
+    Job("measure_general_suite", ("general_metrics",), "Measure one variant on the general suite of its data set."),
+    Job("promote_checkpoint", ("promoted_checkpoint",), "Choose the checkpoint of one data set that users take."),
+    Job("publish_metrics", PUBLISHED_ASSETS, "Append to the metrics table and write the reports."),
+)
+
+UPSTREAM: Mapping[str, tuple[str, ...]] = {
+    "passages": ("raw_documents",),
+    "synthetic_qa": ("passages",),
+    "cleaned_qa": ("raw_xlsx", "raw_pairs", "passages", "synthetic_qa"),
+    "mined_negatives": ("cleaned_qa",),  # and the checkpoint of an earlier round, which Dagster would call a cycle
+    "finetuned_checkpoint": ("mined_negatives",),
+    "word_vectors": ("cleaned_qa",),
+    "merged_checkpoint": ("cleaned_qa", "finetuned_checkpoint"),
+    "adapter": ("cleaned_qa", "finetuned_checkpoint", "merged_checkpoint"),
+    "reranker_checkpoint": ("mined_negatives", "finetuned_checkpoint", "merged_checkpoint"),
+    "faiss_index": ("cleaned_qa", *WEIGHTS_ASSETS),
+    "hybrid_weights": ("cleaned_qa", *WEIGHTS_ASSETS),
+    "query_metrics": ("cleaned_qa", *WEIGHTS_ASSETS, "hybrid_weights", "reranker_checkpoint", "faiss_index"),
+    "general_metrics": ("cleaned_qa", *WEIGHTS_ASSETS, "hybrid_weights", "reranker_checkpoint"),
+    "promoted_checkpoint": ("cleaned_qa", "finetuned_checkpoint", "merged_checkpoint"),
+    "metrics_table": FIGURES,
+    "report": ("metrics_table", *FIGURES, "word_vectors", "cleaned_qa"),
+}
+"""The assets that an asset may stand on; which partitions it does is topology's. Raw files stand on none."""
+
+# Raise a version when the code makes other bytes, or runs other checks, on the same inputs.
+CODE_VERSIONS: Mapping[str, str] = {
+    "raw_xlsx": "1",
+    "raw_pairs": "1",
+    "raw_documents": "1",
+    "passages": "1",
+    "synthetic_qa": "1",
+    "cleaned_qa": "3",
+    "mined_negatives": "3",
+    "finetuned_checkpoint": "5",
+    "word_vectors": "1",
+    "merged_checkpoint": "1",
+    "promoted_checkpoint": "1",
+    "adapter": "1",
+    "reranker_checkpoint": "1",
+    "hybrid_weights": "1",
+    "faiss_index": "1",
+    "query_metrics": "3",
+    "general_metrics": "1",
+    "metrics_table": "5",
+    "report": "3",
+}

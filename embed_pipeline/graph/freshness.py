@@ -1,0 +1,163 @@
+"""What is fresh, stale or missing, and why: plans held against the store.."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from embed_pipeline.artifacts import DamagedObjectError, Difference, differences
+from embed_pipeline.graph.catalogue import FIGURES, PUBLISHED_ASSETS
+from embed_pipeline.graph.graph import Graph, MissingInputError
+from embed_pipeline.graph.precision import precision_of
+from embed_pipeline.graph.topology import Node
+
+FILES_SETTING = "files."
+"""Prefix of the settings of raw_xlsx that are the digests of files."""
+
+State = Literal["fresh", "stale", "missing", "waiting", "failed"]
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """The state of a node and the reasons for it, ready to print.
+
+    waiting: an upstream node is not fresh, so its own inputs are not known yet. failed: its plan cannot be made.
+    blocked: no run can make it fresh, because it, or something upstream of it, failed. `precision`: the arithmetic that
+    it was built in where it is fresh, else would be; None where there is none or its plan cannot be made yet.
+    """
+
+    node: Node
+    state: State
+    reasons: tuple[str, ...]
+    blocked: bool = False
+    precision: str | None = None
+
+
+def every(node: Node) -> bool:
+    """The filter that lets every node through."""
+    return True
+
+
+def assess(
+    graph: Graph, wanted: Callable[[Node], bool] = every, given_up: Collection[Node] = ()
+) -> tuple[Assessment, ...]:
+    """One assessment per node, upstream first. An artifact that a stale node would read is stale if it is damaged.
+
+    Nothing waits for a node that is not wanted: the metrics table then stands on what has been measured. Nodes that
+    were `given_up`, because their run failed, are blocked until they are fresh.
+    """
+    damage: dict[Node, str] = {}
+    while True:
+        found: dict[Node, Assessment] = {}
+        for node in graph.nodes():
+            assessed = _assess_node(graph, node, {n: a for n, a in found.items() if wanted(n)}, damage)
+            is_blocked = assessed.blocked or (assessed.state != "fresh" and node in given_up)
+            found[node] = replace(assessed, blocked=is_blocked)
+        new = _find_damage(graph, found)
+        if not new:
+            return tuple(found.values())
+        damage |= new
+
+
+def _find_damage(graph: Graph, found: Mapping[Node, Assessment]) -> dict[Node, str]:
+    # Opening reads every byte, once per process: only what is about to be read anyway is opened.
+    begun = [node for node, assessment in found.items() if assessment.state in ("stale", "missing")]
+    read = dict.fromkeys(upstream for node in begun for upstream in graph.upstream(node))
+    damage = {}
+    for node in read:
+        current = graph.store.read(node.asset, node.partition)
+        if found[node].state == "fresh" and current is not None:
+            try:
+                graph.store.open(current)
+            except DamagedObjectError as error:
+                damage[node] = str(error)
+    return damage
+
+
+def explain(graph: Graph, node: Node, assessments: Mapping[Node, Assessment] | None = None) -> Iterator[str]:
+    """Why a node would be built again now, or was built the last time: changed inputs followed to their cause.
+
+    `assessments`: those of the graph as it stands, where they are known.
+    """
+    return _explain(graph, node, assessments or {assessment.node: assessment for assessment in assess(graph)})
+
+
+def _explain(graph: Graph, node: Node, assessments: Mapping[Node, Assessment]) -> Iterator[str]:
+    assessment = assessments[node]
+    if assessment.state == "fresh":
+        yield from _explain_last_build(graph, node)
+        return
+    would_be = f", to be built in {assessment.precision}" if assessment.precision else ""
+    yield f"{node} is {assessment.state}{would_be}"
+    for reason in assessment.reasons:
+        yield f"  {reason}"
+    for upstream in graph.upstream(node):
+        named = any(str(upstream) in reason for reason in assessment.reasons)
+        if named or assessments[upstream].state != "fresh":
+            yield from (f"  {line}" for line in _explain(graph, upstream, assessments))
+
+
+def _explain_last_build(graph: Graph, node: Node) -> Iterator[str]:
+    history = list(graph.store.history(node.asset, node.partition))
+    if not history:
+        return
+    newest = history[0]
+    before = next((manifest for manifest in history[1:] if manifest.fingerprint != newest.fingerprint), None)
+    precision = precision_of(newest.settings)
+    built = f"built {newest.built_at} in {precision}" if precision else f"built {newest.built_at}"
+    yield f"{node} is fresh: digest {newest.digest[:12]}, {built}"
+    if before is None:
+        yield "  it was built for the first time"
+        return
+    for difference in differences(before, newest):
+        yield f"  built again because {format_difference(difference)}"
+        upstream = next((n for n in graph.upstream(node) if str(n) == difference.name), None)
+        if difference.kind == "input" and upstream is not None:
+            yield from (f"    {line}" for line in _explain_last_build(graph, upstream))
+
+
+def is_digest(text: str) -> bool:
+    """Whether a text is a sha256 in hexadecimal, which nobody reads whole."""
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")
+
+
+def format_difference(difference: Difference) -> str:
+    """A sentence part: what changed from what to what; digests are shortened."""
+    nouns = {"setting": "setting", "input": "input", "code": "code version"}
+    noun, name = nouns[difference.kind], difference.name
+    if difference.kind == "setting" and name.startswith(FILES_SETTING):
+        noun, name = "file", name.removeprefix(FILES_SETTING)
+    return f"{noun} {name}: {_short(difference.before)} → {_short(difference.after)}"
+
+
+def _assess_node(graph: Graph, node: Node, found: Mapping[Node, Assessment], damage: Mapping[Node, str]) -> Assessment:
+    current = graph.store.read(node.asset, node.partition)
+    unfinished = [u for u in graph.upstream(node) if u in found and found[u].state != "fresh"]
+    measured = any(graph.store.read(u.asset, u.partition) for u in graph.upstream(node) if u.asset in FIGURES)
+    if node.asset in PUBLISHED_ASSETS and measured:
+        # A variant that cannot be measured has no row; the others are not held up by it.
+        unfinished = [u for u in unfinished if not found[u].blocked]
+    if unfinished:
+        more = f" and {len(unfinished) - 1} more" if len(unfinished) > 1 else ""
+        cause = f"waits for {unfinished[0]}, which is {found[unfinished[0]].state}{more}"
+        blocked = any(found[u].blocked for u in unfinished)
+        return Assessment(node, "missing" if current is None else "waiting", (cause,), blocked)
+    try:
+        plan = graph.plan(node)
+    except (MissingInputError, ValueError, OSError) as error:
+        return Assessment(node, "failed", (str(error),), blocked=True)
+    precision = precision_of(plan.settings)
+    if current is None:
+        return Assessment(node, "missing", ("never built",), precision=precision)
+    if node in damage:
+        return Assessment(node, "stale", (damage[node],), precision=precision)
+    if current.fingerprint == plan.fingerprint:
+        return Assessment(node, "fresh", (), precision=precision)
+    changes = tuple(format_difference(change) for change in plan.differences(current))
+    return Assessment(node, "stale", changes, precision=precision)
+
+
+def _short(value: object) -> str:
+    if value is None:
+        return "none"
+    text = str(value).strip('"')
+    return text[:12] if is_digest(text) else text

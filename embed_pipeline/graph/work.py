@@ -1,0 +1,112 @@
+"""What there is to do: the runs that make everything fresh; the command line and the sensor ask the same here."""
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from embed_pipeline.graph.catalogue import CODE_VERSIONS, JOBS, PUBLISHED_ASSETS, Job
+from embed_pipeline.graph.freshness import Assessment, assess, every
+from embed_pipeline.graph.graph import Graph
+from embed_pipeline.graph.topology import Node
+
+
+@dataclass(frozen=True)
+class Work:
+    """One run: a job for one partition, and why. `key` is the same as long as inputs and outputs stay the same."""
+
+    job: Job
+    partition: str
+    reasons: tuple[str, ...]
+    key: str
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A piece of work that was run, and why it failed; no errors where it did not."""
+
+    work: Work
+    errors: tuple[str, ...]
+
+
+def work_off(
+    find: Callable[[Collection[Node]], Sequence[Work]], run: Callable[[Work], tuple[str, ...]]
+) -> tuple[Attempt, ...]:
+    """Runs what `find` gives, one piece at a time, until all it gives has been tried; `run` returns a piece's errors.
+
+    `find` is asked anew after each piece, with the nodes that were given up because their run failed.
+    """
+    attempts: list[Attempt] = []
+    tried: set[tuple[str, str, str]] = set()
+    given_up: set[Node] = set()
+    while todo := [work for work in find(given_up) if (work.job.name, work.partition, work.key) not in tried]:
+        work = todo[0]
+        tried.add((work.job.name, work.partition, work.key))
+        attempts.append(Attempt(work, run(work)))
+        if attempts[-1].errors:
+            given_up |= {Node(asset, work.partition) for asset in work.job.assets}
+    return tuple(attempts)
+
+
+def ready_work(
+    graph: Graph,
+    wanted: Callable[[Node], bool] = every,
+    given_up: Collection[Node] = (),
+    assessments: Mapping[Node, Assessment] | None = None,
+) -> tuple[Work, ...]:
+    """The runs whose inputs from other jobs are all fresh and that hold a stale or missing node, in pipeline order.
+
+    Publishing does not wait for what failed, or was `given_up` because its run did: the table then lacks its row.
+    `assessments`: those of the graph as it stands, where they are known.
+    """
+    known = assessments or {assessment.node: assessment for assessment in assess(graph, wanted, given_up)}
+    return tuple(
+        _work(graph, job, partition, [known[node] for node in nodes if known[node].state != "fresh"])
+        for job, partition, nodes in find_startable(graph, known, wanted)
+        if not any(known[node].blocked for node in nodes)
+    )
+
+
+def find_startable(
+    graph: Graph, assessments: Mapping[Node, Assessment], wanted: Callable[[Node], bool] = every
+) -> Iterator[tuple[Job, str, list[Node]]]:
+    """Job, partition and nodes of the runs for which nothing outside is awaited, blocked or not, in pipeline order."""
+    for job in JOBS:
+        for partition in dict.fromkeys(node.partition for node in assessments if node.asset in job.assets):
+            nodes = [Node(asset, partition) for asset in job.assets]
+            outside = [n for node in nodes for n in graph.upstream(node) if n not in nodes and wanted(n)]
+            if job.assets == PUBLISHED_ASSETS:
+                outside = [node for node in outside if not assessments[node].blocked]
+            if not all(map(wanted, nodes)) or any(assessments[n].state != "fresh" for n in outside):
+                continue
+            if any(assessments[node].state != "fresh" for node in nodes):
+                yield job, partition, nodes
+
+
+def all_work(graph: Graph, wanted: Callable[[Node], bool] = every) -> tuple[Work, ...]:
+    """Every run there is, in pipeline order, whether fresh or not."""
+    nodes = [node for node in graph.nodes() if wanted(node)]
+    return tuple(
+        Work(job, partition, ("asked for",), key="")
+        for job in JOBS
+        for partition in dict.fromkeys(node.partition for node in nodes if node.asset in job.assets)
+    )
+
+
+def _work(graph: Graph, job: Job, partition: str, unfinished: list[Assessment]) -> Work:
+    reasons = tuple(f"{a.node.asset}: {reason}" for a in unfinished if a.state != "waiting" for reason in a.reasons)
+    return Work(job, partition, reasons, _key(graph, job, [Node(asset, partition) for asset in job.assets]))
+
+
+def _key(graph: Graph, job: Job, nodes: list[Node]) -> str:
+    # What a run changes before its end is left out: one that failed half-way is not asked for again. The present
+    # version of the last asset is in: a file changed, changed back and changed again asks for a run each time.
+    outside = [n for node in nodes for n in graph.upstream(node) if n not in nodes]
+    inputs = {str(node): graph.store.read(node.asset, node.partition) for node in outside}
+    last = graph.store.read(nodes[-1].asset, nodes[-1].partition)
+    state = {
+        "nodes": [[str(node), CODE_VERSIONS[node.asset], graph.settings(node)] for node in nodes],
+        "inputs": {name: manifest.digest if manifest else None for name, manifest in inputs.items()},
+        "version": last.id if last else None,
+    }
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,181 @@
+"""From how a variant searches to its index on disk, and to the retriever over it: the stage's two entries.
+
+Belongs here: which index and which retriever a kind means. Does not belong here: how each works (its own module), what
+is searched for (evaluation).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from embed_pipeline.dataset.formats import CORPUS_FILE, read_passages, write_passage_line
+from embed_pipeline.encoding.encoder import Encoder, EncoderBehind
+from embed_pipeline.encoding.pair_scores import CachedPairScorer, PairScorer
+from embed_pipeline.encoding.vector_cache import CachedEncoder
+from embed_pipeline.records import Passage
+from embed_pipeline.retrieval.fusion import FusionSettings
+from embed_pipeline.retrieval.hybrid import HybridRetriever
+from embed_pipeline.retrieval.hybrid_weights import HybridSettings, HybridWeights
+from embed_pipeline.retrieval.index import build_index, read_index, write_index
+from embed_pipeline.retrieval.lexical import (
+    LexicalSettings,
+    build_lexical_index,
+    read_lexical_index,
+    write_lexical_index,
+)
+from embed_pipeline.retrieval.query_parts import split_query
+from embed_pipeline.retrieval.reranking import RerankedRetriever, SecondStage
+from embed_pipeline.retrieval.search import (
+    DenseRetriever,
+    FusedRetriever,
+    LexicalRetriever,
+    Retriever,
+    TfidfRetriever,
+)
+from embed_pipeline.retrieval.tfidf import TfidfSettings, build_tfidf_index, read_tfidf_index, write_tfidf_index
+
+DENSE_FOLDER = "dense"
+LEXICAL_FOLDER = "bm25"
+NGRAMS_FOLDER = "tfidf"
+RetrieverKind = Literal["dense", "bm25", "tfidf", "word2vec", "fused", "hybrid"]
+_LEXICAL_PARTS: dict[RetrieverKind, Literal["bm25", "tfidf"]] = {"fused": "bm25", "hybrid": "tfidf"}
+"""What lies beside the vectors, in a folder of the lexical retriever's name."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How one variant searches texts of a language; `encoder` is None for a variant without vectors."""
+
+    retriever: RetrieverKind
+    language: str
+    encoder: Encoder | None
+    device: Literal["cpu", "cuda"] = "cpu"
+    weights: HybridWeights | None = None
+    """hybrid: what the scores weigh; None while only the index is built or the weights are being chosen."""
+    fusion: FusionSettings | None = None
+    """fused: how the ranks become one."""
+    hybrid: HybridSettings | None = None
+    """hybrid: the weights that are tried."""
+    rerank: SecondStage | None = None
+    """A second stage: the index then holds the passages' texts."""
+    scorer: PairScorer | None = None
+    """What the second stage scores with; None while only the index is built."""
+
+    @property
+    def hybrid_settings(self) -> HybridSettings:
+        """Those of a hybrid variant; raises ValueError for any other."""
+        return _needed(self.hybrid, "hybrid")
+
+    def uncached(self) -> "Search":
+        """The same with every text going through the models, to see how long that takes."""
+        scorer = self.scorer.scorer if isinstance(self.scorer, CachedPairScorer) else self.scorer
+        return replace(self, encoder=_uncached(self.encoder), scorer=scorer)
+
+    def in_language(self, language: str) -> "Search":
+        """The same for texts of another language."""
+        return replace(self, language=language)
+
+
+def write_search_index(search: Search, passages: Sequence[Passage], directory: Path) -> dict[str, object]:
+    """Write the index of the passages into the directory; returns what is in it and what it took."""
+    if search.rerank is not None:
+        with (directory / CORPUS_FILE).open("w", encoding="utf-8") as file:
+            for passage in passages:
+                write_passage_line(passage, file)
+        return write_search_index(replace(search, rerank=None), passages, directory)
+    found: dict[str, object] = {"passages": len(passages), "kind": search.retriever}
+    if search.retriever in _LEXICAL_PARTS:
+        lexical = _lexical_part(search)
+        write_search_index(lexical, passages, directory / lexical.retriever)
+        dense = write_search_index(dense_part(search), passages, directory / DENSE_FOLDER)
+        return {**dense, "kind": search.retriever}
+    if search.retriever == "bm25":
+        write_lexical_index(build_lexical_index(passages, LexicalSettings(language=search.language)), directory)
+        return found
+    if search.retriever == "tfidf":
+        write_tfidf_index(build_tfidf_index(passages, TfidfSettings()), directory)
+        return found
+    encoder = _needed(search.encoder, "encoder")
+    vectors = encoder.encode_passages([passage.text for passage in passages])
+    index = build_index([passage.id for passage in passages], vectors, encoder_fingerprint=encoder.fingerprint)
+    write_index(index, directory)
+    return {**found, "kind": index.kind, "dimension": index.dimension, **encoding_counts(encoder)}
+
+
+def open_retriever(search: Search, directory: Path) -> Retriever:
+    """The retriever over an index that `write_search_index` wrote."""
+    if search.rerank is not None:
+        texts = {passage.id: passage.text for passage in read_passages(directory / CORPUS_FILE)}
+        first_stage, scorer = open_retriever(replace(search, rerank=None), directory), _needed(search.scorer, "scorer")
+        return RerankedRetriever(first_stage, scorer, texts, top_k=search.rerank.top_k, keep=search.rerank.keep)
+    if search.retriever == "fused":
+        fusion = _needed(search.fusion, "fusion")
+        parts = (
+            open_retriever(_lexical_part(search), directory / LEXICAL_FOLDER),
+            open_retriever(dense_part(search), directory / DENSE_FOLDER),
+        )
+        return FusedRetriever(parts, depth=fusion.depth, rank_constant=fusion.rank_constant)
+    if search.retriever == "hybrid":
+        return open_hybrid(search, directory, _needed(search.weights, "hybrid (chosen weights)"))
+    if search.retriever == "bm25":
+        return LexicalRetriever(read_lexical_index(directory))
+    if search.retriever == "tfidf":
+        return TfidfRetriever(read_tfidf_index(directory))
+    return DenseRetriever(read_index(directory), _needed(search.encoder, "encoder"), search.device)
+
+
+def open_hybrid(search: Search, directory: Path, weights: HybridWeights) -> HybridRetriever:
+    """The same for a hybrid variant under any weights; its scores can be had one by one."""
+    return HybridRetriever(
+        read_index(directory / DENSE_FOLDER),
+        _needed(search.encoder, "encoder"),
+        read_tfidf_index(directory / NGRAMS_FOLDER),
+        weights,
+        depth=search.hybrid_settings.depth,
+        device=search.device,
+    )
+
+
+def encoded_queries(search: Search, texts: Sequence[str]) -> tuple[str, ...]:
+    """What goes through the encoder to search for the texts: they, and behind them a hybrid's clauses."""
+    if search.weights is None or search.weights.parts == 0:
+        return tuple(texts)
+    return (*texts, *(part for text in texts for part in split_query(text)))
+
+
+def model_below(encoder: Encoder | None) -> Encoder | None:
+    """The encoder that an adaptation was put behind; any other is itself."""
+    return encoder.encoder if isinstance(encoder, EncoderBehind) else encoder
+
+
+def encoding_counts(encoder: Encoder | None) -> dict[str, object]:
+    """How many texts went through the model and how many came from the cache, where there is one."""
+    model = model_below(encoder)
+    if not isinstance(model, CachedEncoder):
+        return {}
+    return {"texts_encoded": model.encoded, "texts_from_cache": model.served}
+
+
+def _lexical_part(search: Search) -> Search:
+    return replace(search, recipe=_LEXICAL_PARTS[search.retriever], encoder=None)
+
+
+def dense_part(search: Search) -> Search:
+    """The same with the vectors alone; the encoder is at hand already, only the kind of index changes."""
+    return replace(search, retriever="dense", fusion=None, hybrid=None)
+
+
+def _uncached(encoder: Encoder | None) -> Encoder | None:
+    if isinstance(encoder, EncoderBehind):
+        return encoder.around(_uncached(encoder.encoder) or encoder.encoder)
+    return encoder.encoder if isinstance(encoder, CachedEncoder) else encoder
+
+
+Part = TypeVar("Part")
+
+
+def _needed(part: Part | None, name: str) -> Part:
+    if part is None:
+        raise ValueError(f"searching needs {name}, found none. Name it in the recipe, or choose another retriever.")
+    return part

@@ -1,0 +1,316 @@
+"""What an artifact depends on, said by its plan: its own settings, the weights' content, its inputs; never a name."""
+
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from embed_pipeline.artifacts import Plan
+from embed_pipeline.definitions import build_definitions
+from embed_pipeline.defs.partitions import define_partitions
+from embed_pipeline.defs.resources import PipelineResource
+from embed_pipeline.graph.catalogue import ALL, CODE_VERSIONS, JOBS, UPSTREAM
+from embed_pipeline.graph.freshness import assess, explain
+from embed_pipeline.graph.graph import MissingInputError
+from embed_pipeline.graph.selection import select_nodes
+from embed_pipeline.graph.topology import Node, Topology
+from embed_pipeline.graph.work import all_work, ready_work
+from embed_pipeline_tests.small_project import edit_yaml, write_full_project, write_model, write_project, write_yaml
+
+TUNED = "small/tuned"
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("template")
+    write_project(root)
+    return root
+
+
+@pytest.fixture
+def pipeline(template: Path, tmp_path: Path) -> PipelineResource:
+    """A project in which nothing has run, but every input of a plan has a stand-in artifact."""
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
+    for name in ("base", "tuned"):
+        edit_yaml(tmp_path / "data" / "recipes" / f"{name}.yaml", "encoder", model=str(tmp_path / "model"))
+    pipeline = PipelineResource(data=str(tmp_path / "data"), home=str(tmp_path / "home"))
+    graph = pipeline.graph()
+    for node in graph.nodes():
+        graph.store.build(graph.plan(node), lambda out, text=str(node): (out / "stand_in").write_text(text) and {})
+    return pipeline
+
+
+def _plan(pipeline: PipelineResource, asset: str, partition: str) -> Plan:
+    return pipeline.graph().plan(Node(asset, partition))
+
+
+def _states(pipeline: PipelineResource) -> dict[str, str]:
+    return {str(assessment.node): assessment.state for assessment in assess(pipeline.graph())}
+
+
+def _unfinished(pipeline: PipelineResource) -> dict[str, str]:
+    return {name: state for name, state in _states(pipeline).items() if state != "fresh"}
+
+
+def _edit_dataset(pipeline: PipelineResource, **changes: object) -> None:
+    path = Path(pipeline.data) / "small" / "dataset.yaml"
+    write_yaml(path, yaml.safe_load(path.read_text(encoding="utf-8")) | changes)
+
+
+def _damage(pipeline: PipelineResource, node: Node) -> None:
+    graph = pipeline.graph()
+    manifest = graph.store.read(node.asset, node.partition)
+    assert manifest is not None
+    shutil.rmtree(graph.store.open(manifest))
+
+
+def _recipe(pipeline: PipelineResource, name: str) -> Path:
+    return Path(pipeline.data) / "recipes" / f"{name}.yaml"
+
+
+def test_what_was_just_built_is_fresh(pipeline: PipelineResource) -> None:
+    assert set(_states(pipeline).values()) == {"fresh"}
+    assert ready_work(pipeline.graph()) == ()
+
+
+def test_a_training_setting_concerns_the_checkpoint_and_not_the_negatives(pipeline: PipelineResource) -> None:
+    edit_yaml(_recipe(pipeline, "tuned"), "training", epochs=7)
+    states = _states(pipeline)
+    assert states[f"mined_negatives[{TUNED}]"] == "fresh"
+    assert states[f"finetuned_checkpoint[{TUNED}]"] == "stale"
+    assert states[f"query_metrics[{TUNED}]"] == "waiting"
+    assert states["query_metrics[small/base]"] == states["query_metrics[small/bm25]"] == "fresh"
+
+
+def test_a_mining_setting_concerns_the_negatives(pipeline: PipelineResource) -> None:
+    edit_yaml(_recipe(pipeline, "tuned"), "mining", number=2)
+    assert _states(pipeline)[f"mined_negatives[{TUNED}]"] == "stale"
+
+
+def test_where_nothing_is_mined_the_base_concerns_the_checkpoint_alone(pipeline: PipelineResource) -> None:
+    edit_yaml(_recipe(pipeline, "tuned"), "mining", number=0)
+    before = {asset: _plan(pipeline, asset, TUNED).fingerprint for asset in ("mined_negatives", "finetuned_checkpoint")}
+    write_model(Path(pipeline.data).parent / "model", seed=9)
+    after = {asset: _plan(pipeline, asset, TUNED).fingerprint for asset in before}
+    assert [asset for asset in before if before[asset] != after[asset]] == ["finetuned_checkpoint"]
+
+
+def test_the_same_weights_elsewhere_change_no_encoding_and_other_weights_do(pipeline: PipelineResource) -> None:
+    before = _plan(pipeline, "faiss_index", "small/base").fingerprint
+    model = Path(pipeline.data).parent / "model"
+    model.rename(model.with_name("renamed"))
+    edit_yaml(_recipe(pipeline, "base"), "encoder", model=str(model.with_name("renamed")))
+    assert _plan(pipeline, "faiss_index", "small/base").fingerprint == before
+    write_model(model.with_name("renamed"), seed=9)
+    assert _plan(pipeline, "faiss_index", "small/base").fingerprint != before
+
+
+def test_the_description_of_a_data_set_concerns_its_report_alone(pipeline: PipelineResource) -> None:
+    path = Path(pipeline.data) / "small" / "dataset.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("eight labels", "other words"), encoding="utf-8")
+    assert _unfinished(pipeline) == {f"report[{ALL}]": "stale"}
+
+
+def test_the_description_of_a_recipe_concerns_the_table_and_no_weights(pipeline: PipelineResource) -> None:
+    path = _recipe(pipeline, "tuned")
+    path.write_text(path.read_text(encoding="utf-8").replace("description: tuned", "description: x"), encoding="utf-8")
+    assert _unfinished(pipeline) == {f"metrics_table[{ALL}]": "stale", f"report[{ALL}]": "waiting"}
+
+
+def test_another_baseline_makes_the_comparisons_stale_and_measures_nothing_again(pipeline: PipelineResource) -> None:
+    _edit_dataset(pipeline, variants=["base", "bm25", "tuned"])
+    assert _unfinished(pipeline) == {f"metrics_table[{ALL}]": "stale", f"report[{ALL}]": "waiting"}
+
+
+def test_the_split_concerns_the_cleaned_data_and_all_that_follows(pipeline: PipelineResource) -> None:
+    _edit_dataset(pipeline, split={"train": 0.6, "validation": 0.15, "test": 0.25, "seed": 2})
+    assert _states(pipeline)["raw_xlsx[small]"] == "fresh"
+    assert _states(pipeline)["cleaned_qa[small]"] == "stale"
+    assert {state for name, state in _unfinished(pipeline).items() if "_qa" not in name} == {"waiting"}
+
+
+def test_an_encoder_length_concerns_every_asset_of_its_variant_and_no_other_variant(pipeline: PipelineResource) -> None:
+    edit_yaml(_recipe(pipeline, "base"), "encoder", query_max_length=40)
+    names = set(_unfinished(pipeline)) - {f"metrics_table[{ALL}]", f"report[{ALL}]"}
+    own = {"faiss_index[small/base]", "query_metrics[small/base]"}
+    assert names == own | {"promoted_checkpoint[small]"}  # it chooses among all variants of the data set
+
+
+def test_a_changed_label_list_and_a_changed_workbook_are_named(pipeline: PipelineResource) -> None:
+    with (Path(pipeline.data) / "small" / "labels.txt").open("a", encoding="utf-8") as file:
+        file.write("肺炎\n")
+    (raw,) = [a for a in assess(pipeline.graph()) if a.state == "stale"]
+    assert raw.node == Node("raw_xlsx", "small")
+    assert raw.reasons[0].startswith("file labels.txt: ")
+
+
+def test_more_processes_are_another_training(pipeline: PipelineResource) -> None:
+    two = PipelineResource(data=pipeline.data, home=pipeline.home, training_processes=2)
+    difference = _plan(two, "finetuned_checkpoint", TUNED).differences(_plan(pipeline, "finetuned_checkpoint", TUNED))
+    assert [(change.name, change.before, change.after) for change in difference] == [("processes", "1", "2")]
+
+
+def test_a_variant_that_does_not_train_has_no_negatives_and_no_checkpoint(pipeline: PipelineResource) -> None:
+    graph = pipeline.graph()
+    names = [str(node) for node in graph.nodes()]
+    assert f"finetuned_checkpoint[{TUNED}]" in names
+    assert "finetuned_checkpoint[small/base]" not in names and "mined_negatives[small/bm25]" not in names
+    assert Node("finetuned_checkpoint", "small/base") not in graph.upstream(Node("faiss_index", "small/base"))
+
+
+def test_a_new_folder_is_a_new_partition(pipeline: PipelineResource) -> None:
+    data = Path(pipeline.data)
+    shutil.copytree(data / "small", data / "second")
+    partitions = define_partitions(pipeline.project())
+    assert partitions.datasets.get_partition_keys() == ["second", "small"]
+    assert set(partitions.variants.get_partition_keys()) >= {"second/bm25", "small/bm25"}
+    assert partitions.of("finetuned_checkpoint").get_partition_keys() == ["second/tuned", TUNED]
+
+
+def test_nothing_is_planned_on_an_artifact_whose_blocking_check_failed(pipeline: PipelineResource) -> None:
+    graph = pipeline.graph()
+    write_yaml(Path(pipeline.data) / "small" / "unused.yaml", {})
+    edited = Path(pipeline.data) / "small" / "labels.txt"
+    edited.write_text(edited.read_text(encoding="utf-8") + "肺炎\n", encoding="utf-8")
+    graph.store.build(graph.plan(Node("raw_xlsx", "small")), lambda out: (out / "raw").write_text("new") and {})
+    details = {"failed_blocking_checks": "splits_share_no_query"}
+    graph.store.build(graph.plan(Node("cleaned_qa", "small")), lambda out: (out / "x").write_text("y") and details)
+    with pytest.raises(MissingInputError, match=r"cleaned_qa\[small\] failed its check splits_share_no_query"):
+        graph.plan(Node("faiss_index", "small/base"))
+    assert _states(pipeline)["faiss_index[small/base]"] == "failed"
+    assert ready_work(pipeline.graph()) == ()
+
+
+def test_all_work_lists_every_run_upstream_first(pipeline: PipelineResource) -> None:
+    listed = [(work.job.name, work.partition) for work in all_work(pipeline.graph())]
+    assert listed[:2] == [("read_workbooks", "small"), ("prepare_dataset", "small")] and listed[-1] == (
+        "publish_metrics",
+        ALL,
+    )
+    assert ("finetune_variant", TUNED) in listed and ("finetune_variant", "small/base") not in listed
+
+
+def test_a_damaged_artifact_is_made_again_before_what_reads_it(pipeline: PipelineResource) -> None:
+    edit_yaml(_recipe(pipeline, "base"), "encoder", query_max_length=40)
+    asked = [(work.job.name, work.partition) for work in ready_work(pipeline.graph())]
+    assert asked == [("evaluate_variant", "small/base"), ("promote_checkpoint", "small")]
+    _damage(pipeline, Node("cleaned_qa", "small"))
+    (work,) = ready_work(pipeline.graph())
+    assert (work.job.name, work.partition) == ("prepare_dataset", "small")
+    assert any("cleaned_qa: " in reason and "nothing there" in reason for reason in work.reasons)
+
+
+def test_a_damaged_workbook_keeps_its_message_and_the_other_data_sets_go_on(pipeline: PipelineResource) -> None:
+    data = Path(pipeline.data)
+    shutil.copytree(data / "small", data / "second")
+    for path in (data / "small").glob("*.xlsx"):
+        path.unlink()
+    states = {str(a.node): a for a in assess(pipeline.graph())}
+    assert states["raw_xlsx[small]"].state == "failed" and "first.xlsx" in states["raw_xlsx[small]"].reasons[0]
+    assert [(work.job.name, work.partition) for work in ready_work(pipeline.graph())] == [("read_workbooks", "second")]
+
+
+def test_what_waits_names_whom_it_waits_for_and_why_follows_it_to_the_cause(pipeline: PipelineResource) -> None:
+    edit_yaml(_recipe(pipeline, "tuned"), "mining", number=2)
+    lines = list(explain(pipeline.graph(), Node("query_metrics", TUNED)))
+    assert lines[0] == f"query_metrics[{TUNED}] is waiting"
+    assert lines[1].strip().startswith(f"waits for finetuned_checkpoint[{TUNED}], which is waiting")
+    assert any("setting mining.number: 3 → 2" in line for line in lines)
+
+
+def test_only_what_is_wanted_is_worked_on(pipeline: PipelineResource) -> None:
+    for name in ("base", "tuned"):
+        edit_yaml(_recipe(pipeline, name), "encoder", query_max_length=40)
+    wanted = {"small/base", ALL}
+    found = [w.partition for w in ready_work(pipeline.graph(), lambda node: node.partition in wanted)]
+    assert found == ["small/base"]
+
+
+def test_the_partitions_of_a_data_set_reach_its_own_variants_and_no_other(pipeline: PipelineResource) -> None:
+    shutil.copytree(Path(pipeline.data) / "small", Path(pipeline.data) / "second")
+    partitions = define_partitions(pipeline.project())
+    with dg.DagsterInstance.ephemeral() as instance:
+        downstream = partitions.mapping("cleaned_qa", "query_metrics").get_downstream_partitions_for_partitions(
+            partitions.datasets.subset_with_partition_keys(["second"]), partitions.datasets, partitions.variants
+        )
+        upstream = partitions.mapping(
+            "finetuned_checkpoint", "query_metrics"
+        ).get_upstream_mapped_partitions_result_for_partitions(
+            partitions.variants.subset_with_partition_keys(["small/base"]),
+            partitions.variants,
+            partitions.of("finetuned_checkpoint"),
+            dynamic_partitions_store=instance,
+        )
+    assert set(downstream.get_partition_keys()) == {"second/bm25", "second/base", "second/tuned"}
+    assert set(upstream.partitions_subset.get_partition_keys()) == set()
+
+
+def test_every_job_has_the_partitions_of_its_assets_and_the_definitions_are_sound(pipeline: PipelineResource) -> None:
+    definitions, partitions = build_definitions(pipeline), define_partitions(pipeline.project())
+    dg.Definitions.validate_loadable(definitions)
+    expected = {job.name: partitions.of(job.assets[0]) for job in JOBS} | {"publish_metrics": None}
+    assert {job.name: definitions.resolve_job_def(job.name).partitions_def for job in JOBS} == expected
+    assert {asset for job in JOBS for asset in job.assets} == set(CODE_VERSIONS)
+    assert all(partitions.of(asset) == partitions.of(job.assets[0]) for job in JOBS for asset in job.assets)
+
+
+def test_dagster_knows_every_edge_but_the_one_that_would_be_a_cycle(tmp_path: Path) -> None:
+    topology = Topology(PipelineResource(data=str(write_full_project(tmp_path)), home=str(tmp_path)).project())
+    edges = {(upstream.asset, node.asset) for node in topology.nodes() for upstream in topology.upstream(node)}
+    known = {(upstream, asset) for asset, found in UPSTREAM.items() for upstream in found}
+    assert edges - known <= {("finetuned_checkpoint", "mined_negatives")}
+
+
+def _rebuild(pipeline: PipelineResource, *nodes: Node, **details: object) -> None:
+    graph = pipeline.graph()
+    for node in nodes:
+        graph.store.build(graph.plan(node), lambda out, text=str(node): (out / "new").write_text(text) and details)
+
+
+def test_a_variant_that_failed_its_check_does_not_hold_up_the_table(pipeline: PipelineResource) -> None:
+    edit_yaml(_recipe(pipeline, "tuned"), "training", learning_rate=1.0)
+    edit_yaml(_recipe(pipeline, "base"), "encoder", query_max_length=40)
+    _rebuild(pipeline, Node("finetuned_checkpoint", TUNED), failed_blocking_checks="loss_is_finite_and_fell")
+    assert [work.partition for work in ready_work(pipeline.graph())] == ["small/base"]  # and no promotion
+    _rebuild(pipeline, Node("faiss_index", "small/base"), Node("query_metrics", "small/base"))
+    assert [work.job.name for work in ready_work(pipeline.graph())] == ["publish_metrics"]
+    _rebuild(pipeline, Node("metrics_table", ALL), Node("report", ALL))
+    assert ready_work(pipeline.graph()) == ()
+    left = _unfinished(pipeline)
+    assert left.pop("promoted_checkpoint[small]") == "failed"  # it cannot choose while a candidate is not usable
+    assert left == {f"faiss_index[{TUNED}]": "failed", f"query_metrics[{TUNED}]": "waiting"}
+
+
+def test_a_variant_whose_run_failed_and_was_given_up_does_not_hold_up_the_table(pipeline: PipelineResource) -> None:
+    edit_yaml(_recipe(pipeline, "tuned"), "training", learning_rate=1.0)
+    edit_yaml(_recipe(pipeline, "base"), "encoder", query_max_length=40)
+    _rebuild(pipeline, Node("faiss_index", "small/base"), Node("query_metrics", "small/base"))
+    assert [work.job.name for work in ready_work(pipeline.graph())] == ["finetune_variant"]
+    given_up = {Node("mined_negatives", TUNED), Node("finetuned_checkpoint", TUNED)}
+    found = ready_work(pipeline.graph(), given_up=given_up)
+    assert [work.job.name for work in found] == ["publish_metrics"]
+
+
+def test_a_variant_on_request_takes_part_only_where_it_is_asked_for(pipeline: PipelineResource) -> None:
+    path = Path(pipeline.data) / "small" / "dataset.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    first, *others = content["variants"]
+    content |= {"variants": [first], "variants_on_request": others, "baseline": first}
+    write_yaml(path, content)
+    asked = pipeline.model_copy(update={"on_request": True})
+    assert list(pipeline.project().variants) == [f"small/{first}"]
+    assert list(asked.project().variants) == [f"small/{name}" for name in (first, *others)]
+    assert {node.partition for node in pipeline.graph().nodes()}.isdisjoint(f"small/{name}" for name in others)
+    with pytest.raises(ValueError, match=r"takes part on request only\. Say --on-request"):
+        select_nodes(pipeline.project(), None, f"small/{others[0]}")
+
+
+def test_a_variant_that_always_runs_cannot_stand_on_one_on_request(pipeline: PipelineResource) -> None:
+    _edit_dataset(pipeline, variants=["bm25", "fused"], variants_on_request=["tuned"], baseline="bm25")
+    (Path(pipeline.data) / "recipes" / "fused.yaml").write_text(
+        "description: both\nretriever: fused\nfusion: {dense: tuned}\n", encoding="utf-8"
+    )
+    with pytest.raises(ValueError, match=r"fusion\.dense: expected a dense variant of small"):
+        _ = pipeline.project().variants
