@@ -12,13 +12,16 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run status metrics dev test test-slow test-ui test-all check format data bench bench-training clean
+.PHONY: help demo demo-all run status metrics dev test test-slow test-ui test-all check format data bench bench-training clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-demo: $(INSTALLED)  ## Run the whole graph on the shipped data, offline, and print the metrics table
-	$(BIN)/embed-pipeline run
+demo: $(INSTALLED)  ## The main job in minutes, offline: train on the shipped questions and print the metrics table
+	$(BIN)/embed-pipeline run --dataset disease
+
+demo-all: $(INSTALLED)  ## Every shipped data set and recipe, up to an hour on two cores
+	$(BIN)/embed-pipeline run --on-request
 
 test: $(INSTALLED)  ## Run the test suite, in minutes
 	$(PYTEST) -m "not slow"

@@ -100,16 +100,16 @@ class Step:
 
     def encoder_of(self, settings: AnyEncoderSettings) -> CachedEncoder:
         """The encoder that settings name, behind the vector cache."""
-        return self._cached(self.graph.base_encoder(settings))
+        return self.cached(self.graph.base_encoder(settings))
 
     def mining_encoder(self) -> CachedEncoder:
         """The encoder that mines: the weights of an earlier round, a stronger encoder, or the base."""
         settings = mining_encoder_settings(self.variant)
         if self.variant.mining_source is None:
-            return self._cached(self.graph.base_encoder(settings))
+            return self.cached(self.graph.base_encoder(settings))
         checkpoint = self.folder("finetuned_checkpoint", self.variant.mining_source.key)
         settings, device = self.variant.mining_source.local_encoder, self.pipeline.runtime().device
-        return self._cached(load_local_encoder(settings, device=device, directory=checkpoint))
+        return self.cached(load_local_encoder(settings, device=device, directory=checkpoint))
 
     def reranker(self) -> CachedPairScorer | None:
         """The cross-encoder that mining scores with, if any, behind the cache of pair scores."""
@@ -131,7 +131,7 @@ class Step:
     def search_of(self, variant: Variant, *, before_training: bool = False) -> Search:
         """The same for another variant that this partition stands on."""
         recipe, language = (variant.first_stage or variant).recipe, self.project.datasets[variant.dataset].language
-        encoder = load_variant_encoder(self.graph, variant, self._cached, before_training=before_training)
+        encoder = load_variant_encoder(self.graph, variant, self.cached, before_training=before_training)
         search = describe_search(recipe, language, encoder, self.pipeline.device)
         if before_training:
             return dense_part(search) if recipe.hybrid else search
@@ -156,7 +156,8 @@ class Step:
         cache = VectorCache(self.project.home / PAIR_SCORES_FOLDER)
         return CachedPairScorer(encoder, cache, progress=self.log_progress("scored", "pairs"))
 
-    def _cached(self, encoder: Encoder) -> CachedEncoder:
+    def cached(self, encoder: Encoder) -> CachedEncoder:
+        """An encoder behind the cache of vectors."""
         return CachedEncoder(encoder, VectorCache(self.project.home / VECTORS_FOLDER), progress=self.log_progress())
 
     def log_progress(self, done_to: str = "encoded", what: str = "texts") -> Callable[[int, int], None]:

@@ -83,7 +83,7 @@ CODE_VERSIONS: Mapping[str, str] = {
     "mined_negatives": "3",
     "finetuned_checkpoint": "5",
     "word_vectors": "1",
-    "merged_checkpoint": "1",
+    "merged_checkpoint": "2",
     "promoted_checkpoint": "1",
     "adapter": "1",
     "reranker_checkpoint": "1",

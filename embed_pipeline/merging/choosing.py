@@ -5,14 +5,14 @@ belong here: the rule (merging/promotion.py), the figures of the table (evaluati
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
 from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.dataset.sampling import sample_dataset
-from embed_pipeline.encoding.encoder import EncoderSettings
+from embed_pipeline.encoding.encoder import Encoder, EncoderSettings
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.evaluation.measures import Measure
 from embed_pipeline.evaluation.measuring import measure_split
@@ -64,14 +64,27 @@ class Trial:
 
 
 def measure_mixtures(
-    trial: Trial, search: Search, base: Path, tuned: Sequence[Path], settings: MergeSettings, encoder: EncoderSettings
+    trial: Trial,
+    search: Search,
+    base: Path,
+    tuned: Sequence[Path],
+    settings: MergeSettings,
+    encoder: EncoderSettings,
+    cached: Callable[[Encoder], Encoder],
 ) -> tuple[MergePoint, ...]:
-    """A point per alpha; one mixture lies on disk at a time. `search` says how, its encoder is not used."""
+    """A point per alpha; one mixture lies on disk at a time. `search` searches with the base, which is the point at 0.
+
+    `cached` puts the cache of vectors around an encoder: what is chosen is encoded with again when it is evaluated.
+    """
     points, sampled = [], trial.sampled(settings)
     for alpha in settings.alphas:
+        if alpha == 0:
+            points.append(sampled.measure(search, alpha))
+            continue
         with tempfile.TemporaryDirectory() as folder:
-            mixture = mix(base, tuned, alpha, Path(folder) / "mixture", encoder)
-            mixed = load_local_encoder(encoder, device=search.device, directory=mixture)
+            alone = alpha == 1 and len(tuned) == 1
+            mixture = tuned[0] if alone else mix(base, tuned, alpha, Path(folder) / "mixture", encoder)
+            mixed = cached(load_local_encoder(encoder, device=search.device, directory=mixture))
             points.append(sampled.measure(replace(search, encoder=mixed), alpha))
     return tuple(points)
 

@@ -96,7 +96,7 @@ def _merge(step: Step, out: Path) -> dict[str, object]:
     base = step.graph.local_encoder(encoder)
     tuned = [step.folder("finetuned_checkpoint", variant.key) for variant in step.variant.tuned]
     search = step.search(before_training=True)
-    points = measure_mixtures(_trial(step), search, base.directory, tuned, settings, base.settings)
+    points = measure_mixtures(_trial(step), search, base.directory, tuned, settings, base.settings, step.cached)
     promotion = choose_alpha(
         points, allowed_loss=settings.allowed_loss, kept_gain=settings.kept_gain, otherwise=settings.otherwise
     )
