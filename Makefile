@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-all run status metrics dev test test-slow test-ui test-all check format data bench bench-training clean
+.PHONY: help demo demo-all run status metrics dev test test-slow test-ui test-all docs check format data bench bench-training clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ check: $(INSTALLED)  ## Format, lint, types, definitions; CI runs this and test-
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	EMBED_PIPELINE_DAGSTER_STORAGE=.embed_pipeline/dagster $(BIN)/dagster definitions validate
+
+docs: $(INSTALLED)  ## Build the documentation into site/, to be opened without a server: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: $(INSTALLED)  ## Format the code
 	$(BIN)/ruff format .
