@@ -17,7 +17,7 @@ from embed_pipeline.documents.document import Document
 from embed_pipeline.documents.reading import SUFFIXES, read_document
 
 FOLDER = "documents"
-VARIANTS = ("bm25", "tfidf", "minilm")
+VARIANTS = ("bm25", "tfidf", "e5", "e5_passages")
 # What would be found in a folder of tables and of documents alike.
 _TABLES = {".csv", ".tsv", ".json", ".jsonl", ".parquet", ".xlsx", ".gz"}
 _FEW_ARTICLES = 10

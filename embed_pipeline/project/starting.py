@@ -30,13 +30,12 @@ EXAMPLE = "faq_en"
 EXAMPLE_VARIANTS = ("bm25", "tfidf", "e5")
 """What the example compares: it needs the extra `bundled` and no other."""
 RECIPES = (
-    *("bm25", "tfidf", "word2vec", "e5"),
-    *("minilm", "minilm_finetuned", "minilm_merged", "fused", "minilm_hybrid"),
+    *("bm25", "tfidf", "word2vec", "e5", "e5_finetuned", "e5_passages", "e5_merged"),
     *("bge_small_zh", "bge_small_zh_finetuned", "openai_3_small", "ollama"),
 )
 """The shipped recipes that a new project gets: those that `init` names, what the demo compares, a model from the Hub,
 a hosted one and one's own server."""
-EXTRAS = ("bundled", "bundled-english")
+EXTRAS = ("bundled",)
 """What the recipes need beside the package."""
 
 _TEMPLATE = Path(__file__).parent / "template"

@@ -204,9 +204,9 @@ def _headline(is_label_corpus: bool, judgments_per_query: float) -> str:
 
 def _variants(is_label_corpus: bool, parallel: bool, trains: bool) -> tuple[str, ...]:
     if parallel:
-        return ("bm25", "minilm")
-    # Training with every passage as a candidate is for label lists; for passages it is a choice to be made.
-    return ("bm25", "tfidf", "minilm", *(["minilm_finetuned"] if trains and is_label_corpus else []))
+        return ("bm25", "e5")
+    tuned = "e5_finetuned" if is_label_corpus else "e5_passages"
+    return ("bm25", "tfidf", "e5", *([tuned] if trains else []))
 
 
 def sorted_splits(files: Sequence[InspectedFile]) -> tuple[Split, ...]:
