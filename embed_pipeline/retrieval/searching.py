@@ -158,7 +158,7 @@ def encoding_counts(encoder: Encoder | None) -> dict[str, object]:
 
 
 def _lexical_part(search: Search) -> Search:
-    return replace(search, recipe=_LEXICAL_PARTS[search.retriever], encoder=None)
+    return replace(search, retriever=_LEXICAL_PARTS[search.retriever], encoder=None)
 
 
 def dense_part(search: Search) -> Search:
