@@ -1,10 +1,12 @@
 """What every test runs under: no telemetry, no hub, one thread, this checkout; and what several of them start from."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from embed_pipeline_tests.pipeline_project import PipelineProject
@@ -18,6 +20,12 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.g
 os.environ.setdefault("EMBED_PIPELINE_MODELS", str(Path(__file__).parents[1] / ".embed_pipeline" / "models"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long files first, which run whole graphs or train: where processes share the files, the last end together."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: item.path.parent not in (here, here / "training"))
+
+
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Without dropout, so that one process and two see the same network."""
@@ -28,12 +36,21 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> "PipelineProject":
-    """A project with every kind of variant in which everything has run once; copy it before you change it."""
+    """A project with every kind of variant in which everything has run once; copy it before you change it.
+
+    Run by the first process of the suite that asks for it; each process has a copy, so that none opens another's files.
+    """
     from embed_pipeline_tests.pipeline_project import PipelineProject
     from embed_pipeline_tests.small_project import write_full_project
 
-    project = PipelineProject(tmp_path_factory.mktemp("full"))
-    (project.root / "dagster").mkdir()
-    write_full_project(project.root)
-    project.run()
-    return project
+    of_this_process = tmp_path_factory.getbasetemp()
+    of_all = of_this_process.parent if "PYTEST_XDIST_WORKER" in os.environ else of_this_process
+    root, sign = of_all / "finished", of_all / "finished.ran"
+    with FileLock(of_all / "finished.lock"):
+        if not sign.exists():
+            shutil.rmtree(root, ignore_errors=True)
+            (root / "dagster").mkdir(parents=True)
+            write_full_project(root)
+            PipelineProject(root).run()
+            sign.touch()
+    return PipelineProject(Path(shutil.copytree(root, of_this_process / "full")))

@@ -111,6 +111,7 @@ def test_another_loss_limit_measures_the_suite_again_and_encodes_nothing(project
     assert project.vectors() == vectors
 
 
+@pytest.mark.slow
 def test_a_new_setting_of_the_fused_part_reaches_the_fused_variant(project: PipelineProject) -> None:
     edit_yaml(project.root / "data" / "recipes" / "tuned.yaml", "training", learning_rate=1e-3)
     ran = project.run()
@@ -129,18 +130,31 @@ def test_the_history_grows_by_one_batch_per_evaluation(project: PipelineProject)
     assert project.run() == []
 
 
+@pytest.mark.parametrize(
+    ("worse", "section", "changes", "measured_again"),
+    [
+        ("fused", "fusion", {"dense": "base"}, 1),
+        # sees a word or two; the fused variant stands on it
+        pytest.param("tuned", "encoder", {"query_max_length": 4}, 2, marks=pytest.mark.slow),
+    ],
+)
 def test_a_night_that_made_a_variant_worse_raises_one_alarm_and_the_next_night_none(
-    project: PipelineProject, monkeypatch: pytest.MonkeyPatch
+    project: PipelineProject,
+    monkeypatch: pytest.MonkeyPatch,
+    worse: str,
+    section: str,
+    changes: dict,
+    measured_again: int,
 ) -> None:
     told = project.root / "told.jsonl"
     code = f"import sys; open({str(told)!r}, 'a').write(sys.stdin.read() + chr(10))"
     monkeypatch.setenv("EMBED_PIPELINE_ALERT_COMMAND", f'{sys.executable} -c "{code}"')
-    edit_yaml(project.root / "data" / "recipes" / "tuned.yaml", "encoder", query_max_length=4)  # sees a word or two
+    edit_yaml(project.root / "data" / "recipes" / f"{worse}.yaml", section, **changes)
     project.run()
     (alarm,) = [json.loads(line) for line in told.read_text(encoding="utf-8").splitlines()]
-    assert [drop["variant"] for drop in alarm["drops"]] == ["small/tuned"] or "small/tuned" in alarm["text"]
+    assert [drop["variant"] for drop in alarm["drops"]] == [f"small/{worse}"] or f"small/{worse}" in alarm["text"]
     (check,) = outcomes_of(project.manifest("metrics_table", ALL))
-    assert not check.passed and check.figures["measured_again"] == 2
+    assert not check.passed and check.figures["measured_again"] == measured_again
     project.execute("publish_metrics", None)
     assert len(told.read_text(encoding="utf-8").splitlines()) == 1
 
@@ -195,6 +209,7 @@ def test_the_table_links_every_figure_to_the_bytes_it_was_made_from(finished: Pi
     assert " – " in lexical and len(shown) == len(finished.graph.project.variants)
 
 
+@pytest.mark.slow
 def test_a_drop_that_comes_back_after_it_was_undone_is_told_again(
     project: PipelineProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:

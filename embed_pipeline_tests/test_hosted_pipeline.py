@@ -31,9 +31,11 @@ from embed_pipeline_tests.tiny_cross_encoder import write_cross_encoder
 
 KEY = "sk-canary-7f3a9c51e8"
 VARIABLE = "EMBED_PIPELINE_TEST_KEY"
-SERVED = EncoderSettings(model="bundled-english", pooling="mean", query_max_length=64, passage_max_length=64)
+SERVED = EncoderSettings(
+    model="bundled-english", pooling="mean", query_max_length=64, passage_max_length=64, dtype="float32"
+)
 OPERATIONAL = {"recipe", "variant", "evaluated_at", "run_id", "git_commit", "index_digest", "query_metrics_digest"}
-PROFILE = {"cost_usd", "latency_p50_ms", "latency_p95_ms", "passages_per_second", "dimension", "max_length"}
+PROFILE = {"cost_usd", "latency_p50_ms", "latency_p95_ms", "passages_per_second", "dimension", "max_length", "dtype"}
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +208,8 @@ def test_the_key_is_in_nothing_that_was_written_logged_or_said(
 ) -> None:
     """Success and refusal; every byte of the project folder, Dagster's storage, and everything printed."""
     refused = _write(tmp_path / "project", server)
+    edit_dataset(refused.dataset, variants=["hosted"], general_suite=[])
+    shutil.rmtree(refused.root / "data" / "general")
     code = (
         "import sys; from pathlib import Path\n"
         "from embed_pipeline_tests.pipeline_project import PipelineProject\n"

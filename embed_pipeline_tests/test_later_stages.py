@@ -1,6 +1,7 @@
 """What stands on trained weights or beside them, in the real graph: mixtures, promotion, adapters, a second stage."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from embed_pipeline.retrieval.query_parts import split_query
 from embed_pipeline.retrieval.searching import NGRAMS_FOLDER
 from embed_pipeline.retrieval.tfidf import read_tfidf_index, tfidf_scores
 from embed_pipeline_tests.pipeline_project import PipelineProject
-from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, encoder_settings, write_full_project, write_yaml
+from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, encoder_settings, write_yaml
 from embed_pipeline_tests.tiny_cross_encoder import write_cross_encoder
 
 VARIANTS = ["bm25", "base", "tuned", "merged", "adapted", "nudged", "whitened", "fused", "hybrid", "reranked"]
@@ -40,9 +41,9 @@ RERANKER = {"epochs": 3, "batch_size": 16, "train_group_size": 4, "query_max_len
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> PipelineProject:
-    root = tmp_path_factory.mktemp("later")
-    data = write_full_project(root)
+def project(finished: PipelineProject, tmp_path_factory: pytest.TempPathFactory) -> PipelineProject:
+    root = Path(shutil.copytree(finished.root, tmp_path_factory.mktemp("later") / "project"))
+    data = root / "data"
     recipes, encoder = data / "recipes", encoder_settings(root / "model")
     merge = {"of": ["tuned"], "alphas": [0.0, 0.5, 1.0], "allowed_loss": 0.9, "kept_gain": 0.1}
     write_yaml(recipes / "merged.yaml", {"description": "mixed", "merge": merge})
@@ -70,7 +71,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> PipelineProject:
     dataset = data / "small" / "dataset.yaml"
     content = yaml.safe_load(dataset.read_text(encoding="utf-8")) | {"variants": VARIANTS, "promotion_loss_limit": 0.9}
     write_yaml(dataset, content)
-    (root / "dagster").mkdir()
     found = PipelineProject(root)
     found.run()
     return found

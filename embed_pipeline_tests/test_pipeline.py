@@ -79,6 +79,7 @@ def test_a_renamed_model_folder_encodes_and_trains_nothing(project: PipelineProj
     assert project.vectors() == vectors
 
 
+@pytest.mark.slow
 def test_other_weights_under_the_same_name_are_never_served_old_vectors(project: PipelineProject) -> None:
     digest = project.manifest("query_metrics", "small/base").digest
     for name in ("base", "tuned"):
@@ -110,6 +111,7 @@ def test_a_workbook_saved_again_with_equal_cells_trains_nothing(project: Pipelin
     assert project.manifest("cleaned_qa", "small").digest == cleaned
 
 
+@pytest.mark.slow
 def test_a_new_workbook_encodes_only_its_texts_and_moves_no_old_query(project: PipelineProject) -> None:
     splits, vectors = project.splits(), project.vectors()
     new = [(f"{row[0]}，谢谢老师指点一下啊", *row[1:]) for row in make_rows()[::9]]
@@ -160,6 +162,7 @@ def test_a_new_label_encodes_its_one_passage_and_why_names_the_label_list(projec
     assert project.encoded("query_metrics", "small/base") == 0
 
 
+@pytest.mark.slow
 def test_a_learning_rate_concerns_its_own_variant_alone_and_why_names_it(project: PipelineProject) -> None:
     others = _versions_of_others(project)
     checkpoint = project.manifest("finetuned_checkpoint", TUNED).digest
@@ -173,6 +176,7 @@ def test_a_learning_rate_concerns_its_own_variant_alone_and_why_names_it(project
     assert any("training.learning_rate: 0.005 → 0.001" in line for line in explain(project.graph, node))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["changed", "deleted"])
 def test_a_damaged_checkpoint_is_rebuilt_and_never_served(project: PipelineProject, harm: str) -> None:
     digest = project.manifest("finetuned_checkpoint", TUNED).digest
@@ -240,6 +244,7 @@ def test_the_data_version_of_every_materialisation_is_the_digest(finished: Pipel
             assert mine[0].tags["dagster/data_version"] == manifest.digest
 
 
+@pytest.mark.slow
 def test_no_run_leaves_anything_half_written_when_it_is_killed(project: PipelineProject) -> None:
     edit_yaml(project.root / "data" / "recipes" / "tuned.yaml", "training", learning_rate=2e-3, epochs=200)
     old = project.manifest("finetuned_checkpoint", TUNED).id
@@ -257,6 +262,7 @@ def test_no_run_leaves_anything_half_written_when_it_is_killed(project: Pipeline
     assert project.run()[0] == f"finetune_variant {TUNED}"
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_leaves_no_worker(project: PipelineProject) -> None:
     edit_yaml(project.root / "data" / "recipes" / "tuned.yaml", "training", learning_rate=3e-3, epochs=200)
     process = _start_run(project)
@@ -266,6 +272,7 @@ def test_an_interrupted_run_leaves_no_worker(project: PipelineProject) -> None:
     _wait_until(lambda: not _workers(project), "the workers to end after an interrupt")
 
 
+@pytest.mark.slow
 def test_two_processes_that_want_the_same_partition_do_the_work_once(project: PipelineProject) -> None:
     edit_yaml(project.root / "data" / "recipes" / "tuned.yaml", "training", learning_rate=4e-3)
     processes = [_start_run(project) for _ in range(2)]

@@ -66,7 +66,7 @@ def test_a_data_set_limits_it_and_a_wrong_name_is_answered_with_the_known_ones(d
         assert limited.success and _started(instance, limited) == EVERYTHING
         wrong = _run(data, instance, dataset="smal")
     (event,) = [event for event in wrong.all_events if event.is_step_failure]
-    assert "no data set 'smal'. Data sets: other, small." in str(event.step_failure_data.error)
+    assert "no data set 'smal'; near: small. Data sets: other, small." in str(event.step_failure_data.error)
 
 
 def test_a_failure_is_counted_at_the_end_and_stops_nothing_that_does_not_stand_on_it(data: Path) -> None:

@@ -320,12 +320,13 @@ def test_a_long_wait_ends_with_the_work(tmp_path: Path) -> None:
 
 
 ASKING = """
-import sys, threading
+import signal, sys, threading
 from pathlib import Path
 from embed_pipeline_tests.synthesis.test_chat_calls import REQUESTS, ROOT
 from embed_pipeline.synthesis.chat_settings import ChatSettings
 from embed_pipeline.synthesis.hosted_chat import load_hosted_chat
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell inherit it ignored
 directory = Path(sys.argv[2])
 settings = ChatSettings(service="compatible", model="fake", base_url=sys.argv[1], parallel=int(sys.argv[3]))
 chat = load_hosted_chat(settings, cache_directory=directory / "calls", usage_directory=directory / "usage")

@@ -133,7 +133,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_processes_find_the_loss_and_gradients_of_one(folder: Path, processes: int) -> None:
     spawn(_run_process, args=(processes, str(folder)), nprocs=processes)
     measured, batches = measure_network(folder / "model")

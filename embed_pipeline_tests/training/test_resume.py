@@ -41,6 +41,8 @@ TRAININGS = {
     | {"gradient_accumulation_steps": 2},
 }
 
+QUICK = ("whole corpus, validated", "FlagEmbedding's own loss", "frozen layers kept, a draw of the queries")
+
 
 class _Killed(BaseException):
     """Stands for the end of the process: nothing in the code under test catches it."""
@@ -89,7 +91,13 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.mark.parametrize("changes", TRAININGS.values(), ids=TRAININGS)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(changes, id=name, marks=() if name in QUICK else pytest.mark.slow)
+        for name, changes in TRAININGS.items()
+    ],
+)
 def test_killed_before_any_step_it_takes_the_steps_that_are_left_and_ends_with_the_same_bytes(
     dropping: Path, tmp_path: Path, changes: dict
 ) -> None:
@@ -191,6 +199,7 @@ def test_one_process_killed_with_sigkill_ends_with_the_bytes_of_the_function_cal
     assert _first_step(said) >= 6
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_alike_and_validate_as_one(
     train: Train, start: StartJob, dropping: Path, tmp_path: Path
 ) -> None:

@@ -52,6 +52,7 @@ def project(trained: PipelineProject, tmp_path: Path) -> PipelineProject:
     return PipelineProject(tmp_path / "project")
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_under_its_own_recipe_alone_and_a_hopeless_one_says_why_and_never_goes_on(
     project: PipelineProject, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -77,26 +78,33 @@ def test_a_killed_run_goes_on_under_its_own_recipe_alone_and_a_hopeless_one_says
     assert not progress.exists()
 
 
-def test_event_files_of_weights_that_no_variant_uses_are_removed(project: PipelineProject) -> None:
-    events = project.root / "home" / "tensorboard" / TUNED
-    made = _fingerprint(project)
+@pytest.fixture
+def evaluated(finished: PipelineProject, tmp_path: Path) -> PipelineProject:
+    """A copy of the project in which everything has run."""
+    return PipelineProject(Path(shutil.copytree(finished.root, tmp_path / "evaluated")))
+
+
+def test_event_files_of_weights_that_no_variant_uses_are_removed(evaluated: PipelineProject) -> None:
+    events = evaluated.root / "home" / "tensorboard" / TUNED
+    made = _fingerprint(evaluated)
     assert list((events / made).glob("events.out.tfevents.*"))
-    _edit(project, epochs=0.5)
-    for name in (_fingerprint(project), "0" * 64):
+    _edit(evaluated, epochs=0.5)
+    for name in (_fingerprint(evaluated), "0" * 64):
         (events / name).mkdir()
-    would, did = (list(remove_unused(project.graph, dry_run=dry)) for dry in (True, False))
+    would, did = (list(remove_unused(evaluated.graph, dry_run=dry)) for dry in (True, False))
     assert "TensorBoard: would remove 1 folders of trainings whose weights no variant uses" in would
     assert "TensorBoard: removed 1 folders of trainings whose weights no variant uses" in did
-    assert {path.name for path in events.iterdir()} == {made, _fingerprint(project)}
+    assert {path.name for path in events.iterdir()} == {made, _fingerprint(evaluated)}
 
 
-def test_how_often_is_saved_and_what_is_drawn_on_the_way_are_of_the_place(project: PipelineProject) -> None:
-    places = {"data": str(project.root / "data"), "home": str(project.root / "home")}
+def test_how_often_is_saved_and_what_is_drawn_on_the_way_are_of_the_place(evaluated: PipelineProject) -> None:
+    places = {"data": str(evaluated.root / "data"), "home": str(evaluated.root / "home")}
     pipeline = PipelineResource.model_validate({**places, "save_steps": "7", "tensorboard": "0"})
     assert (pipeline.save_steps, pipeline.tensorboard) == (7, False)
-    assert pipeline.graph().plan(Node("finetuned_checkpoint", TUNED)).fingerprint == _fingerprint(project)
+    assert pipeline.graph().plan(Node("finetuned_checkpoint", TUNED)).fingerprint == _fingerprint(evaluated)
 
 
+@pytest.mark.slow
 def test_a_run_cancelled_in_the_ui_leaves_no_process(project: PipelineProject) -> None:
     _edit(project, epochs=LONG)
     with _webserver(project) as (server, client):

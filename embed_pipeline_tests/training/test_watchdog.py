@@ -43,9 +43,13 @@ def test_validation_below_the_base_stops_only_after_the_limit_in_a_row() -> None
 def test_a_training_that_moves_no_weight_or_bursts_stops(small_model: Path, tmp_path: Path, candidates: str) -> None:
     still = {"epochs": 1, "learning_rate": 1e-60, "vocabulary_extension": None, "candidates": candidates}
     with pytest.raises(HopelessTrainingError, match="no weight has changed since the start"):
-        train(write_job(tmp_path / "still", small_model, **still), lambda _: None)
+        train(write_job(tmp_path / "still", small_model, **still), lambda _: None, lambda _: None)
     with pytest.raises(HopelessTrainingError, match="expected a finite"):
-        train(write_job(tmp_path / "bursting", small_model, **{**still, "learning_rate": 1e9}), lambda _: None)
+        train(
+            write_job(tmp_path / "bursting", small_model, **{**still, "learning_rate": 1e9}),
+            lambda _: None,
+            lambda _: None,
+        )
 
 
 def test_a_training_away_from_what_the_base_could_do_stops(small_model: Path, tmp_path: Path) -> None:

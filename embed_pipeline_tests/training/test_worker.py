@@ -1,6 +1,7 @@
 """The training process under torchrun: repeatable, alike in one process and two, loaded alike by three libraries."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from embed_pipeline_tests.small_project import encoder_settings
 from embed_pipeline_tests.training.conftest import Train, digest
 
 TEXTS = ["我高压一百六，能买吗", "请问肝上有油怎么核保", "痛风"]
+ONE_AND_TWO = (1, pytest.param(2, marks=pytest.mark.slow))
+"""Processes of a training: this one, or two of torchrun."""
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +24,7 @@ def checkpoint(train: Train) -> Path:
     return train(epochs=1)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(train: Train, checkpoint: Path) -> None:
     assert digest(train(epochs=1)) == digest(checkpoint)
 
@@ -36,6 +40,7 @@ def test_every_logged_step_has_loss_and_learning_rate(checkpoint: Path) -> None:
     assert json.loads((checkpoint / "training_summary.json").read_text())["weight_change"] > 0
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_trains_on_the_whole_batch(train: Train, train_here: Train) -> None:
     settings = {"epochs": 2, "group_by_length": False, "vocabulary_extension": None}
     one = load_file(train_here(batch_size=16, **settings) / "model.safetensors")
@@ -44,14 +49,16 @@ def test_two_processes_train_what_one_trains_on_the_whole_batch(train: Train, tr
     assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
 
 
-def test_flagembeddings_own_loss_trains_with_every_setting_it_offers(train: Train) -> None:
-    folder = train(
-        processes=2,
+@pytest.mark.parametrize("processes", ONE_AND_TWO)
+def test_flagembeddings_own_loss_trains_with_every_setting_it_offers(
+    train: Train, train_here: Train, processes: int
+) -> None:
+    folder = (train_here if processes == 1 else partial(train, processes=2))(
         candidates="flagembedding",
         train_group_size=4,
         batch_size=8,
         epochs=1,
-        negatives_cross_device=True,
+        negatives_cross_device=processes > 1,
         knowledge_distillation="kl_div",
         gradient_checkpointing=True,
         sub_batch_size=4,
@@ -63,9 +70,11 @@ def test_flagembeddings_own_loss_trains_with_every_setting_it_offers(train: Trai
     assert prompts == {"query": "找："}
 
 
-def test_every_setting_of_our_own_loss_trains_a_plain_encoder(train: Train, small_model: Path) -> None:
-    folder = train(
-        processes=2,
+@pytest.mark.parametrize("processes", ONE_AND_TWO)
+def test_every_setting_of_our_own_loss_trains_a_plain_encoder(
+    train: Train, train_here: Train, small_model: Path, processes: int
+) -> None:
+    folder = (train_here if processes == 1 else partial(train, processes=2))(
         candidates="sample",
         sample_size=3,
         train_group_size=3,
