@@ -41,12 +41,12 @@ WORKER_SIDE = {
     )
 }
 ORDER = (
-    *("records", "significance", "artifacts"),
+    *("records", "significance", "interruption", "artifacts"),
     *("dataset", "documents", "encoding", "synthesis", "retrieval", "mining", "training"),
     *("adaptation", "reranking", "evaluation", "merging", "reporting"),
     *("project", "graph", "assembly", "diagnosis"),
     *("defs", "definitions", "api"),
-    *("commands", "cli"),
+    *("commands", "cli", "__main__"),
 )
 MAX_LINES = 400
 MAX_BODY_LINES = 25

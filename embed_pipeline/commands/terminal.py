@@ -1,19 +1,29 @@
 """What every command shares: where it prints, which project it is about, and how bad input ends.
 
-Belongs here: the console, the group of commands, the command in a project. Does not belong here: a command.
+Belongs here: the console, the group of commands, the command in a project, how a command ends when it is asked to. Does
+not belong here: a command.
 """
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 from rich.console import Console
 
+from embed_pipeline.interruption import end_children, interruptible
 from embed_pipeline.project.finding import NoProjectError, find_project
 from embed_pipeline.project.naming import UnknownNameError
 
 WIDTH_WITHOUT_TERMINAL = 150
+
+_INTERRUPTION = "embed_pipeline.interruption"
+pass_interruption = click.decorators.pass_meta_key(
+    _INTERRUPTION, doc_description="Gives a command its Interruption as first argument."
+)
 
 console = Console(highlight=False)
 if not console.is_terminal:
@@ -53,19 +63,42 @@ class ProjectCommand(click.Command):
 
 
 class CommandGroup(click.Group):
-    """Bad input ends in one message, not in a traceback; names that do not exist in exit code 2."""
+    """Bad input ends in one message, not in a traceback; names that do not exist in exit code 2.
+
+    A signal ends the command and all it started.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params.append(project_option())
 
     def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except (NoProjectError, UnknownNameError) as error:
-            raise MistypedError(str(error)) from error
-        except ValueError as error:
-            raise click.ClickException(str(error)) from error
+        with (
+            terminal_stream(sys.stderr) as stream,
+            interruptible(lambda line: click.echo(line, stream)) as interruption,
+        ):
+            ctx.meta[_INTERRUPTION] = interruption
+            try:
+                return super().invoke(ctx)
+            except (NoProjectError, UnknownNameError) as error:
+                raise MistypedError(str(error)) from error
+            except ValueError as error:
+                raise click.ClickException(str(error)) from error
+            except KeyboardInterrupt:
+                end_children(grace_seconds=0.5)
+                sys.exit(interruption.exit_code)
+
+
+@contextmanager
+def terminal_stream(stream: TextIO) -> Iterator[TextIO]:
+    """Where `stream` leads now, also while Dagster has turned it into a file that holds the output of a step."""
+    try:
+        number = os.dup(stream.fileno())
+    except (OSError, ValueError):  # no file of the system, as in tests
+        yield stream
+        return
+    with os.fdopen(number, "w", encoding=stream.encoding, errors="replace", buffering=1) as copy:
+        yield copy
 
 
 def enter(project: Path) -> None:

@@ -2,18 +2,24 @@
 
 import logging
 import os
+import signal
 import sys
+import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.events import RunFailureReason
+from dagster._utils.error import SerializableErrorInfo
+from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
 
 from embed_pipeline.defs.resources import PipelineResource, pipeline_from_environment
 from embed_pipeline.graph.catalogue import ALL
 from embed_pipeline.graph.work import Work
 
+_CONSOLE = logging.getLogger("embed_pipeline.console")
 Build = Callable[[PipelineResource], dg.Definitions]
 """Gives the definitions of a project as its data folder stands now; what runs jobs cannot import them."""
 
@@ -42,28 +48,110 @@ def open_instance() -> Iterator[dg.DagsterInstance]:
 
 
 def execute(
-    definitions: dg.Definitions, work: Work, instance: dg.DagsterInstance, *, tags: Mapping[str, str] | None = None
+    definitions: dg.Definitions,
+    work: Work,
+    instance: dg.DagsterInstance,
+    *,
+    tags: Mapping[str, str] | None = None,
+    run_id: str | None = None,
 ) -> tuple[str, ...]:
-    """Run one piece of work; returns the errors of its failed steps, empty when it succeeded."""
+    """Run one piece of work; returns the errors of its failed steps, empty when it succeeded.
+
+    `run_id`: of the run that is made; left out: a new one.
+
+    Raises:
+        KeyboardInterrupt: the run was interrupted; it is canceled, and what its steps had finished is kept.
+    """
     warnings.filterwarnings("ignore", category=dg.PreviewWarning)  # Pipes is in preview, and says so at each use
-    result = definitions.resolve_job_def(work.job.name).execute_in_process(
-        instance=instance,
-        partition_key=None if work.partition == ALL else work.partition,
-        raise_on_error=False,
-        tags=dict(tags or {}),
-        run_config={"loggers": {"console": {}}},
-    )
+    run_id = run_id or str(uuid.uuid4())
+    with ExitStack() as unheard:
+        unheard.enter_context(_unheard_by_children())
+        events = _RunEvents(instance, run_id, helped=unheard.close)
+        _CONSOLE.addHandler(events)
+        try:
+            # As in Dagster's own commands: records are written whole, an interrupt meets the next step at the latest.
+            with capture_interrupts():
+                result = definitions.resolve_job_def(work.job.name).execute_in_process(
+                    instance=instance,
+                    partition_key=None if work.partition == ALL else work.partition,
+                    raise_on_error=False,
+                    tags=dict(tags or {}),
+                    run_config={"loggers": {"console": {}}},
+                    run_id=run_id,
+                )
+                interrupted = check_captured_interrupt()
+        except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+            cancel_run(instance, run_id)
+            raise KeyboardInterrupt from None
+        finally:
+            _CONSOLE.removeHandler(events)
+    if _broke_off(result):
+        instance.report_run_canceled(result.dagster_run, message="Interrupted.")
+        interrupted = True
+    if interrupted or result.dagster_run.status is dg.DagsterRunStatus.CANCELED:
+        raise KeyboardInterrupt
     failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
-    errors = tuple(_root_message(failure.error) for failure in failures if failure.error is not None)
+    errors = tuple(_message(failure.error) for failure in failures if failure.error is not None)
     return errors or (() if result.success else (f"run {result.run_id} failed",))
+
+
+def _broke_off(result: dg.ExecuteInProcessResult) -> bool:
+    """Whether the run was interrupted between its steps, which Dagster takes for a failure."""
+    failures = [event.job_failure_data for event in result.all_events if event.is_job_failure]
+    return any(failure.failure_reason is RunFailureReason.UNEXPECTED_TERMINATION for failure in failures)
+
+
+def cancel_run(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Record that a run was canceled, where there is one that has not ended."""
+    run = instance.get_run_by_id(run_id)
+    if run and not run.is_finished:
+        instance.report_run_canceled(run, message="Interrupted.")
+
+
+@contextmanager
+def _unheard_by_children() -> Iterator[None]:
+    """Children begun inside do not hear Ctrl-C; this process does, by its other threads."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _RunEvents(logging.Handler):
+    """What must happen at an event of a run, in the middle of it.
+
+    An interrupted step is the end of a canceled run: Dagster else takes an interrupt of its own for a failure. Once the
+    helpers run that copy output into Dagster's logs, and are to outlive Ctrl-C, `helped` is called.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance, run_id: str, helped: Callable[[], None]) -> None:
+        super().__init__()
+        self.instance, self.run_id, self.helped = instance, run_id, helped
+
+    def emit(self, record: logging.LogRecord) -> None:
+        meta = getattr(record, "dagster_meta", None) or {}
+        event, run = meta.get("dagster_event"), None
+        if not event or meta.get("run_id") != self.run_id:
+            return
+        if event.event_type is dg.DagsterEventType.LOGS_CAPTURED:
+            self.helped()
+        if event.is_step_failure:
+            source = event.step_failure_data.error_source
+            run = self.instance.get_run_by_id(self.run_id) if source and source.value == "INTERRUPT" else None
+        if run and run.status not in (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED):
+            self.instance.report_run_canceling(run, message="Interrupted.")
 
 
 def _make_console(_: dg.InitLoggerContext) -> logging.Logger:
     """A logger that prints what assets say and leaves out what Dagster says about itself."""
-    logger = logging.getLogger("embed_pipeline.console")
+    logger = _CONSOLE
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    if not logger.handlers:
+    if not any(isinstance(handler.formatter, _TerseFormatter) for handler in logger.handlers):
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_TerseFormatter())
         logger.addHandler(handler)
@@ -82,7 +170,8 @@ class _TerseFormatter(logging.Formatter):
         return f"    {message}" if record.levelno < logging.WARNING else f"    {record.levelname.lower()}: {message}"
 
 
-def _root_message(error: object) -> str:
-    while getattr(error, "cause", None) is not None:
-        error = error.cause  # type: ignore[attr-defined]
-    return str(getattr(error, "message", error)).strip()
+def _message(error: SerializableErrorInfo) -> str:
+    """The words of the error that left the asset: what caused it is told in them."""
+    while error.cause is not None and (error.cls_name or "").startswith("Dagster"):
+        error = error.cause
+    return error.message.strip()

@@ -8,12 +8,14 @@ end, and here every task costs money.
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
+_INTERRUPTED_SECONDS = 2.0
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -25,7 +27,10 @@ class _Job(Generic[Task, Result]):
 
 
 class Workers(Generic[Task, Result]):
-    """Use with `with`: on leaving, what is under way is finished, nothing more is begun, and every thread has ended."""
+    """Use with `with`: on leaving, what is under way is finished, nothing more is begun, and every thread has ended.
+
+    An interrupt waits for what is under way no longer than a moment: what is answered until then is kept.
+    """
 
     def __init__(self, work: Callable[[Task, threading.Event], Result], threads: int) -> None:
         """`work` is called with the task and an event that is set as soon as no more work is wanted."""
@@ -62,8 +67,10 @@ class Workers(Generic[Task, Result]):
         self._stop.set()
         for _ in self._threads:
             self._queue.put(None)
+        interrupted = error is not None and not isinstance(error, Exception)
+        deadline = time.monotonic() + _INTERRUPTED_SECONDS
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, deadline - time.monotonic()) if interrupted else None)
 
     def _run(self) -> None:
         while (job := self._queue.get()) is not None:

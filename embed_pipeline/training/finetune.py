@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from embed_pipeline.encoding.encoder import EncoderSettings
+from embed_pipeline.interruption import end_process_tree
 from embed_pipeline.training.settings import TrainingSettings
 
 LOG_FILE = "training_log.jsonl"
@@ -67,6 +68,12 @@ def events_folder(home: Path, variant: str, fingerprint: str) -> Path:
     return home / EVENTS_FOLDER / variant / fingerprint
 
 
+def checkpoint_steps(progress: Path) -> tuple[int, ...]:
+    """The steps at which an unfinished training can be taken up again, in order; none without the folder."""
+    numbers = (path.name.partition("-")[2] for path in progress.glob("checkpoint-*"))
+    return tuple(sorted(int(number) for number in numbers if number.isdecimal()))
+
+
 def torchrun_command(job: Path, *, processes: int) -> tuple[str, ...]:
     """The command that trains `job` in `processes` worker processes on this machine, meeting on 127.0.0.1."""
     return (
@@ -92,11 +99,12 @@ def worker_environment(*, threads: int) -> dict[str, str]:
 
 
 def run_process_group(
-    command: Sequence[str], *, environment: Mapping[str, str], grace_seconds: float = 5.0, reason: Path | None = None
+    command: Sequence[str], *, environment: Mapping[str, str], grace_seconds: float = 0.0, reason: Path | None = None
 ) -> None:
     """Run a command in its own session and wait for it; whatever interrupts the wait, no process of it survives.
 
-    Descendants that left the session (torchrun starts each worker in a session of its own) are ended too.
+    Descendants that left the session (torchrun starts each worker in a session of its own) are ended too, by default at
+    once: a training keeps its checkpoints whole whenever it ends, and torchrun prints a page when it is asked to.
 
     Raises:
         RuntimeError: the command ended with another status than 0; what it wrote into `reason`, if anything, is the
@@ -117,29 +125,3 @@ def run_process_group(
             f"the training process ended with {name}, expected 0. Its output above says why. "
             f"Command: {' '.join(command)}"
         )
-
-
-def end_process_tree(pid: int, *, grace_seconds: float) -> None:
-    """End a process and all its descendants: asked first (SIGTERM), killed after `grace_seconds`."""
-    import psutil
-
-    try:
-        root = psutil.Process(pid)
-        tree = [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return
-    for process in tree:
-        _signal(process, signal.SIGTERM)
-    _, alive = psutil.wait_procs(tree, timeout=grace_seconds)
-    for process in alive:
-        _signal(process, signal.SIGKILL)
-    psutil.wait_procs(alive, timeout=grace_seconds)
-
-
-def _signal(process: object, number: signal.Signals) -> None:
-    import psutil
-
-    try:
-        process.send_signal(number)  # type: ignore[attr-defined]
-    except psutil.NoSuchProcess:
-        return

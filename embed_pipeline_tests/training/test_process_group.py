@@ -8,7 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from embed_pipeline.training.finetune import abandoned_work, end_process_tree, run_process_group, work_prefix
+from embed_pipeline.interruption import end_process_tree
+from embed_pipeline.training.finetune import abandoned_work, run_process_group, work_prefix
 
 SLEEP = "import time; time.sleep(300)"
 # A child in a session of its own, as torchrun starts its workers.

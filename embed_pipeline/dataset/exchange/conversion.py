@@ -110,8 +110,17 @@ def _write_whole(dataset: RetrievalDataset, target: Path, writer: Format) -> Non
                 f"{target}: expected to read back what was written, found something else; {writer.name} as "
                 f"{kind_of(target) or 'a folder'} cannot hold these texts. Take another format or ending."
             )
-        if target.is_dir():
-            target.rename(workplace / "replaced")
-        made.replace(target)
+        _put_in_place(made, target, workplace / "replaced")
     finally:
         shutil.rmtree(workplace)
+
+
+def _put_in_place(made: Path, target: Path, replaced: Path) -> None:
+    try:
+        if target.is_dir():
+            target.rename(replaced)
+        made.replace(target)
+    except BaseException:
+        if replaced.exists() and not target.exists():
+            replaced.rename(target)
+        raise

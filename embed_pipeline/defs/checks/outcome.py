@@ -47,7 +47,7 @@ def results(outcomes: Sequence[CheckOutcome]) -> list[dg.AssetCheckResult]:
             check_name=outcome.name,
             passed=outcome.passed,
             severity=dg.AssetCheckSeverity.ERROR if outcome.blocking else dg.AssetCheckSeverity.WARN,
-            description=_sentence(outcome),
+            description=describe_outcome(outcome),
             metadata={**outcome.figures, "remedy": outcome.remedy},
         )
         for outcome in outcomes
@@ -72,7 +72,7 @@ def per_partition(
         ]
 
 
-def _sentence(outcome: CheckOutcome) -> str:
+def describe_outcome(outcome: CheckOutcome) -> str:
     """The figures that were measured, and where it failed what to do."""
     short = [f"{name}: {value}" for name, value in outcome.figures.items() if len(str(value)) <= _SHORT]
     told = "; ".join(short)

@@ -1,0 +1,165 @@
+"""`embed-pipeline run`: what is stale or missing is built, then the table is printed."""
+
+import os
+import sys
+import time
+import uuid
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import click
+from rich.markup import escape
+
+from embed_pipeline.commands.terminal import ProjectCommand, console, pass_interruption
+from embed_pipeline.graph.catalogue import ALL
+from embed_pipeline.graph.freshness import assess
+from embed_pipeline.graph.graph import Graph
+from embed_pipeline.graph.node_settings import METRICS_FILE
+from embed_pipeline.graph.selection import select_nodes
+from embed_pipeline.graph.topology import Node
+from embed_pipeline.interruption import Interruption
+from embed_pipeline.project.project import ENVIRONMENT, Project
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from embed_pipeline.graph.work import Work
+
+
+@click.command(cls=ProjectCommand)
+@click.option("--dataset", help="Only this data set.")
+@click.option("--variant", help="Only this variant: its key (disease/minilm) or its name.")
+@click.option("--on-request", is_flag=True, help="With the variants that data sets name as variants_on_request.")
+@click.option("--all", "everything", is_flag=True, help="Materialise fresh partitions too (served from the store).")
+@pass_interruption
+def run(
+    interruption: Interruption, dataset: str | None, variant: str | None, on_request: bool, everything: bool
+) -> None:
+    """Run what is stale or missing, upstream first, then print the metrics table."""
+    if on_request:
+        os.environ[ENVIRONMENT["on_request"]] = "true"
+    from embed_pipeline.defs.running import open_instance, prepare_environment
+
+    prepare_environment()
+    from embed_pipeline.definitions import defs
+    from embed_pipeline.graph.work import all_work, ready_work, work_off
+
+    started, wanted = time.monotonic(), select_nodes(open_graph().project, dataset, variant)
+
+    def find(given_up: Collection[Node]) -> "Sequence[Work]":
+        return all_work(open_graph(), wanted) if everything else ready_work(open_graph(), wanted, given_up)
+
+    with open_instance() as instance:
+        runs = _Runs(defs, instance, interruption)
+        try:
+            attempts = work_off(find, runs.execute)
+        except KeyboardInterrupt:
+            runs.say_what_is_kept()
+            raise
+    failures = sum(bool(attempt.errors) for attempt in attempts)
+    unfinished = [a for a in assess(open_graph(), wanted) if wanted(a.node) and a.state != "fresh"]
+    if not attempts and not unfinished:
+        console.print("Everything is fresh; nothing was run.")
+    console.print(f"{len(attempts)} runs, {failures} failed, {time.monotonic() - started:.1f} s\n")
+    project = open_graph().project
+    if (project.home / METRICS_FILE).exists():
+        print_metrics_table(project, dataset)
+    for assessment in unfinished:
+        label = escape(f"{assessment.node} is {assessment.state}")
+        console.print(f"[red]{label}[/red]: {escape('; '.join(assessment.reasons))}", soft_wrap=True)
+    runs.say_warnings_again()
+    if failures or unfinished:
+        sys.exit(1)
+    console.print("Look at the graph in the browser: embed-pipeline dev. Reports: " + str(project.home / "reports"))
+
+
+def print_metrics_table(project: Project, dataset: str | None) -> None:
+    """Print the newest row of every variant, of one data set or of all."""
+    from embed_pipeline.reporting.database import read_newest
+    from embed_pipeline.reporting.terminal import print_metrics
+
+    headlines = {name: project.headline(name) for name in project.datasets}
+    print_metrics(read_newest(project.home / METRICS_FILE, dataset=dataset), headlines=headlines)
+
+
+def openopen_graph() -> Graph:
+    """The graph as files, recipes and the store stand now; what is unpacked for it is said."""
+    from embed_pipeline.defs.resources import pipeline_from_environment
+
+    # Made anew each time: files, recipes and the store change while a command runs.
+    return pipeline_from_environment().graph(lambda line: console.print(escape(line), soft_wrap=True))
+
+
+def open_graph() -> Graph:
+    """The graph as files, recipes and the store stand now; what is unpacked for it is said."""
+    from embed_pipeline.defs.resources import pipeline_from_environment
+
+    # Made anew each time: files, recipes and the store change while a command runs.
+    return pipeline_from_environment().graph(lambda line: console.print(escape(line), soft_wrap=True))
+
+
+class _Runs:
+    """Executes the runs of one command and says how each went."""
+
+    def __init__(
+        self, definitions: "dg.Definitions", instance: "dg.DagsterInstance", interruption: Interruption
+    ) -> None:
+        self.definitions, self.instance, self.interruption = definitions, instance, interruption
+        self.finished = 0
+        self.warnings: list[str] = []
+        self.current: Work | None = None
+
+    def execute(self, work: "Work") -> tuple[str, ...]:
+        """Run a piece of work; returns its errors."""
+        from embed_pipeline.defs.running import cancel_run, execute
+
+        self.current, run_id = work, str(uuid.uuid4())
+        console.print(f"[bold]{_label(work)}[/bold]  {escape('; '.join(work.reasons[:2]))}", soft_wrap=True)
+        started = time.monotonic()
+        with self.interruption.last_act(lambda: cancel_run(self.instance, run_id)):
+            errors = execute(self.definitions, work, self.instance, run_id=run_id)
+        for error in errors:
+            console.print(f"  [red]failed[/red]: {escape(error)}", soft_wrap=True)
+        if not errors:
+            self.finished += 1
+            console.print(f"  [green]done[/green] in {time.monotonic() - started:.1f} s")
+        found = [line for asset in work.job.assets for line in _failed_checks(Node(asset, work.partition))]
+        for line in found:
+            console.print(f"  {line}", soft_wrap=True)
+        self.warnings += found
+        self.current = None
+        return errors
+
+    def say_warnings_again(self) -> None:
+        """What the checks of all runs found, where the table would hide it."""
+        if self.warnings:
+            console.print(f"\nChecks that did not pass: {len(self.warnings)}")
+        for line in self.warnings:
+            console.print(f"  {line}", soft_wrap=True)
+
+    def say_what_is_kept(self) -> None:
+        """After an interruption: what the next run need not do again."""
+        from embed_pipeline.graph.remains import describe_remains
+
+        during = f" during {_label(self.current)}, which is canceled" if self.current else ""
+        kept = [f"{self.finished} finished runs"] if self.finished else []
+        kept += describe_remains(open_graph(), self.current.job.assets, self.current.partition) if self.current else []
+        console.print(
+            escape(f"Stopped{during}. Kept: {', '.join([*kept, 'every vector encoded so far'])}."), soft_wrap=True
+        )
+        console.print("The next `embed-pipeline run` goes on from there.")
+
+
+def _label(work: "Work") -> str:
+    return work.job.name if work.partition == ALL else f"{work.job.name} {work.partition}"
+
+
+def _failed_checks(node: Node) -> Iterator[str]:
+    """A line per check that the newest artifact of a partition did not pass: figures, limit, remedy."""
+    from embed_pipeline.defs.checks.outcome import describe_outcome, outcomes_of
+
+    manifest = open_graph().store.read(node.asset, node.partition)
+    for outcome in outcomes_of(manifest) if manifest else ():
+        if not outcome.passed:
+            kind = "[red]failed check[/red]" if outcome.blocking else "[yellow]warning[/yellow]"
+            yield f"{kind} {escape(f'{node} {outcome.name}: {describe_outcome(outcome)}')}"

@@ -1,0 +1,56 @@
+"""Running a piece of work: what is said of a failure, and that an interrupt is no failure."""
+
+import csv
+
+import dagster as dg
+import pytest
+
+from embed_pipeline.defs.running import execute, terse_console
+from embed_pipeline.graph.catalogue import ALL, Job
+from embed_pipeline.graph.work import Work
+
+SENTENCE = "faq.csv, line 3: expected two cells, found one. Quote the cell."
+WORK = Work(Job("make_broken", ("broken", "after"), "fails"), ALL, ("asked for",), "")
+
+
+def run_with(fail) -> tuple[dg.DagsterInstance, tuple[str, ...]]:
+    @dg.asset
+    def broken() -> None:
+        fail()
+
+    @dg.asset(deps=[broken])
+    def after() -> None: ...
+
+    job = dg.define_asset_job(WORK.job.name, selection="*")
+    definitions = dg.Definitions(assets=[broken, after], jobs=[job], loggers={"console": terse_console})
+    instance = dg.DagsterInstance.ephemeral()
+    try:
+        return instance, execute(definitions, WORK, instance)
+    except KeyboardInterrupt:
+        return instance, ("interrupted",)
+
+
+def test_a_failure_is_told_in_the_words_that_left_the_asset_not_in_those_of_its_cause() -> None:
+    def fail() -> None:
+        try:
+            raise csv.Error("',' expected after '\"'")
+        except csv.Error as error:
+            raise ValueError(SENTENCE) from error
+
+    assert run_with(fail)[1] == (f"ValueError: {SENTENCE}",)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, dg.DagsterExecutionInterruptedError])
+def test_an_interrupted_run_is_canceled_and_raises(error: type[BaseException]) -> None:
+    def fail() -> None:
+        raise error
+
+    instance, found = run_with(fail)
+    (run,) = instance.get_runs()
+    assert (found, run.status.value) == (("interrupted",), "CANCELED")
+    kinds = [record.event_log_entry.dagster_event.event_type_value for record in all_events(instance, run)]
+    assert "PIPELINE_FAILURE" not in kinds and kinds.count("STEP_START") == 1
+
+
+def all_events(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list:
+    return [r for r in instance.get_records_for_run(run.run_id).records if r.event_log_entry.dagster_event]
