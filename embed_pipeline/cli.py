@@ -70,7 +70,7 @@ def why(asset: str, partition: str) -> None:
 @click.option("--dataset", help="Only this data set.")
 def metrics(dataset: str | None) -> None:
     """Print the newest metrics."""
-    project = openopen_graph().project
+    project = open_graph().project
     if dataset is not None:
         project.check_dataset(dataset)
     if not (project.home / METRICS_FILE).exists():

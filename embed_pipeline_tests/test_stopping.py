@@ -130,7 +130,9 @@ def nothing_half_written(folder: Path) -> bool:
     return not [*home.glob("training-*"), *(home / "artifacts" / "staging").glob("*"), *home.glob("reproduction-*")]
 
 
-@pytest.mark.parametrize(("number", "group"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+@pytest.mark.parametrize(
+    ("number", "group"), [(signal.SIGINT, True), pytest.param(signal.SIGTERM, False, marks=pytest.mark.slow)]
+)
 def test_a_run_stopped_in_training_is_canceled_and_the_next_one_completes(folder: Path, number, group) -> None:
     make_long(folder)
     command = Command(folder, "run")
@@ -147,6 +149,7 @@ def test_a_run_stopped_in_training_is_canceled_and_the_next_one_completes(folder
     assert after.process.wait(timeout=120) == 0, after.said()
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_a_run_at_once(folder: Path) -> None:
     make_long(folder)
     command = Command(folder, "run")
@@ -155,6 +158,7 @@ def test_a_second_signal_ends_a_run_at_once(folder: Path) -> None:
     assert runs(folder)["finetune_variant"] == "CANCELED"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "group"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
 def test_a_run_stopped_while_encoding_keeps_what_is_encoded(folder: Path, number, group) -> None:
     make_large(folder)
@@ -171,6 +175,7 @@ def test_a_run_stopped_while_encoding_keeps_what_is_encoded(folder: Path, number
     assert count_vectors(folder) > 0
 
 
+@pytest.mark.slow
 def test_a_reproduction_stopped_ends_whole_and_changes_nothing(folder: Path) -> None:
     write_workbook(folder / "data" / "small" / "first.xlsx", make_rows() * 20)
     edit_dataset(folder / "data" / "small", variants=["base"])
@@ -196,6 +201,7 @@ def test_a_conversion_stopped_leaves_no_target(folder: Path) -> None:
     assert not (folder / "out.jsonl").exists() and not list(folder.glob(".convert-*"))
 
 
+@pytest.mark.slow
 def test_the_ui_ends_with_the_run_it_started(folder: Path) -> None:
     make_long(folder)
     edit_dataset(folder / "data" / "small", variants=["bm25"])

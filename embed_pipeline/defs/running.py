@@ -12,8 +12,8 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.events import RunFailureReason
-from dagster._utils.error import SerializableErrorInfo
 from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
+from dagster_shared.error import SerializableErrorInfo
 
 from embed_pipeline.defs.resources import PipelineResource, pipeline_from_environment
 from embed_pipeline.graph.catalogue import ALL
