@@ -5,6 +5,7 @@ Belongs here: reading pages. Does not belong here: running what they show (test_
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import click
 
@@ -13,14 +14,33 @@ from embed_pipeline.cli import main
 _BLOCK = re.compile(r"^```(?P<language>\w+)(?P<info>[^\n]*)\n(?P<text>.*?)^```$", flags=re.S | re.M)
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block of a page: its language, the file that its title names, its lines; and the whole with its fence."""
+
+    language: str
+    title: str | None
+    text: str
+    whole: str
+
+
+def read_blocks(page: str) -> list[Block]:
+    """Every block that names a language, in the order of the page."""
+    found = []
+    for block in _BLOCK.finditer(page):
+        title = re.search(r'title="([^"]+)"', block["info"])
+        found.append(Block(block["language"], title[1] if title else None, block["text"], block[0]))
+    return found
+
+
 def text_commands(page: str) -> list[str]:
     """Every command in the blocks of a page, without its comment; of a console, what stands after the prompt."""
     found = []
-    for block in _BLOCK.finditer(page):
-        lines = block["text"].splitlines()
-        if block["language"] == "console":
+    for block in read_blocks(page):
+        lines = block.text.splitlines()
+        if block.language == "console":
             lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
-        elif block["language"] != "sh":
+        elif block.language != "sh":
             continue
         found += [re.sub(r"(^|\s)#.*$", "", line).strip() for line in lines]
     return [line for line in found if line]
