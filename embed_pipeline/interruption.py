@@ -17,6 +17,7 @@ from types import FrameType
 GRACE_SECONDS = 4.0
 """How long the clean end may take; with what follows it stays under five seconds."""
 _ACT_SECONDS = 1.5
+_HEARD_SECONDS = 1.0
 _DOUBLE_SECONDS = 0.2  # a wrapper and the terminal may both deliver one Ctrl-C
 _HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
 _SIGNALS = tuple(number for number in (signal.SIGINT, signal.SIGTERM, _HANGUP) if number)
@@ -28,11 +29,13 @@ class Interruption:
     def __init__(self, announce: Callable[[str], None]) -> None:
         self.announce = announce
         self.signal: signal.Signals | None = None
+        self._heard = threading.Event()
         self._acts: list[Callable[[], None]] = []
 
     @property
     def exit_code(self) -> int:
         """The shell's number for a process that a signal ended: 130 after Ctrl-C, 143 after SIGTERM."""
+        self._heard.wait(_HEARD_SECONDS)  # the main thread may be here before the watcher has read which one it was
         return 128 + (self.signal or signal.SIGINT)
 
     @contextmanager
@@ -50,6 +53,7 @@ class Interruption:
         self.signal = _next_signal(wakeups)
         if self.signal is None:
             return
+        self._heard.set()
         self.announce("Stopping: the step under way is being ended. Once more ends it at once.")
         began = time.monotonic()
         deadline = began + grace_seconds
