@@ -14,8 +14,8 @@ from embed_pipeline.interruption import interruptible
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"], start_new_session=True)
 with interruptible(lambda line: print(line, flush=True), grace_seconds=float(sys.argv[2])) as interruption:
     with interruption.last_act(lambda: print("act", flush=True)):
-        print(child.pid, flush=True)
         try:
+            print(child.pid, flush=True)
             if sys.argv[1] == "native":
                 hashlib.pbkdf2_hmac("sha256", b"a", b"b", 2_000_000_000)  # no signal is heard inside
             time.sleep(300)
