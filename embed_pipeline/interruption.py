@@ -151,8 +151,11 @@ def _raise(number: int, frame: FrameType | None) -> None:
 
 
 def _pass_on(number: int, frame: FrameType | None) -> None:
-    # Whoever handles the end of a process at this moment, as Dagster inside a step, knows SIGTERM.
-    signal.raise_signal(signal.SIGTERM)
+    # Whoever handles the end of a process at this moment, as Dagster inside a step, knows SIGTERM. Called, not raised:
+    # the watcher would take it for a second signal.
+    handler = signal.getsignal(signal.SIGTERM)
+    if callable(handler):
+        handler(signal.SIGTERM, frame)
 
 
 def _next_signal(wakeups: socket.socket) -> signal.Signals | None:
