@@ -1,8 +1,10 @@
 """The command line: the same graph without the UI, on the same Dagster instance.
 
 Belongs here: running, looking, cleaning up: arguments and what is printed. Does not belong here: deciding what is stale
-(defs.freshness), running it (defs.running), commands about a single figure (evidence_commands).
+(graph.freshness), running it (commands.run), commands about a single figure (commands.evidence).
 """
+
+import sys
 
 import click
 from rich.markup import escape
@@ -13,7 +15,7 @@ from embed_pipeline.commands.data import convert, estimate, init
 from embed_pipeline.commands.dev import dev
 from embed_pipeline.commands.doctor import doctor
 from embed_pipeline.commands.evidence import ladder, lineage, mteb, reproduce
-from embed_pipeline.commands.run import open_graph, print_metrics_table, run
+from embed_pipeline.commands.run import open_graph, print_broken, print_metrics_table, run
 from embed_pipeline.commands.starting import new
 from embed_pipeline.commands.terminal import CommandGroup, ProjectCommand, console
 from embed_pipeline.graph.catalogue import ALL
@@ -34,7 +36,7 @@ def main() -> None:
 
 @main.command(cls=ProjectCommand)
 def status() -> None:
-    """What is fresh, stale or missing, partition by partition."""
+    """What is fresh, stale or missing, partition by partition; which data sets cannot be read, and why."""
     table = Table(box=None, pad_edge=False)
     for header in ("asset", "partition", "state", "precision", "because"):
         table.add_column(header, overflow="fold")
@@ -43,6 +45,8 @@ def status() -> None:
         state, because = f"[{colour}]{item.state}[/]", escape("; ".join(item.reasons))
         table.add_row(item.node.asset, item.node.partition, state, item.precision or "", because)
     console.print(table)
+    if print_broken(open_graph().project):
+        sys.exit(1)
 
 
 @main.command(cls=ProjectCommand)
@@ -76,6 +80,7 @@ def metrics(dataset: str | None) -> None:
     if not (project.home / METRICS_FILE).exists():
         raise click.ClickException(f"{project.home / METRICS_FILE}: no metrics yet. Run `embed-pipeline run` first.")
     print_metrics_table(project, dataset)
+    print_broken(project, dataset)
 
 
 @main.command(cls=ProjectCommand)

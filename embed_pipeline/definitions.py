@@ -3,6 +3,7 @@
 `dagster dev` and the command line load `defs`; tests call `build_definitions` with folders of their own.
 """
 
+import logging
 from types import ModuleType
 
 import dagster as dg
@@ -29,6 +30,7 @@ from embed_pipeline.defs.resources import PipelineResource, pipeline_from_enviro
 from embed_pipeline.defs.running import terse_console
 from embed_pipeline.defs.stale_job import define_run_stale
 from embed_pipeline.defs.teams import assign_to_team, check_team
+from embed_pipeline.paths import printable
 
 STAGES: tuple[ModuleType, ...] = (
     documents,
@@ -48,12 +50,17 @@ STAGES: tuple[ModuleType, ...] = (
 def build_definitions(pipeline: PipelineResource) -> dg.Definitions:
     """The definitions of the project that the resource points to.
 
+    A data set with a malformed dataset.yaml or recipe is left out, and the log names it.
+
     Raises:
-        ValueError: a dataset.yaml or a recipe in the data folder is malformed, or the team's name or the UI's path is.
+        ValueError: the team's name or the UI's path is malformed.
     """
     team = check_team(pipeline.team)
     check_ui_path(pipeline.ui_path)
-    partitions, jobs = define_partitions(pipeline.project()), define_jobs(team)
+    project = pipeline.project()
+    for name, why in project.broken.items():
+        logging.getLogger(__name__).warning("data set %s is left out: %s", printable(name), printable(why))
+    partitions, jobs = define_partitions(project), define_jobs(team)
     reevaluate = define_reevaluation(build_definitions, team)
     return dg.Definitions(
         assets=[assign_to_team(asset, team) for stage in STAGES for asset in stage.define_assets(partitions)],

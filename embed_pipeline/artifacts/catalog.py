@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from embed_pipeline.artifacts.backend import Backend
+from embed_pipeline.artifacts.backend import Backend, is_digest
 from embed_pipeline.artifacts.canonical import canonical_json
 from embed_pipeline.artifacts.content import DamagedObjectError
 from embed_pipeline.artifacts.manifest import Manifest, format_manifest, parse_manifest
@@ -93,7 +93,7 @@ class Catalog:
 
     def memos(self) -> Iterator[Memo]:
         """Every memo that can be read, sorted by fingerprint."""
-        return filter(None, map(self._parse_memo, self.backend.record_paths("memo")))
+        return filter(None, map(self._parse_memo, filter(is_record_path, self.backend.record_paths("memo"))))
 
     def _parse_memo(self, path: str) -> Memo | None:
         try:
@@ -121,6 +121,12 @@ def manifest_path(identifier: str) -> str:
 def memo_path(fingerprint: str) -> str:
     """Where a memo lies."""
     return f"memo/{fingerprint}.json"
+
+
+def is_record_path(path: str) -> bool:
+    """Whether a manifest or memo lies under the path; a file that is called otherwise is somebody else's."""
+    folder, _, name = path.partition("/")
+    return folder in ("manifests", "memo") and name.endswith(".json") and is_digest(name.removesuffix(".json"))
 
 
 def ref_path(asset: str, partition: str) -> str:

@@ -9,7 +9,7 @@ Does not belong here: deciding that a ref is no longer wanted.
 from collections import defaultdict
 from dataclasses import dataclass
 
-from embed_pipeline.artifacts.catalog import Catalog, manifest_path
+from embed_pipeline.artifacts.catalog import Catalog, is_record_path, manifest_path
 from embed_pipeline.artifacts.content import DamagedObjectError, total_bytes
 from embed_pipeline.artifacts.manifest import Manifest
 from embed_pipeline.artifacts.workspace import exclusive, inputs_in_use, leftovers, remove_free_locks, remove_tree
@@ -42,13 +42,16 @@ def collect_garbage(catalog: Catalog, *, dry_run: bool) -> GarbageReport:
         live = _reachable({ref.digest for ref in catalog.refs()} | inputs_in_use(backend.state), versions)
         objects = backend.object_digests()
         dead = [digest for digest in objects if digest not in live]
-        memos = dict.fromkeys(backend.record_paths("memo")) | {memo.path: memo for memo in catalog.memos()}
+        known = [path for path in backend.record_paths("memo") if is_record_path(path)]
+        memos = dict.fromkeys(known) | {memo.path: memo for memo in catalog.memos()}
         kept_memos = [memo for memo in memos.values() if memo and memo.digest in live]
         dead_memos = sorted(memos.keys() - {memo.path for memo in kept_memos})
         kept_manifests = {manifest_path(version.id) for version in versions} | {
             manifest_path(memo.manifest) for memo in kept_memos
         }
-        dead_manifests = [path for path in backend.record_paths("manifests") if path not in kept_manifests]
+        dead_manifests = [
+            path for path in backend.record_paths("manifests") if is_record_path(path) and path not in kept_manifests
+        ]
         abandoned = leftovers(backend.state)
         report = GarbageReport(
             dry_run=dry_run,

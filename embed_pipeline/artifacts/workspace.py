@@ -5,6 +5,7 @@ locks however it dies, so a directory whose lock is free is abandoned. Does not 
 """
 
 import logging
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 _INPUTS = "inputs.txt"
+_SCRATCH_NAME = re.compile(r".+-[0-9a-f]{16}")
 
 
 @contextmanager
@@ -53,7 +55,7 @@ def scratch_path(state: Path, name: str) -> Path:
 def remove_tree(path: Path) -> None:
     """Delete a file or directory; it may be gone, or going, already."""
     with suppress(FileNotFoundError):
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
@@ -108,7 +110,8 @@ def remove_free_locks(state: Path) -> None:
 
 def _staged(state: Path) -> list[Path]:
     staging = state / "staging"
-    return sorted(staging.iterdir()) if staging.is_dir() else []
+    # What is called otherwise was put there by somebody else, and stays.
+    return sorted(path for path in staging.glob("*") if _SCRATCH_NAME.fullmatch(path.name)) if staging.is_dir() else []
 
 
 def _is_held(state: Path, staged: Path) -> bool:

@@ -1,7 +1,7 @@
 """Removing what nothing refers to any more: artifacts, vectors of encoders that no variant uses, old trainings."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,12 +9,22 @@ from embed_pipeline.encoding.cross_encoder import CrossEncoder, load_cross_encod
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.vector_cache import VectorCache
+from embed_pipeline.graph.freshness import is_digest
 from embed_pipeline.graph.graph import PAIR_SCORES_FOLDER, VECTORS_FOLDER, Graph, MissingInputError
 from embed_pipeline.training.finetune import EVENTS_FOLDER, PROGRESS_FOLDER, abandoned_work
 
 
 def remove_unused(graph: Graph, *, dry_run: bool) -> Iterator[str]:
-    """Remove them, or with `dry_run` only look; yields one line per kind, saying how many and how large."""
+    """Remove them, or with `dry_run` only look; yields one line per kind, saying how many and how large.
+
+    Raises:
+        ValueError: a data set cannot be read: what it uses is not known, nothing was removed.
+    """
+    if graph.project.broken:
+        name, why = next(iter(graph.project.broken.items()))
+        raise ValueError(
+            f"{why}\nNothing was removed: what the data set {name} uses is not known until it can be read."
+        )
     used, rerankers = _encoder_fingerprints(graph), _reranker_fingerprints(graph)  # before anything is removed
     verb = "would remove" if dry_run else "removed"
     report = graph.store.collect_garbage(dry_run=dry_run)
@@ -51,8 +61,13 @@ def _training_fingerprints(graph: Graph) -> dict[str, set[str]]:
 def _abandoned_progress(graph: Graph, wanted: dict[str, set[str]]) -> tuple[Path, ...]:
     """Checkpoints of trainings that no variant, as it is now, would go on from, and that no process is writing."""
     known = set().union(*wanted.values())
-    found = sorted((graph.project.home / PROGRESS_FOLDER).glob("*"))
+    found = _made_here((graph.project.home / PROGRESS_FOLDER).glob("*"))
     return tuple(path for path in found if path.name not in known and not graph.store.is_building(path.name))
+
+
+def _made_here(paths: Iterable[Path]) -> list[Path]:
+    """The folders that are called by a fingerprint, sorted: all others are a user's own."""
+    return sorted(path for path in paths if is_digest(path.name) and path.is_dir() and not path.is_symlink())
 
 
 def _old_event_files(graph: Graph, wanted: dict[str, set[str]]) -> tuple[Path, ...]:
@@ -60,7 +75,7 @@ def _old_event_files(graph: Graph, wanted: dict[str, set[str]]) -> tuple[Path, .
     folder = graph.project.home / EVENTS_FOLDER
     return tuple(
         path
-        for path in sorted(folder.glob("*/*/*"))
+        for path in _made_here(folder.glob("*/*/*"))
         if path.name not in wanted.get(path.parent.relative_to(folder).as_posix(), set())
         and not graph.store.is_building(path.name)
     )

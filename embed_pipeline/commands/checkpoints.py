@@ -4,6 +4,8 @@ Belongs here: their arguments and what they print. Does not belong here: the cho
 """
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from embed_pipeline.commands.terminal import ProjectCommand, console
+from embed_pipeline.replacing import new_folder
 
 if TYPE_CHECKING:
     from embed_pipeline.graph.graph import Graph
@@ -49,7 +52,8 @@ def promoted(dataset: str, export_to: Path | None) -> None:
         table.add_row(one.variant, *values, f"{-100 * one.general_loss:+.1f}")
     console.print(table)
     if export_to is not None:
-        _copy(folder, export_to)
+        with _new_copy(folder, export_to):
+            pass
 
 
 @click.command(cls=ProjectCommand)
@@ -74,11 +78,11 @@ def export(variant: str, folder: Path) -> None:
     model = _folder_below(graph, node, below) if below and node.asset == "adapter" else None
     weights = Node("hybrid_weights", chosen.hybrid_variant.key) if chosen.hybrid_variant else None
     weighed = _folder(graph, weights) / WEIGHTS_FILE if weights else None
-    _copy(model or trained, folder)
-    if model:  # not among its files: *.safetensors there are the model's weights
-        shutil.copytree(trained, folder / "adapter")
-    if weighed:
-        shutil.copyfile(weighed, folder / WEIGHTS_FILE)
+    with _new_copy(model or trained, folder) as made:
+        if model:  # not among its files: *.safetensors there are the model's weights
+            shutil.copytree(trained, made / "adapter")
+        if weighed:
+            shutil.copyfile(weighed, made / WEIGHTS_FILE)
     if chosen.recipe.rerank and not chosen.trains_reranker:
         click.echo(f"the second stage is {chosen.recipe.rerank.model} as it is; it was not copied")
 
@@ -98,8 +102,10 @@ def _folder_below(graph: "Graph", adapter: "Node", below: "Variant") -> Path | N
     return graph.store.open(graph.input(adapter).inputs[str(model)]) if model else None
 
 
-def _copy(source: Path, target: Path) -> None:
-    if target.exists() and any(target.iterdir()):
-        raise click.ClickException(f"{target}: expected a new or empty folder, found files in it. Name another.")
-    shutil.copytree(source, target, dirs_exist_ok=True)
-    console.print(f"copied to {target}")
+@contextmanager
+def _new_copy(source: Path, target: Path) -> Iterator[Path]:
+    """A copy to add to that appears as `target` when all is there."""
+    with new_folder(target) as made:
+        shutil.copytree(source, made, dirs_exist_ok=True)
+        yield made
+    console.print(f"copied to {escape(str(target))}")

@@ -68,7 +68,8 @@ def run(
         label = escape(f"{assessment.node} is {assessment.state}")
         console.print(f"[red]{label}[/red]: {escape('; '.join(assessment.reasons))}", soft_wrap=True)
     runs.say_warnings_again()
-    if failures or unfinished:
+    broken = print_broken(project, dataset or (variant or "").partition("/")[0] or None)
+    if failures or unfinished or broken:
         sys.exit(1)
     console.print("Look at the graph in the browser: embed-pipeline dev. Reports: " + str(project.home / "reports"))
 
@@ -82,12 +83,12 @@ def print_metrics_table(project: Project, dataset: str | None) -> None:
     print_metrics(read_newest(project.home / METRICS_FILE, dataset=dataset), headlines=headlines)
 
 
-def openopen_graph() -> Graph:
-    """The graph as files, recipes and the store stand now; what is unpacked for it is said."""
-    from embed_pipeline.defs.resources import pipeline_from_environment
-
-    # Made anew each time: files, recipes and the store change while a command runs.
-    return pipeline_from_environment().graph(lambda line: console.print(escape(line), soft_wrap=True))
+def print_broken(project: Project, dataset: str | None = None) -> bool:
+    """Name the data sets, or only this one, that cannot be read; whether there are some."""
+    found = {name: why for name, why in project.broken.items() if dataset in (None, name)}
+    for name, why in found.items():
+        console.print(f"[red]data set {escape(name)} failed[/red]: {escape(why)}", soft_wrap=True)
+    return bool(found)
 
 
 def open_graph() -> Graph:

@@ -13,8 +13,10 @@ from typing import Any, TextIO
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from embed_pipeline.interruption import end_children, interruptible
+from embed_pipeline.paths import printable
 from embed_pipeline.project.finding import NoProjectError, find_project
 from embed_pipeline.project.naming import UnknownNameError
 
@@ -25,9 +27,17 @@ pass_interruption = click.decorators.pass_meta_key(
     _INTERRUPTION, doc_description="Gives a command its Interruption as first argument."
 )
 
-console = Console(highlight=False)
+
+class SafeConsole(Console):
+    """Shows what a text says: whatever a file name or a text holds, the terminal obeys nothing of it."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+
+console = SafeConsole(highlight=False)
 if not console.is_terminal:
-    console = Console(highlight=False, width=WIDTH_WITHOUT_TERMINAL)
+    console = SafeConsole(highlight=False, width=WIDTH_WITHOUT_TERMINAL)
 
 
 def project_option() -> click.Option:
@@ -81,9 +91,13 @@ class CommandGroup(click.Group):
             try:
                 return super().invoke(ctx)
             except (NoProjectError, UnknownNameError) as error:
-                raise MistypedError(str(error)) from error
+                raise MistypedError(printable(str(error))) from error
             except ValueError as error:
-                raise click.ClickException(str(error)) from error
+                raise click.ClickException(printable(str(error))) from error
+            except click.ClickException as error:
+                if type(error) is not click.ClickException:
+                    raise
+                raise click.ClickException(printable(error.message)) from error
             except KeyboardInterrupt:
                 end_children(grace_seconds=0.5)
                 sys.exit(interruption.exit_code)

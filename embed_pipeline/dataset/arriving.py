@@ -4,16 +4,16 @@ Belongs here: how they are told from files that have arrived, and the copy that 
 here: which files a data set names (raw_files, documents.files).
 """
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+
+from embed_pipeline.paths import copy_new
 
 SETTLE_SECONDS = 5.0
 """A raw file must have been left alone for so long before automation reads it."""
 
 _TEMPORARY_PREFIXES = (".", "~$")
 _TEMPORARY_SUFFIXES = (".part", ".crdownload", ".tmp")
-_BLOCK_BYTES = 1 << 20
 
 
 def is_temporary(name: str) -> bool:
@@ -37,19 +37,21 @@ def still_written(paths: Iterable[Path], now: float) -> tuple[Path, ...]:
 
 
 def copy_verified(source: Path, target: Path, digest: str) -> None:
-    """Copy a file whose SHA-256 is known; `target`'s folder is made if need be.
+    """Copy a file whose SHA-256 is known to where nothing lies; `target`'s folder is made if need be.
 
     Raises:
         ValueError: the bytes that were copied have another digest, or the file is gone: it changed since it was looked
-            at. Nothing is left at `target`.
+            at, and no copy is left. Or something lies at `target`, which stays.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        found = _copy(source, target)
+        found = copy_new(source, target)
     except FileNotFoundError:
         found = "no file"
+    else:
+        if found != digest:
+            target.unlink()  # ours: the copy began where nothing lay
     if found != digest:
-        target.unlink(missing_ok=True)
         raise ValueError(
             f"{source}: changed while it was read: expected sha256 {digest[:12]}, found {found[:12]}. Wait until "
             "whatever writes the file is done and run again."
@@ -61,13 +63,3 @@ def _age(path: Path, now: float) -> float:
         return abs(now - path.stat().st_mtime)
     except FileNotFoundError:
         return 0.0
-
-
-def _copy(source: Path, target: Path) -> str:
-    """The SHA-256 of the bytes that were written, which a second look at the source could not give."""
-    digest = hashlib.sha256()
-    with source.open("rb") as read, target.open("wb") as written:
-        while block := read.read(_BLOCK_BYTES):
-            digest.update(block)
-            written.write(block)
-    return digest.hexdigest()

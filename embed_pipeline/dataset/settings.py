@@ -200,7 +200,7 @@ def read_dataset_settings(directory: Path) -> DatasetSettings:
         raise ValueError(f"{path}: no such file. Every data set needs one; copy another data set's and edit it.")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected YAML in UTF-8: {error}. Correct the file.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a mapping of settings, found {type(content).__name__}. Correct the file.")

@@ -210,6 +210,7 @@ class PipelineResource(dg.ConfigurableResource):
     data: str = Field("data", description="Folder of the data sets and recipes.")
     home: str = Field(".embed_pipeline", description="Folder of all state: artifacts, vectors, table, report.")
     artifacts: str | None = Field(None, description="fsspec URL of the artifact store; default: artifacts/ in home.")
+    linked_folders: str = Field("", description="Folders outside data that links in it may lead to, with : between.")
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where models run. cuda without a GPU is an error.")
     training_processes: int = Field(1, ge=1, description="Processes that torchrun starts: 1 on CPU, one per GPU.")
     training_threads: int | None = Field(None, ge=1, description="CPU threads of a training process; default: all.")
@@ -224,7 +225,8 @@ class PipelineResource(dg.ConfigurableResource):
 
     def project(self) -> Project:
         """The project as its data folder stands now."""
-        return Project(Path(self.data).absolute(), Path(self.home).absolute(), on_request=self.on_request)
+        places = Path(self.data).absolute(), Path(self.home).absolute()
+        return Project(*places, parse_linked_folders(self.linked_folders), on_request=self.on_request)
 
     def runtime(self) -> Runtime:
         """Device, processes and threads."""

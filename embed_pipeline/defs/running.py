@@ -18,6 +18,7 @@ from dagster_shared.error import SerializableErrorInfo
 from embed_pipeline.defs.resources import PipelineResource, pipeline_from_environment
 from embed_pipeline.graph.catalogue import ALL
 from embed_pipeline.graph.work import Work
+from embed_pipeline.paths import printable
 
 _CONSOLE = logging.getLogger("embed_pipeline.console")
 Build = Callable[[PipelineResource], dg.Definitions]
@@ -166,7 +167,7 @@ terse_console = dg.LoggerDefinition(
 class _TerseFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         meta = getattr(record, "dagster_meta", None) or {}
-        message = meta.get("orig_message") or record.getMessage()
+        message = printable(meta.get("orig_message") or record.getMessage())
         return f"    {message}" if record.levelno < logging.WARNING else f"    {record.levelname.lower()}: {message}"
 
 

@@ -3,26 +3,36 @@
 Belongs here: finding them. Does not belong here: reading them (reading).
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from embed_pipeline.dataset.arriving import is_temporary
 from embed_pipeline.documents.settings import DocumentSettings
+from embed_pipeline.paths import check_relative, plain_file
 
 
-def document_paths(directory: Path, settings: DocumentSettings) -> tuple[Path, ...]:
+def document_paths(directory: Path, settings: DocumentSettings, roots: Iterable[Path] = ()) -> tuple[Path, ...]:
     """The documents, each once, sorted by their path below the folder.
 
-    Hidden files, Office's lock files and downloads under way are none.
+    Hidden files, Office's lock files and downloads under way are none. Links may lead into the folder itself and into
+    the folders `roots`.
 
     Raises:
-        ValueError: the folder is missing, or a name or pattern matches nothing.
+        ValueError: the folder is missing, a name or pattern matches nothing or leads out of the folder, or what it
+            matches is no plain file or a link that leads elsewhere.
     """
     if not directory.is_dir():
         raise ValueError(f"{directory}: no such folder. Create it and put the documents there.")
     found: set[Path] = set()
+    allowed = (directory, *roots)
     for pattern in settings.files:
         # A downloaded "terms[1].pdf" is a name, though it reads like a pattern.
-        named = directory / pattern
+        try:
+            named = directory / check_relative(pattern)
+        except ValueError as error:
+            raise ValueError(
+                f"{directory / 'dataset.yaml'}, documents.files: {error}. Put the documents below the folder."
+            ) from error
         matches = [named] if named.is_file() else [path for path in directory.glob(pattern) if _is_document(path)]
         if not matches:
             there = sorted(path.name for path in directory.iterdir())[:10]
@@ -30,9 +40,10 @@ def document_paths(directory: Path, settings: DocumentSettings) -> tuple[Path, .
                 f"{directory / 'dataset.yaml'}, documents.files: nothing in the folder matches {pattern!r}, found "
                 f"{there}. Put the documents there or correct the pattern."
             )
-        found.update(matches)
+        found.update(plain_file(path, allowed) for path in matches)
     return tuple(sorted(found, key=lambda path: path.relative_to(directory).as_posix()))
 
 
 def _is_document(path: Path) -> bool:
-    return path.is_file() and not is_temporary(path.name)
+    # What is no plain file and no folder is not passed over: the caller names it.
+    return not path.is_dir() and not is_temporary(path.name)

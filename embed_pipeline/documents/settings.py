@@ -5,9 +5,11 @@ Belongs here: DocumentSettings. Does not belong here: how questions are written 
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-FilePattern = Annotated[str, StringConstraints(pattern=r"^[^/\\]+(/[^/\\]+)*$")]
+from embed_pipeline.paths import check_relative
+
+FilePattern = Annotated[str, StringConstraints(pattern=r"^[^/\\]+(/[^/\\]+)*$"), AfterValidator(check_relative)]
 
 
 class DocumentSettings(BaseModel):

@@ -3,18 +3,17 @@
 Belongs here: looking at documents and writing the folder. Does not belong here: files of questions (dataset.exchange).
 """
 
-import json
-import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from embed_pipeline.dataset.exchange.languages import LanguageGuess, guess_language
-from embed_pipeline.dataset.exchange.starting import new_dataset_folder
+from embed_pipeline.dataset.exchange.starting import new_dataset_folder, one_line, yaml_value
 from embed_pipeline.dataset.settings import SETTINGS_FILE
 from embed_pipeline.documents.articles import begins_article
 from embed_pipeline.documents.document import Document
 from embed_pipeline.documents.reading import SUFFIXES, read_document
+from embed_pipeline.paths import copy_new, plain_file
 
 FOLDER = "documents"
 VARIANTS = ("bm25", "tfidf", "e5", "e5_passages")
@@ -45,13 +44,17 @@ def find_documents(source: Path) -> tuple[Path, ...]:
     """The documents in a folder and below, or the file itself if it is one; none where tables of questions lie.
 
     README files are about the folder and hidden ones nobody's: both are left out.
+
+    Raises:
+        ValueError: what is called like a document is no plain file, or a link that leads out of the folder.
     """
-    if source.is_file():
-        return (source,) if source.suffix.lower() in SUFFIXES else ()
-    files = sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith((".", "~$")))
+    if not source.is_dir():
+        return (source,) if source.is_file() and source.suffix.lower() in SUFFIXES else ()
+    files = sorted(path for path in source.rglob("*") if not path.is_dir() and not path.name.startswith((".", "~$")))
     if any(path.suffix.lower() in _TABLES for path in files):
         return ()
-    return tuple(path for path in files if path.suffix.lower() in SUFFIXES and path.stem.lower() != "readme")
+    found = [path for path in files if path.suffix.lower() in SUFFIXES and path.stem.lower() != "readme"]
+    return tuple(plain_file(path, (source,)) for path in found)
 
 
 def inspect_documents(source: Path, paths: tuple[Path, ...]) -> FoundDocuments:
@@ -83,7 +86,7 @@ def write_documents_yaml(found: FoundDocuments, name: str, data_folder: Path) ->
         for path in found.paths:
             copy = made / FOLDER / path.relative_to(found.root)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
+            copy_new(path, copy)
         (made / SETTINGS_FILE).write_text(_yaml(found, data_folder), encoding="utf-8", newline="\n")
     return data_folder / name / SETTINGS_FILE
 
@@ -94,7 +97,7 @@ def describe_documents(found: FoundDocuments) -> str:
     lines = [
         f"{len(found.paths)} documents ({', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))}), "
         f"{found.characters:,} characters, {found.articles} articles.",
-        *(f"Left out: {problem}" for problem in found.problems[:5]),
+        *(f"Left out: {one_line(problem)}" for problem in found.problems[:5]),
     ]
     return "\n".join(lines)
 
@@ -108,11 +111,11 @@ def _yaml(found: FoundDocuments, data_folder: Path) -> str:
     lines = [
         "# Written by `embed-pipeline init` from what it found; every line may be changed.",
         *(f"# {line}" for line in describe_documents(found).splitlines()),
-        f"description: {json.dumps(f'Passages of the documents in {found.source.name}.', ensure_ascii=False)}",
+        f"description: {yaml_value(f'Passages of the documents in {found.source.name}.')}",
         f"# {found.language.reason}; decides how BM25 finds words and what language questions are written in.",
         f"language: {found.language.code}",
         "documents:",
-        f"  files: {json.dumps(patterns, ensure_ascii=False)}",
+        f"  files: {yaml_value(patterns)}",
         f"  # {found.articles} articles were found; article: each begins a passage, section: each heading does.",
         f"  cut: {cut}",
         "  passage_tokens: 256",

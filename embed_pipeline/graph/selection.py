@@ -13,11 +13,14 @@ def select_nodes(project: Project, dataset: str | None, variant: str | None = No
 
     Raises:
         UnknownNameError: there is no such data set or variant.
+        ValueError: the data set, or one of its recipes, cannot be read.
     """
     if dataset is not None:
         project.check_dataset(dataset)
     variants = project.variants.values()
     chosen = [v for v in variants if dataset in (None, v.dataset) and variant in (None, v.key, v.name)]
+    if not chosen and variant is not None and variant.partition("/")[0] in project.broken:
+        raise ValueError(project.broken[variant.partition("/")[0]])
     if not chosen and variant is not None:
         asked = [f"{name}/{one}" for name, settings in project.datasets.items() for one in settings.variants_on_request]
         if any(variant in (key, key.partition("/")[2]) for key in asked):

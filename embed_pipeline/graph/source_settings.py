@@ -4,7 +4,6 @@ Belongs here: which setting concerns which asset, and which files and models a d
 settings of variants (node_settings)..
 """
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from embed_pipeline.dataset.raw_files import raw_paths
 from embed_pipeline.documents.files import document_paths
 from embed_pipeline.encoding.encoder import BUNDLED, Encoder, EncoderSettings
 from embed_pipeline.graph.topology import Node
+from embed_pipeline.paths import digest_of
 from embed_pipeline.project.project import Project
 from embed_pipeline.project.recipes import AnyEncoderSettings, Recipe, read_recipe
 from embed_pipeline.synthesis.templates import template_digests
@@ -44,12 +44,12 @@ def dataset_settings(
     if asset == "cleaned_qa":
         return project.datasets[dataset].model_dump(mode="json", exclude=_NOT_CLEANING)
     if asset == "passages":
-        digest = _digest(model_directory(counting_encoder(project, dataset)) / "tokenizer.json")
+        digest = digest_of(model_directory(counting_encoder(project, dataset)) / "tokenizer.json")
         cut = project.documents[dataset].model_dump(mode="json", exclude={"files", "encoder"})
         return {"documents": cut, "tokenizer": digest}
     if asset == "synthetic_qa":
         return _synthesis_settings(project, dataset, base_encoder)
-    return {"files": {name: _digest(path) for name, path in source_files(project, dataset).items()}}
+    return {"files": {name: digest_of(path) for name, path in source_files(project, dataset).items()}}
 
 
 def source_files(project: Project, dataset: str) -> dict[str, Path]:
@@ -60,9 +60,9 @@ def source_files(project: Project, dataset: str) -> dict[str, Path]:
     """
     folder, settings = project.folder(dataset), project.datasets[dataset]
     if settings.source == "documents":
-        paths = document_paths(folder, project.documents[dataset])
+        paths = document_paths(folder, project.documents[dataset], project.roots)
     else:
-        paths = raw_paths(folder, settings)
+        paths = raw_paths(folder, settings, project.roots)
     return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
@@ -125,8 +125,3 @@ def _synthesis_settings(project: Project, dataset: str, base_encoder: Callable[[
         found["round_trip"] = recipe.retriever
         found |= {"base_encoder": base_encoder(recipe.encoder).fingerprint} if recipe.encoder else {}
     return found
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,97 +1,67 @@
 """What the project folder holds (data sets, recipes) and where the work runs."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from embed_pipeline.dataset.settings import DatasetSettings, read_dataset_settings
+from embed_pipeline.dataset.settings import DatasetSettings
 from embed_pipeline.documents.settings import DocumentSettings
 from embed_pipeline.encoding.bundled import models_folder
 from embed_pipeline.evaluation.measures import Measure, parse_measure
 from embed_pipeline.project.finding import NoProjectError
-from embed_pipeline.project.joining import join_variants
+from embed_pipeline.project.loading import DataFolder, load_data_folder
 from embed_pipeline.project.naming import UnknownNameError, check_known
-from embed_pipeline.project.recipes import Recipe, read_recipe
-from embed_pipeline.project.sections import read_section
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.synthesis.settings import SynthesisSettings
 
 
 @dataclass(frozen=True)
 class Project:
-    """The data folder and the folder that holds all state."""
+    """The data folder, the folder that holds all state, and the folders that links in the data folder may lead to."""
 
     data: Path
     home: Path
+    linked: tuple[Path, ...] = ()
     on_request: bool = False
     """Whether the variants that a data set names as on request take part."""
 
     @cached_property
-    def datasets(self) -> dict[str, DatasetSettings]:
-        """Settings of every data set, by name in sorted order: each folder of `data` with a dataset.yaml is one.
+    def loaded(self) -> DataFolder:
+        """What the data folder holds, looked at once."""
+        return load_data_folder(self.data, self.roots, on_request=self.on_request)
 
-        Raises:
-            ValueError: a dataset.yaml is malformed, or names a measure or general suite that does not exist.
-        """
-        folders = sorted(path.parent for path in self.data.glob("*/dataset.yaml"))
-        found = {folder.name: read_dataset_settings(folder) for folder in folders}
-        for name, settings in found.items():
-            place = f"{self.data / name / 'dataset.yaml'}"
-            try:
-                parse_measure(settings.headline)
-            except ValueError as error:
-                raise ValueError(f"{place}, headline: {error}. Correct it.") from error
-            unknown = [suite for suite in settings.general_suite if suite not in found or suite == name]
-            if unknown:
-                others = ", ".join(other for other in found if other != name) or "none"
-                raise ValueError(
-                    f"{place}, general_suite: expected names of other data sets ({others}), found {unknown[0]!r}. "
-                    "Correct the name or add the data set's folder."
-                )
-        return found
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The folders that whatever the data folder holds must lie in, wherever links lead."""
+        return (self.data, *self.linked)
 
-    @cached_property
-    def documents(self) -> dict[str, DocumentSettings]:
-        """How the documents of each data set that has some are cut.
+    @property
+    def datasets(self) -> Mapping[str, DatasetSettings]:
+        """Settings of every data set, by name in sorted order: each folder of `data` with a dataset.yaml is one."""
+        return self.loaded.datasets
 
-        Raises:
-            ValueError: a section `documents` is malformed.
-        """
-        return {
-            name: read_section(DocumentSettings, settings.documents, self._place(name, "documents"))
-            for name, settings in self.datasets.items()
-            if settings.documents is not None
-        }
+    @property
+    def broken(self) -> Mapping[str, str]:
+        """Why a data set, or one of its recipes, cannot be read, by the name of its folder."""
+        return self.loaded.broken
 
-    @cached_property
-    def synthesis(self) -> dict[str, SynthesisSettings]:
-        """How the questions of each data set with documents are written.
+    @property
+    def documents(self) -> Mapping[str, DocumentSettings]:
+        """How the documents of each data set that has some are cut."""
+        return self.loaded.documents
 
-        Raises:
-            ValueError: a section `synthesis` is malformed.
-        """
-        return {
-            name: read_section(SynthesisSettings, self.datasets[name].synthesis or {}, self._place(name, "synthesis"))
-            for name in self.documents
-        }
+    @property
+    def synthesis(self) -> Mapping[str, SynthesisSettings]:
+        """How the questions of each data set with documents are written."""
+        return self.loaded.synthesis
 
-    @cached_property
-    def variants(self) -> dict[str, Variant]:
-        """Every variant by partition key, data sets sorted, variants in the order of their dataset.yaml.
-
-        Raises:
-            ValueError: a recipe is missing, malformed, or does not fit the data set.
-        """
-        found: dict[str, Variant] = {}
-        for dataset, settings in self.datasets.items():
-            names = settings.all_variants(on_request=self.on_request)
-            recipes = {name: read_recipe(self._recipes / f"{name}.yaml") for name in names}
-            for name, recipe in recipes.items():
-                self._check(dataset, name, recipe, settings)
-            found |= {variant.key: variant for variant in join_variants(dataset, recipes, self._recipes).values()}
-        return found
+    @property
+    def variants(self) -> Mapping[str, Variant]:
+        """Every variant by partition key, data sets sorted, variants in the order of their dataset.yaml."""
+        return self.loaded.variants
 
     def variants_of(self, dataset: str) -> tuple[Variant, ...]:
         """The variants of one data set, in the order of its dataset.yaml."""
@@ -106,7 +76,13 @@ class Project:
             )
 
     def check_dataset(self, name: str) -> None:
-        """Guarantees that there is such a data set; raises UnknownNameError otherwise."""
+        """Guarantees that there is such a data set.
+
+        Raises:
+            UnknownNameError: there is none.
+            ValueError: there is one, and it cannot be read.
+        """
+        self._check_readable(name)
         check_known(name, self.datasets, what="data set", plural="Data sets")
 
     def variant_named(self, name: str) -> Variant:
@@ -119,6 +95,7 @@ class Project:
         if len(keys) > 1:
             raise UnknownNameError(f"variant {name!r}: expected one, found {', '.join(keys)}. Name one of them.")
         if not keys:
+            self._check_readable(name.partition("/")[0])
             check_known(name, self.variants, what="variant", plural="Variants")
         return self.variants[keys[0]]
 
@@ -139,38 +116,9 @@ class Project:
         """Where packed models are unpacked."""
         return models_folder(self.home)
 
-    def _place(self, dataset: str, field: str) -> str:
-        return f"{self.data / dataset / 'dataset.yaml'}, {field}"
-
-    @property
-    def _recipes(self) -> Path:
-        return self.data / "recipes"
-
-    def _check(self, dataset: str, name: str, recipe: Recipe, settings: DatasetSettings) -> None:
-        replay = recipe.mining.replay if recipe.mining else None
-        if replay and (replay.dataset not in self.datasets or replay.dataset in (dataset, *settings.general_suite)):
-            raise ValueError(
-                f"{self._recipes / name}.yaml, mining.replay.dataset: expected another data set that is not in the "
-                f"general_suite of {dataset}, found {replay.dataset!r}. What is trained on measures no forgetting."
-            )
-        chosen = bool(settings.general_suite) and "validation" in settings.expected_splits
-        if recipe.merge and not chosen:
-            raise ValueError(
-                f"{self.data / dataset / 'dataset.yaml'}, variants: {name} chooses a mixture on a validation split and "
-                "a general_suite, one of them is missing. Add it, or remove the variant."
-            )
-        if recipe.hybrid and "validation" not in settings.expected_splits:
-            raise ValueError(
-                f"{self.data / dataset / 'dataset.yaml'}, variants: {name} chooses weights on a validation split, it "
-                "is missing. Add it, or fuse by rank (retriever: fused), which chooses nothing."
-            )
-        if settings.evaluation_only and (
-            recipe.training or recipe.adaptation or (recipe.rerank and recipe.rerank.training)
-        ):
-            raise ValueError(
-                f"{self.data / dataset / 'dataset.yaml'}, variants: {name} trains, but the data set is "
-                "for evaluation only. Remove the variant or evaluation_only."
-            )
+    def _check_readable(self, dataset: str) -> None:
+        if dataset in self.broken:
+            raise ValueError(self.broken[dataset])
 
 
 @dataclass(frozen=True)
@@ -186,6 +134,7 @@ ENVIRONMENT = {
     "data": "EMBED_PIPELINE_DATA",
     "home": "EMBED_PIPELINE_HOME",
     "artifacts": "EMBED_PIPELINE_ARTIFACTS",
+    "linked_folders": "EMBED_PIPELINE_LINKED_FOLDERS",
     "device": "EMBED_PIPELINE_DEVICE",
     "training_processes": "EMBED_PIPELINE_PROCESSES",
     "training_threads": "EMBED_PIPELINE_THREADS",
@@ -203,3 +152,16 @@ ENVIRONMENT = {
 def environment_settings() -> dict[str, str]:
     """The settings of ENVIRONMENT that are set, by name."""
     return {name: os.environ[variable] for name, variable in ENVIRONMENT.items() if os.environ.get(variable)}
+
+
+def parse_linked_folders(text: str) -> tuple[Path, ...]:
+    """The folders in EMBED_PIPELINE_LINKED_FOLDERS.
+
+    Raises:
+        ValueError: one is not absolute.
+    """
+    folders = tuple(Path(name) for name in text.split(os.pathsep) if name)
+    if relative := [folder for folder in folders if not folder.is_absolute()]:
+        variable = ENVIRONMENT["linked_folders"]
+        raise ValueError(f"{variable}: expected absolute folders, found {str(relative[0])!r}. Write it from / on.")
+    return folders

@@ -6,9 +6,6 @@ a file of questions holds (dataset.exchange), finding a project (finding).
 
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +21,7 @@ from embed_pipeline.documents.starting import (
     write_documents_yaml,
 )
 from embed_pipeline.project.finding import MARKER
+from embed_pipeline.replacing import new_folder
 
 EXAMPLE = "faq_en"
 """The shipped data set that a project begins with where no file is named: small, English, runs offline."""
@@ -70,7 +68,7 @@ def start_project(folder: Path, source: Path | None = None) -> StartedProject:
     Raises:
         ValueError: there are files in the folder, or `source` cannot be read as a data set.
     """
-    with new_folder(folder.absolute()) as made:
+    with new_folder(folder, last=MARKER) as made:
         data = made / "data"
         (data / "recipes").mkdir(parents=True)
         for name in RECIPES:
@@ -103,28 +101,6 @@ def dataset_name(source: Path) -> str:
     stem = source.absolute().name.partition(".")[0]
     name = re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_")
     return "questions" if name in ("", "recipes") else name
-
-
-@contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
-    """A folder to be filled that becomes `target` at the end, or disappears when something goes wrong.
-
-    Raises:
-        ValueError: `target` is a file, or a folder with files in it.
-    """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"{target}: expected a new or empty folder, found files there. Name another one.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".new-project-") as workplace:
-        made = Path(workplace) / "project"
-        made.mkdir()
-        yield made
-        if not target.exists():
-            made.rename(target)
-            return
-        # An empty folder may be the one that the terminal is in: it is filled, what marks it comes last.
-        for path in sorted(made.iterdir(), key=lambda path: path.name == MARKER):
-            path.rename(target / path.name)
 
 
 def _write_files(folder: Path, dataset: str) -> None:

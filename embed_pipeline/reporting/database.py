@@ -15,6 +15,7 @@ from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from embed_pipeline.paths import write_whole
 from embed_pipeline.reporting.metric_row import MetricRow
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def append_metrics(path: Path, rows: Sequence[MetricRow], *, timeout_seconds: fl
             [[batch, *_to_stored(row)] for row in rows],
         )
         connection.execute("COMMIT")
-        path.with_name(path.name + BATCH_SUFFIX).write_text(f"{batch}\n", encoding="utf-8")
+        write_whole(path.with_name(path.name + BATCH_SUFFIX), f"{batch}\n".encode())
     return batch
 
 

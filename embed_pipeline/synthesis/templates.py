@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from embed_pipeline.dataset.nearest import nearest_text
+from embed_pipeline.paths import path_inside, plain_file
 from embed_pipeline.synthesis.settings import JUDGE, SynthesisSettings
 
 SHIPPED = Path(__file__).parent / "templates"
@@ -59,11 +60,13 @@ def own_templates(settings: SynthesisSettings, dataset_folder: Path) -> Path | N
     """The folder whose templates go before the shipped ones, below the data set's; None where none is named.
 
     Raises:
-        ValueError: there is no such folder.
+        ValueError: there is no such folder, or a link in it leads elsewhere.
     """
     if settings.templates is None:
         return None
-    folder = dataset_folder / settings.templates
+    folder = path_inside(dataset_folder, settings.templates)
+    for path in folder.glob("*/*.txt"):
+        plain_file(path, (dataset_folder,))
     if not folder.is_dir():
         raise ValueError(
             f"{dataset_folder / 'dataset.yaml'}, synthesis.templates: expected a folder, found none at {folder}. "

@@ -4,6 +4,7 @@ Belongs here: what the parent process does; it never imports torch. The child is
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ PROGRESS_FOLDER = "training"
 EVENTS_FOLDER = "tensorboard"
 SUMMARY_FILE = "training_summary.json"
 STARTER_VARIABLE = "EMBED_PIPELINE_STARTER"
+_WORK_NAME = re.compile(r"training-([0-9a-f]{64})-[a-z0-9_]+")
 
 # glibc hands big buffers back to the system after every step and page faults are dear on virtual machines; keeping them
 # makes a training step on CPU 2-5 times faster (docs/adr/0005-allocator.md).
@@ -58,9 +60,12 @@ def work_prefix(fingerprint: str) -> str:
 
 
 def abandoned_work(home: Path, is_building: Callable[[str], bool]) -> tuple[Path, ...]:
-    """Such folders of what nobody is building (ArtifactStore.is_building): what a killed run left behind."""
-    found = [(path, path.name.split("-")[1]) for path in sorted(home.glob("training-*-*"))]
-    return tuple(path for path, fingerprint in found if not is_building(fingerprint))
+    """Such folders of what nobody is building (ArtifactStore.is_building): what a killed run left behind.
+
+    A folder whose name only begins like that is somebody else's.
+    """
+    found = ((path, _WORK_NAME.fullmatch(path.name)) for path in sorted(home.glob("training-*-*")))
+    return tuple(path for path, name in found if name and path.is_dir() and not is_building(name[1]))
 
 
 def events_folder(home: Path, variant: str, fingerprint: str) -> Path:

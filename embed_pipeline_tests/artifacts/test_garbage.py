@@ -59,7 +59,7 @@ def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
     for rate in (0.1, 0.2):
         store.build(plan_of(rate), Writer(str(rate)))
-    (tmp_path / "staging" / "record-00").write_text("left")
+    (tmp_path / "staging" / f"record-{0:016x}").write_text("left")
 
     def listing() -> list[tuple[Path, int]]:
         return sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*.*") if path.suffix != ".lock")

@@ -1,5 +1,6 @@
 """Who mines: plans that name the content of another encoder, reranker or round, and the assets that use them."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -124,8 +125,7 @@ def test_the_run_key_of_a_second_round_follows_the_weights(pipeline: PipelineRes
 )
 def test_weights_that_cannot_mine_are_refused(pipeline: PipelineResource, weights: str, message: str) -> None:
     _add(Path(pipeline.data), "a_second", {"weights": weights})
-    with pytest.raises(ValueError, match=message):
-        _ = pipeline.project().variants
+    assert re.search(message, pipeline.project().broken["small"])
 
 
 def test_rounds_that_wait_for_each_other_are_refused_and_chains_are_not(pipeline: PipelineResource) -> None:
@@ -140,8 +140,8 @@ def test_rounds_that_wait_for_each_other_are_refused_and_chains_are_not(pipeline
     assert project.stands_on(project.variants["small/third"]) == ("small/third", SECOND, FIRST)
     assert project.stands_on(project.variants["small/base"]) == ("small/base",)
     _add(data, "tuned", {"weights": "third"})
-    with pytest.raises(ValueError, match=r"wait for the other's weights: tuned → third → a_second → tuned"):
-        _ = pipeline.project().variants
+    told = pipeline.project().broken["small"]
+    assert "wait for the other's weights: tuned → third → a_second → tuned" in told
 
 
 def test_the_plan_names_the_content_of_scorer_and_reranker_and_never_their_path(

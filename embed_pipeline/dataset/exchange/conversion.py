@@ -3,8 +3,6 @@
 Belongs here: the steps of a conversion and its report. Does not belong here: what a format holds (holding).
 """
 
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from embed_pipeline.dataset.exchange.holding import NotHeld, canonical_digest, r
 from embed_pipeline.dataset.exchange.registry import Format, detect_format, format_of
 from embed_pipeline.dataset.exchange.table_files import kind_of
 from embed_pipeline.dataset.formats import RetrievalDataset
+from embed_pipeline.replacing import check_replaceable, kept_beside, replacing
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +46,17 @@ def convert(
 ) -> ConversionReport:
     """The report of writing a file or folder as another format.
 
-    The target is written beside its place, read back, compared, and only then put there. `columns` names the source's.
+    The target is written beside its place, read back, compared, and only then put there. With `force` a folder that was
+    written here, and not touched since, is replaced; a file that stands there is kept beside, as name.1. `columns`
+    names the source's.
 
     Raises:
-        ValueError: the target exists (and not `force`) or has another ending than the format; the source is malformed;
-            what was written reads as something else.
+        ValueError: the target exists (and not `force`), has another ending than the format, holds the source or a file
+            that was not written here; the source is malformed; what was written reads as something else.
     """
     reader = detect_format(source).format if source_format is None else format_of(source_format)
     writer = format_of(to)
-    _check_target(target, writer, force)
+    _check_target(source, target, writer, force)
     content = reader.read(source, columns)
     try:
         dataset = to_dataset(content)
@@ -65,8 +66,8 @@ def convert(
     if not reduced.dataset.queries:
         lost = ", ".join(f"{item.what}: {item.count}" for item in reduced.not_held) or "the source has no query"
         raise ValueError(f"{target}: expected a query that {to} can hold, found none ({lost}). Take another format.")
-    _write_whole(reduced.dataset, target, writer)
-    notes = list(content.notes)
+    kept = _write_whole(reduced.dataset, target, writer)
+    notes = [*content.notes, *(f"what stood at {target.name} is kept as {path.name}" for path in kept)]
     if writer.holding.splits and len(content.splits) < len(content.queries):
         missing = len(content.queries) - len(content.splits)
         notes.append(f"{missing} queries have no split in {source.name}; they are written as train")
@@ -85,8 +86,10 @@ def size_of(dataset: RetrievalDataset) -> Size:
     return Size(len(dataset.queries), len(dataset.passages), len(dataset.judgments))
 
 
-def _check_target(target: Path, writer: Format, force: bool) -> None:
-    if target.exists() and not force:
+def _check_target(source: Path, target: Path, writer: Format, force: bool) -> None:
+    if source.resolve().is_relative_to(target.resolve()):
+        raise ValueError(f"{target}: expected a place of its own, found that it is or holds {source}. Name another.")
+    if (target.exists() or target.is_symlink()) and not force:
         raise ValueError(f"{target}: it exists already, and nothing is overwritten. Remove it or force it.")
     if not writer.folder and kind_of(target) not in writer.suffixes:
         raise ValueError(
@@ -96,31 +99,17 @@ def _check_target(target: Path, writer: Format, force: bool) -> None:
     if target.exists() and target.is_dir() != writer.folder:
         kinds = ("a folder", "a file") if writer.folder else ("a file", "a folder")
         raise ValueError(f"{target}: expected {kinds[0]}, found {kinds[1]}. Remove it first.")
+    check_replaceable(target)
 
 
-def _write_whole(dataset: RetrievalDataset, target: Path, writer: Format) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the target, so that putting it in place is one rename on one file system.
-    workplace = Path(tempfile.mkdtemp(dir=target.parent, prefix=".convert-"))
-    try:
-        made = workplace / target.name
+def _write_whole(dataset: RetrievalDataset, target: Path, writer: Format) -> tuple[Path, ...]:
+    """The files that were kept because they stood at the target."""
+    before = kept_beside(target)
+    with replacing(target) as made:
         writer.write(dataset, made, None)
         if canonical_digest(to_dataset(writer.read(made, None))) != canonical_digest(dataset):
             raise ValueError(
                 f"{target}: expected to read back what was written, found something else; {writer.name} as "
                 f"{kind_of(target) or 'a folder'} cannot hold these texts. Take another format or ending."
             )
-        _put_in_place(made, target, workplace / "replaced")
-    finally:
-        shutil.rmtree(workplace)
-
-
-def _put_in_place(made: Path, target: Path, replaced: Path) -> None:
-    try:
-        if target.is_dir():
-            target.rename(replaced)
-        made.replace(target)
-    except BaseException:
-        if replaced.exists() and not target.exists():
-            replaced.rename(target)
-        raise
+    return tuple(path for path in kept_beside(target) if path not in before)

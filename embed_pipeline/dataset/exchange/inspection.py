@@ -16,6 +16,7 @@ from embed_pipeline.dataset.exchange.registry import Format, detect_format
 from embed_pipeline.dataset.exchange.table_files import TABLE_SUFFIXES, kind_of, read_table
 from embed_pipeline.dataset.normalisation import canonical_form
 from embed_pipeline.dataset.pairs_file import SPLIT_NAMES, PairsContent
+from embed_pipeline.paths import plain_file
 from embed_pipeline.records import SPLITS, Split
 
 _READ_SUFFIXES = (".json", ".jsonl", *TABLE_SUFFIXES)
@@ -83,7 +84,8 @@ def inspect(path: Path) -> Inspection:
     """What a file, a folder that is one data set, or a folder of files seems to be.
 
     Raises:
-        ValueError: there is nothing readable, a file is malformed, or no query was found.
+        ValueError: there is nothing readable, a file is malformed, no plain file, or a link that leads out of the
+            folder, or no query was found.
     """
     files = _inspect_files(path)
     contents = [file.content for file in files]
@@ -121,13 +123,19 @@ def inspect(path: Path) -> Inspection:
 
 
 def _inspect_files(path: Path) -> tuple[InspectedFile, ...]:
-    if not path.is_dir() or (path / "corpus.jsonl").is_file():
+    if not path.is_dir():
+        # The argument may be a link: whoever names it means what it leads to.
+        return (_inspect_file(plain_file(path, (path.resolve().parent,)), None, None),)
+    if (path / "corpus.jsonl").is_file():
+        for part in (*path.glob("*.jsonl"), *path.glob("qrels/*")):
+            plain_file(part, (path,))
         return (_inspect_file(path, None, None),)
     paths = sorted(
         entry
         for entry in path.iterdir()
-        if entry.is_file() and not entry.name.startswith((".", "~$")) and kind_of(entry) in _READ_SUFFIXES
+        if not entry.is_dir() and not entry.name.startswith((".", "~$")) and kind_of(entry) in _READ_SUFFIXES
     )
+    paths = [plain_file(entry, (path,)) for entry in paths]
     if not paths:
         raise ValueError(f"{path}: expected files that end in {', '.join(_READ_SUFFIXES)}, found none. Put one there.")
     stems = [entry.name.partition(".")[0].lower() for entry in paths]

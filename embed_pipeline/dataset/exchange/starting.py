@@ -3,13 +3,12 @@
 Belongs here: writing it. Does not belong here: the guesses (inspection).
 """
 
-import json
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import yaml
 
 from embed_pipeline.dataset.exchange.columns import TableColumns
 from embed_pipeline.dataset.exchange.holding import to_dataset
@@ -17,7 +16,9 @@ from embed_pipeline.dataset.exchange.inspection import InspectedFile, Inspection
 from embed_pipeline.dataset.exchange.json_objects import write_rag_json
 from embed_pipeline.dataset.formats import RetrievalDataset, build_dataset
 from embed_pipeline.dataset.settings import SETTINGS_FILE
+from embed_pipeline.paths import copy_new
 from embed_pipeline.records import Split
+from embed_pipeline.replacing import new_folder
 
 _NATIVE = "rag_json"
 
@@ -47,17 +48,10 @@ def new_dataset_folder(data_folder: Path, name: str) -> Iterator[Path]:
     target = data_folder / name
     if not re.fullmatch(r"[a-z0-9_]+", name):
         raise ValueError(f"{name!r}: a data set's name must consist of a-z, 0-9 and _. Choose another name.")
-    if target.exists():
+    if target.exists() or target.is_symlink():
         raise ValueError(f"{target}: it exists already, and nothing is overwritten. Choose another name.")
-    data_folder.mkdir(parents=True, exist_ok=True)
-    workplace = Path(tempfile.mkdtemp(dir=data_folder, prefix=".init-"))
-    try:
-        made = workplace / name
-        made.mkdir()
+    with new_folder(target) as made:
         yield made
-        made.rename(target)
-    finally:
-        shutil.rmtree(workplace)
 
 
 def describe_inspection(inspection: Inspection) -> str:
@@ -73,7 +67,7 @@ def _place(file: InspectedFile, folder: Path) -> Iterator[dict[str, object]]:
             write_rag_json(_split_only(dataset, split), folder / f"{split}.json")
             yield {"file": f"{split}.json", "split": split}
         return
-    shutil.copyfile(file.path, folder / file.path.name)
+    copy_new(file.path, folder / file.path.name)
     entry: dict[str, object] = {"file": file.path.name}
     if file.format.name != _NATIVE:
         entry["format"] = file.format.name
@@ -98,15 +92,14 @@ def _always(columns: TableColumns) -> dict[str, object]:
 
 def _yaml(inspection: Inspection, entries: list[dict[str, object]], data_folder: Path) -> str:
     lines = ["# Written by `embed-pipeline init` from what it found; every line may be changed.", *_found(inspection)]
-    lines.append(f"description: {_value(f'Questions and passages of {inspection.source.name}.')}")
+    lines.append(f"description: {yaml_value(f'Questions and passages of {inspection.source.name}.')}")
     lines += [f"# {inspection.language.reason}; decides how BM25 finds words.", f"language: {inspection.language.code}"]
     lines.append("pairs:")
     for file in inspection.files:
         lines += [
-            f"  # {file.path.name}: {_one_line(reason)}" for reason in file.reasons[: 1 if file.language else None]
+            f"  # {one_line(f'{file.path.name}: {reason}')}" for reason in file.reasons[: 1 if file.language else None]
         ]
-    # JSON is YAML: the one notation in which every file name and header is quoted right.
-    lines += [f"  - {_value(entry)}" for entry in entries]
+    lines += [f"  - {yaml_value(entry)}" for entry in entries]
     if inspection.parallel_languages:
         lines += ["# Every file has the same ids and judgments: the files are languages of one data set."]
         lines += ["parallel_languages: true"]
@@ -150,15 +143,17 @@ def _found(inspection: Inspection) -> list[str]:
         f"{inspection.queries} questions (median {inspection.median_query_length:.0f} characters, "
         f"{inspection.duplicate_queries} duplicates), {inspection.passages} passages (median "
         f"{inspection.median_passage_length:.0f} characters), {inspection.judgments} judgments.",
-        *(f"Sample: {_one_line(s.question)[:60]} -> {_one_line(s.passage)[:60]}" for s in inspection.samples),
+        *(f"Sample: {one_line(s.question)[:60]} -> {one_line(s.passage)[:60]}" for s in inspection.samples),
     ]
     return [f"# {line}" for line in lines]
 
 
-def _value(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def yaml_value(value: object) -> str:
+    """The value on one line of YAML, quoted by the YAML writer."""
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=float("inf"))
+    return text.removesuffix("\n...\n").rstrip("\n")
 
 
-def _one_line(text: str) -> str:
-    # Only what may stand in a YAML comment.
+def one_line(text: str) -> str:
+    """The text as it may stand in a YAML comment."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

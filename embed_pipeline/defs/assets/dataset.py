@@ -19,6 +19,7 @@ from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.graph.catalogue import CODE_VERSIONS
 from embed_pipeline.graph.source_settings import planned_files
+from embed_pipeline.paths import path_inside
 from embed_pipeline.records import SPLITS
 from embed_pipeline.synthesis.cleaned import assemble_cleaned
 from embed_pipeline.synthesis.questions import QUESTIONS_FILE, read_questions
@@ -102,7 +103,7 @@ def copy_raw_files(step: Step, out: Path) -> dict[str, object]:
     """
     folder, planned = step.project.folder(step.dataset), planned_files(step.plan)
     for name, digest in planned.items():
-        copy_verified(folder / name, out / name, digest)
+        copy_verified(folder / name, path_inside(out, name), digest)
     ignored = temporary_files(folder)
     for name in ignored:
         step.context.log.info(f"{name} is a lock file or a download under way: ignored")

@@ -20,6 +20,7 @@ from embed_pipeline.evaluation.measures import Measure
 from embed_pipeline.graph.catalogue import ALL, CODE_VERSIONS
 from embed_pipeline.graph.node_settings import METRICS_FILE
 from embed_pipeline.graph.topology import Node
+from embed_pipeline.paths import write_whole
 from embed_pipeline.reporting.database import append_metrics, read_history
 from embed_pipeline.reporting.metric_row import MetricRow
 from embed_pipeline.reporting.page import render_page
@@ -79,7 +80,7 @@ def define_assets(partitions: Partitions) -> Assets:
         folder.mkdir(exist_ok=True)
         pages = sorted(step.open(manifest).glob("*.html"))
         for page in pages:
-            (folder / page.name).write_bytes(page.read_bytes())
+            write_whole(folder / page.name, page.read_bytes())
         metadata = _report_paths(step, {page.stem for page in pages})
         return materialized(manifest, rows=len(pages), folder=step.open(manifest), metadata=metadata)
 
