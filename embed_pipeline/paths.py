@@ -32,7 +32,7 @@ def check_relative(name: str) -> str:
         ValueError: it is empty, absolute, has a part `..`, or no file system could hold it.
     """
     parts = name.split("/")
-    if not name or ".." in parts or PurePosixPath(name).is_absolute() or "\0" in name:
+    if not PurePosixPath(name).parts or ".." in parts or PurePosixPath(name).is_absolute() or "\0" in name:
         raise ValueError(f"expected a path below the folder, without .., found {name!r}")
     if any(_is_too_long(part) for part in parts):
         raise ValueError(f"expected names of at most {_MOST_BYTES_OF_A_NAME} bytes in UTF-8, found {name[:60]!r}...")

@@ -36,7 +36,7 @@ from embed_pipeline.graph.causes import Causes
 from embed_pipeline.graph.graph import PAIR_SCORES_FOLDER, USAGE_FOLDER, VECTORS_FOLDER, Graph
 from embed_pipeline.graph.node_settings import mining_encoder_settings
 from embed_pipeline.graph.topology import Node
-from embed_pipeline.project.project import Project, Runtime, environment_settings
+from embed_pipeline.project.project import Project, Runtime, environment_settings, parse_linked_folders
 from embed_pipeline.project.recipes import AnyEncoderSettings, required
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.retrieval.hybrid_weights import HybridWeights

@@ -29,11 +29,9 @@ def document_paths(directory: Path, settings: DocumentSettings, roots: Iterable[
         # A downloaded "terms[1].pdf" is a name, though it reads like a pattern.
         try:
             named = directory / check_relative(pattern)
+            matches = [named] if named.is_file() else [path for path in directory.glob(pattern) if _is_document(path)]
         except ValueError as error:
-            raise ValueError(
-                f"{directory / 'dataset.yaml'}, documents.files: {error}. Put the documents below the folder."
-            ) from error
-        matches = [named] if named.is_file() else [path for path in directory.glob(pattern) if _is_document(path)]
+            raise ValueError(f"{directory / 'dataset.yaml'}, documents.files: {error}. Correct the pattern.") from error
         if not matches:
             there = sorted(path.name for path in directory.iterdir())[:10]
             raise ValueError(

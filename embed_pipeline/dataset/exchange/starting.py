@@ -150,7 +150,12 @@ def _found(inspection: Inspection) -> list[str]:
 
 def yaml_value(value: object) -> str:
     """The value on one line of YAML, quoted by the YAML writer."""
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=float("inf"))
+    plain, escaped = (
+        yaml.safe_dump(value, default_flow_style=True, allow_unicode=readable, sort_keys=False, width=float("inf"))
+        for readable in (True, False)
+    )
+    # A rare line break (NEL) is written as it is and read as another.
+    text = plain if yaml.safe_load(plain) == value else escaped
     return text.removesuffix("\n...\n").rstrip("\n")
 
 
