@@ -108,7 +108,8 @@ class OpenProject:
 
         Raises:
             UnknownNameError: there is no such data set or variant.
-            RunFailedError: something failed; what does not stand on it was run all the same.
+            RunFailedError: something failed, or a data set cannot be read; what does not stand on it was run all the
+                same.
         """
         with self._entered() as pipeline:
             from embed_pipeline.definitions import build_definitions
@@ -117,6 +118,7 @@ class OpenProject:
             from embed_pipeline.graph.work import ready_work, work_off
 
             wanted, definitions = select_nodes(pipeline.project(), dataset, variant), build_definitions(pipeline)
+            broken = tuple(pipeline.project().broken.values())
             with open_instance() as instance:
                 attempts = work_off(
                     lambda given_up: ready_work(pipeline.graph(), wanted, given_up),
@@ -128,15 +130,22 @@ class OpenProject:
         ]
         if failures:
             raise RunFailedError(f"{self.folder}: {len(failures)} runs failed.\n" + "\n".join(failures))
+        if broken and dataset is None and variant is None:
+            raise RunFailedError(f"{self.folder}: {len(broken)} data sets cannot be read.\n" + "\n".join(broken))
         return done
 
     def status(self) -> "pd.DataFrame":
-        """One row per asset and partition, upstream first: `asset`, `partition`, `state`, `because`."""
+        """One row per asset and partition, upstream first: `asset`, `partition`, `state`, `because`.
+
+        A data set that cannot be read has one row, without an asset, that says why.
+        """
         import pandas as pd
 
         with self._entered() as pipeline:
-            found = assess(pipeline.graph())
+            graph = pipeline.graph()
+            found = assess(graph)
         rows = [(item.node.asset, item.node.partition, item.state, "; ".join(item.reasons)) for item in found]
+        rows += [("", name, "failed", why) for name, why in graph.project.broken.items()]
         return pd.DataFrame(rows, columns=["asset", "partition", "state", "because"])
 
     def metrics(

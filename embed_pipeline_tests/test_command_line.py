@@ -220,7 +220,8 @@ def test_a_malformed_data_set_is_one_message_and_no_traceback(folder: Path, tmp_
     for command in (("run",), ("status",)):
         found = _type(root, *command)
         assert found.returncode == 1
-        assert "dataset.yaml, split: train + validation + test must be 1" in found.stderr
+        assert "data set small failed" in found.stdout
+        assert "dataset.yaml, split: train + validation + test must be 1" in found.stdout
         assert "Traceback" not in found.stderr
 
 

@@ -76,6 +76,8 @@ def _findings(folder: Path | None) -> Iterator[Finding]:
     except ValueError as error:
         yield Finding("project", "problem", str(error), "Correct the file.")
         return
+    for name, why in project.broken.items():
+        yield Finding(f"data set {name}", "problem", why, "Correct the file; the other data sets go on without it.")
     yield from judge_models(project, os.environ)
     yield from judge_services(project, os.environ)
     yield from judge_recipes(project, pipeline.runtime(), machine.precision)
