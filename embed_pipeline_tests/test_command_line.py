@@ -271,6 +271,7 @@ def test_lineage_leads_from_a_figure_to_the_bytes_of_the_workbook(
     assert "no row of ndcg@7" in _type(folder, "lineage", "small/base", "--measure", "ndcg@7").stderr
 
 
+@pytest.mark.slow
 def test_a_fused_variant_alone_brings_its_dense_part_and_the_general_suite_along(tmp_path: Path) -> None:
     root = tmp_path / "project"
     write_full_project(root)
@@ -283,6 +284,7 @@ def test_a_fused_variant_alone_brings_its_dense_part_and_the_general_suite_along
     assert expected <= ran and not any("bm25" in line or "bilingual" in line for line in ran)
 
 
+@pytest.mark.slow
 def test_mteb_scores_a_variant_offline_and_the_second_time_from_its_cache(
     ran: subprocess.CompletedProcess, folder: Path
 ) -> None:
