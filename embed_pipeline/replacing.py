@@ -11,6 +11,7 @@ import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from embed_pipeline.paths import copy_new, describe_mode, digest_of
@@ -69,12 +70,13 @@ def replacing(target: Path) -> Iterator[Path]:
             made.replace(target)
             return
         before = workplace / "before"
-        target.rename(before)
         try:
+            target.rename(before)
             check_replaceable(before, target)  # now that nobody can put anything into it any more
             made.rename(target)
         except BaseException:
-            before.rename(target)
+            if before.exists():
+                before.rename(_free_name(target) if os.path.lexists(target) else target)
             raise
 
 
@@ -131,18 +133,19 @@ def _workplace(target: Path) -> Iterator[Path]:
 
 
 def _keep(target: Path) -> None:
-    number = 1
     while True:
-        kept = target.with_name(f"{target.name}.{number}")
-        number += 1
+        kept = _free_name(target)
         with suppress(FileExistsError):
             try:
                 os.link(target, kept)  # fails, rather than replaces, if somebody was faster
             except PermissionError:  # a file system without hard links
-                if kept.exists():
-                    continue
                 copy_new(target, kept)
             return
+
+
+def _free_name(target: Path) -> Path:
+    names = (target.with_name(f"{target.name}.{number}") for number in count(1))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def _mark(folder: Path) -> None:

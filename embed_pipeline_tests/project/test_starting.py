@@ -74,7 +74,7 @@ def test_a_file_gives_its_data_set_a_name_that_may_be_one(file: str, name: str) 
 def test_a_folder_with_files_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     for folder in (tmp_path, tmp_path / "notes.txt"):
-        with pytest.raises(ValueError, match="expected a new or empty folder, found files there"):
+        with pytest.raises(ValueError, match="expected a new or empty folder, found files in it"):
             start_project(folder)
     assert _files(tmp_path) == {"notes.txt"}
 
