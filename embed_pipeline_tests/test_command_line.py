@@ -180,7 +180,7 @@ def test_a_project_without_its_dagster_yaml_is_named(folder: Path, tmp_path: Pat
 
 def test_every_command_but_those_named_here_is_about_a_project() -> None:
     free = {name for name, command in main.commands.items() if not isinstance(command, ProjectCommand)}
-    assert free == {"new", "convert"}
+    assert free == {"new", "convert", "doctor"}
 
 
 def test_a_project_is_found_from_inside_it_and_by_name(

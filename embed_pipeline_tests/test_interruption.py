@@ -9,7 +9,8 @@ import psutil
 import pytest
 
 CODE = """
-import hashlib, subprocess, sys, time
+import hashlib, signal, subprocess, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests themselves run under nohup
 from embed_pipeline.interruption import interruptible
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"], start_new_session=True)
 with interruptible(lambda line: print(line, flush=True), grace_seconds=float(sys.argv[2])) as interruption:
@@ -33,7 +34,9 @@ def start(kind: str, grace_seconds: float) -> tuple[subprocess.Popen, int]:
         start_new_session=True,
     )
     assert process.stdout
-    return process, int(process.stdout.readline())
+    child = int(process.stdout.readline())
+    time.sleep(1.0)  # it is where the test means it to be: asleep, or inside native code
+    return process, child
 
 
 def is_running(pid: int) -> bool:

@@ -68,10 +68,11 @@ def _is_running(process: psutil.Process) -> bool:
 
 
 def test_only_folders_of_what_nobody_builds_are_abandoned(tmp_path: Path) -> None:
-    for fingerprint in ("built", "abandoned"):
+    built, abandoned = "b" * 64, "a" * 64
+    for fingerprint in (built, abandoned):
         (tmp_path / f"{work_prefix(fingerprint)}abc").mkdir()
-    found = abandoned_work(tmp_path, lambda fingerprint: fingerprint == "built")
-    assert [path.name for path in found] == ["training-abandoned-abc"]
+    found = abandoned_work(tmp_path, lambda fingerprint: fingerprint == built)
+    assert [path.name for path in found] == [f"training-{abandoned}-abc"]
 
 
 def test_the_reason_that_a_command_wrote_is_the_message(tmp_path: Path) -> None:
