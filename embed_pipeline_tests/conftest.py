@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ from filelock import FileLock
 if TYPE_CHECKING:
     from embed_pipeline_tests.pipeline_project import PipelineProject
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in a shell's background job. Dagster then ignores SIGTERM too, and what it starts would outlive the tests.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
