@@ -20,7 +20,7 @@ help:  ## Show this list
 demo: $(INSTALLED)  ## The main job in minutes, offline: train on the shipped questions and print the metrics table
 	$(BIN)/embed-pipeline run --dataset disease
 
-demo-all: $(INSTALLED)  ## Every shipped data set and recipe, up to an hour on two cores
+demo-all: $(INSTALLED)  ## Every shipped data set and recipe; takes much longer
 	$(BIN)/embed-pipeline run --on-request
 
 test: $(INSTALLED)  ## Run the test suite, in minutes
