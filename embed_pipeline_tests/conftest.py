@@ -39,6 +39,16 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small project as a user wrote it, in which nothing has run; copy it before you change it."""
+    from embed_pipeline_tests.small_project import write_project
+
+    root = tmp_path_factory.mktemp("template")
+    write_project(root)
+    return root
+
+
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> "PipelineProject":
     """A project with every kind of variant in which everything has run once; copy it before you change it.
 

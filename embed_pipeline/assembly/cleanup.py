@@ -11,6 +11,7 @@ from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.vector_cache import VectorCache
 from embed_pipeline.graph.freshness import is_digest
 from embed_pipeline.graph.graph import PAIR_SCORES_FOLDER, VECTORS_FOLDER, Graph, MissingInputError
+from embed_pipeline.project.variants import Variant
 from embed_pipeline.training.finetune import EVENTS_FOLDER, PROGRESS_FOLDER, abandoned_work
 
 
@@ -48,8 +49,9 @@ def remove_unused(graph: Graph, *, dry_run: bool) -> Iterator[str]:
 def _training_fingerprints(graph: Graph) -> dict[str, set[str]]:
     """Per variant the training that its recipe asks for now, and the one whose weights it stands at."""
     found: dict[str, set[str]] = {}
+    in_use = {variant.key for variant in _in_use(graph)}
     for node in graph.nodes():
-        if node.asset != "finetuned_checkpoint":
+        if node.asset != "finetuned_checkpoint" or node.partition not in in_use:
             continue
         made = graph.store.read(node.asset, node.partition)
         found[node.partition] = {made.fingerprint} if made else set()
@@ -81,10 +83,19 @@ def _old_event_files(graph: Graph, wanted: dict[str, set[str]]) -> tuple[Path, .
     )
 
 
+def _in_use(graph: Graph) -> Iterator[Variant]:
+    """The variants whose models are in use: of those on request the ones of which something was built."""
+    built = {node.partition for node in graph.nodes() if graph.store.read(node.asset, node.partition) is not None}
+    for variant in graph.project.variants.values():
+        on_request = variant.name in graph.project.datasets[variant.dataset].variants_on_request
+        if variant.key in built or not on_request:
+            yield variant
+
+
 def _encoder_fingerprints(graph: Graph) -> set[str]:
     """Fingerprints of every variant's base, of what mines for it and, where there is one, of its checkpoint."""
     encoders: list[Encoder] = []
-    for variant in graph.project.variants.values():
+    for variant in _in_use(graph):
         if variant.encoder is None:
             continue
         encoders.append(graph.base_encoder(variant.encoder))
@@ -102,7 +113,7 @@ def _encoder_fingerprints(graph: Graph) -> set[str]:
 def _reranker_fingerprints(graph: Graph) -> set[str]:
     """Fingerprints of every cross-encoder that scores: a miner's, and a second stage's, trained or as it is."""
     found: list[CrossEncoder | None] = []
-    for variant in graph.project.variants.values():
+    for variant in _in_use(graph):
         found.append(graph.mining_reranker(variant))
         if not variant.trains_reranker:
             found.append(graph.second_stage(variant))

@@ -1,7 +1,7 @@
 """The settings that change the bytes of a data set's assets: raw files, passages, questions, cleaned data.
 
 Belongs here: which setting concerns which asset, and which files and models a data set names. Does not belong here: the
-settings of variants (node_settings)..
+settings of variants (node_settings).
 """
 
 from collections.abc import Callable
@@ -19,7 +19,8 @@ from embed_pipeline.synthesis.templates import template_digests
 
 # What says how to compare and to present concerns the table; documents and synthesis concern what lies upstream.
 _NOT_CLEANING = {
-    *("description", "language", "variants", "baseline", "headline", "documents", "synthesis", "automation"),
+    *("description", "language", "documents", "synthesis", "automation"),
+    *("variants", "variants_on_request", "baseline", "headline"),
     *("answer_precision", "general_suite", "general_loss_limit"),
 }
 # What changes how calls are made, and not what is asked.

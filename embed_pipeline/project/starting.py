@@ -25,8 +25,6 @@ from embed_pipeline.replacing import new_folder
 
 EXAMPLE = "faq_en"
 """The shipped data set that a project begins with where no file is named: small, English, runs offline."""
-EXAMPLE_VARIANTS = ("bm25", "tfidf", "e5")
-"""What the example compares: it needs the extra `bundled` and no other."""
 RECIPES = (
     *("bm25", "tfidf", "word2vec", "e5", "e5_finetuned", "e5_passages", "e5_merged"),
     *("bge_small_zh", "bge_small_zh_finetuned", "openai_3_small", "ollama"),
@@ -122,8 +120,8 @@ def _copy_example(folder: Path) -> None:
         if path.name == SETTINGS_FILE or path.suffix == ".csv":
             shutil.copyfile(path, folder / path.name)
     settings = folder / SETTINGS_FILE
-    compared = f"variants: [{', '.join(EXAMPLE_VARIANTS)}]"
-    text = re.sub(r"^variants: .*$", compared, settings.read_text(encoding="utf-8"), flags=re.M)
+    # What is compared on request has recipes and needs extras that a new project does not get.
+    text = re.sub(r"^variants_on_request: .*\n", "", settings.read_text(encoding="utf-8"), flags=re.M)
     settings.write_text(text, encoding="utf-8", newline="\n")
 
 

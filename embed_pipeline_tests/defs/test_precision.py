@@ -15,20 +15,13 @@ from embed_pipeline.graph.row_lineage import measured_lineage
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.graph.work import ready_work
 from embed_pipeline.project.project import Project, Runtime
-from embed_pipeline_tests.small_project import edit_yaml, write_project
+from embed_pipeline_tests.small_project import edit_yaml
 
 TUNED = "small/tuned"
 CHECKPOINT, INDEX = Node("finetuned_checkpoint", TUNED), Node("faiss_index", TUNED)
 MEASURED = Node("query_metrics", TUNED)
 
 Open = Callable[[Precision], Graph]
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("template")
-    write_project(root)
-    return root
 
 
 @pytest.fixture

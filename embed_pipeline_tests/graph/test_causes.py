@@ -14,16 +14,9 @@ from embed_pipeline.graph.causes import MAX_PATHS, Causes
 from embed_pipeline.graph.freshness import assess
 from embed_pipeline.graph.graph import Graph
 from embed_pipeline.graph.topology import Node
-from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, make_rows, write_project, write_workbook
+from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, make_rows, write_workbook
 
 CHECKPOINT = Node("finetuned_checkpoint", "small/tuned")
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("causes")
-    write_project(root)
-    return root
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from embed_pipeline.artifacts import Plan
+from embed_pipeline.assembly.cleanup import remove_unused
 from embed_pipeline.definitions import build_definitions
 from embed_pipeline.defs.partitions import define_partitions
 from embed_pipeline.defs.resources import PipelineResource
@@ -17,16 +18,9 @@ from embed_pipeline.graph.graph import MissingInputError
 from embed_pipeline.graph.selection import select_nodes
 from embed_pipeline.graph.topology import Node, Topology
 from embed_pipeline.graph.work import all_work, ready_work
-from embed_pipeline_tests.small_project import edit_yaml, write_full_project, write_model, write_project, write_yaml
+from embed_pipeline_tests.small_project import edit_yaml, write_full_project, write_model, write_yaml
 
 TUNED = "small/tuned"
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("template")
-    write_project(root)
-    return root
 
 
 @pytest.fixture
@@ -313,3 +307,21 @@ def test_a_variant_that_always_runs_cannot_stand_on_one_on_request(pipeline: Pip
         "description: both\nretriever: fused\nfusion: {dense: tuned}\n", encoding="utf-8"
     )
     assert "fusion.dense: expected a dense variant of small" in pipeline.project().broken["small"]
+
+
+def test_what_is_on_request_is_no_reason_to_clean_again(pipeline: PipelineResource) -> None:
+    _edit_dataset(pipeline, variants=["bm25", "base"], variants_on_request=["tuned"], baseline="bm25")
+    assert "cleaned_qa[small]" not in _unfinished(pipeline)
+
+
+def test_gc_asks_for_no_model_of_a_variant_on_request_of_which_nothing_was_built(
+    pipeline: PipelineResource, tmp_path: Path
+) -> None:
+    _edit_dataset(pipeline, variants=["bm25"], variants_on_request=["base", "tuned"], baseline="bm25")
+    for name in ("base", "tuned"):
+        edit_yaml(Path(pipeline.data) / "recipes" / f"{name}.yaml", "encoder", model="/no/such/model")
+    asked = pipeline.model_copy(update={"on_request": True})
+    with pytest.raises(ValueError, match="/no/such/model"):  # something of them stands in this store
+        list(remove_unused(asked.graph(), dry_run=True))
+    elsewhere = asked.model_copy(update={"home": str(tmp_path / "new")})
+    assert len(list(remove_unused(elsewhere.graph(), dry_run=True))) == 5

@@ -9,7 +9,6 @@ import yaml
 from embed_pipeline.project.finding import is_project
 from embed_pipeline.project.project import Project
 from embed_pipeline.project.starting import (
-    EXAMPLE_VARIANTS,
     EXTRAS,
     RECIPES,
     dataset_name,
@@ -34,7 +33,7 @@ def test_without_a_file_the_example_is_whole_and_every_recipe_reads(tmp_path: Pa
     assert is_project(tmp_path / "mine") and started.dataset == "faq_en"
     project = Project(data=tmp_path / "mine" / "data", home=tmp_path / "state")
     assert list(project.datasets) == ["faq_en"]
-    assert tuple(variant.name for variant in project.variants.values()) == EXAMPLE_VARIANTS
+    assert tuple(variant.name for variant in project.variants.values()) == ("bm25", "tfidf", "e5")
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
