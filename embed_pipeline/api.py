@@ -9,17 +9,12 @@ Belongs here: what a user calls, and tables as pandas DataFrames. Does not belon
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embed_pipeline.assembly.variant_encoder import (
-    describe_search,
-    load_hybrid_weights,
-    load_second_stage,
-    load_variant_encoder,
-)
+from embed_pipeline.assembly.variant_encoder import load_search, load_variant_encoder
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.dataset.normalisation import normalise_text
 from embed_pipeline.encoding.encoder import Encoder
@@ -244,12 +239,7 @@ def _encoder(graph: Graph, variant: Variant) -> Encoder | None:
 
 
 def _search(graph: Graph, variant: Variant) -> Search:
-    second = load_second_stage(graph, variant)
-    cache = VectorCache(graph.project.home / PAIR_SCORES_FOLDER)
-    recipe, language = (variant.first_stage or variant).recipe, graph.project.datasets[variant.dataset].language
-    return replace(
-        describe_search(recipe, language, _encoder(graph, variant), graph.runtime.device),
-        weights=load_hybrid_weights(graph, variant),
-        rerank=variant.recipe.rerank and variant.recipe.rerank.second_stage,
-        scorer=CachedPairScorer(second, cache) if second else None,
+    vectors, scores = (VectorCache(graph.project.home / folder) for folder in (VECTORS_FOLDER, PAIR_SCORES_FOLDER))
+    return load_search(
+        graph, variant, lambda one: CachedEncoder(one, vectors), lambda one: CachedPairScorer(one, scores)
     )

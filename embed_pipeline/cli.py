@@ -40,12 +40,13 @@ def status() -> None:
     table = Table(box=None, pad_edge=False)
     for header in ("asset", "partition", "state", "precision", "because"):
         table.add_column(header, overflow="fold")
-    for item in assess(open_graph()):
+    graph = open_graph()
+    for item in assess(graph):
         colour = _COLOURS[item.state]
         state, because = f"[{colour}]{item.state}[/]", escape("; ".join(item.reasons))
         table.add_row(item.node.asset, item.node.partition, state, item.precision or "", because)
     console.print(table)
-    if print_broken(open_graph().project):
+    if print_broken(graph.project):
         sys.exit(1)
 
 

@@ -3,7 +3,6 @@
 Does not belong here: where objects lie (the backends).
 """
 
-import hashlib
 import os
 import stat
 import time
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from embed_pipeline.artifacts.canonical import sha256_of_json
+from embed_pipeline.paths import digest_of
 
 # A file written this shortly before it was hashed could be written again within one tick of the file system's clock and
 # keep its time stamps; its digest is not remembered.
@@ -92,8 +92,7 @@ DIGESTS = DigestCache()
 def _file_digest(directory: Path, state: FileState) -> str:
     if not state.regular:
         return "not a regular file"
-    with (directory / state.path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest_of(directory / state.path)
 
 
 def seal(directory: Path) -> None:

@@ -1,6 +1,6 @@
 """Telling people: a command or a webhook that is called when something got worse or a hosted model changed.
 
-Belongs here: calling it. Does not belong here: deciding whether (checks)..
+Belongs here: calling it. Does not belong here: deciding whether (checks).
 """
 
 import json

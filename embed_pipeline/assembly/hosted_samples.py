@@ -1,7 +1,7 @@
 """Hosted models that change behind an unchanged name: what each night's sample of them found.
 
 Belongs here: which models and texts are asked, the file of what was found, which variants it concerns. Does not belong
-here: the comparison (encoding.hosted_sample), telling people (alerts, checks)..
+here: the comparison (encoding.hosted_sample), telling people (alerts, checks).
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """What each setting earned: the measured variants of a data set, each held against what it stands on or is most like.
 
 Belongs here: which variants are neighbours, what their recipes differ in, the paired comparison. Does not belong here:
-printing it (evidence_commands)..
+printing it (commands.evidence).
 """
 
 import json

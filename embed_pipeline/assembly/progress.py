@@ -1,4 +1,4 @@
-"""How far a long step is, in words: share done, rate and time left..
+"""How far a long step is, in words: share done, rate and time left.
 
 Does not belong here: the progress of a training (training/progress), which another process reports.
 """

@@ -1,7 +1,7 @@
 """From a data set's settings to what writing its questions needs: chat models, templates, the search of the round trip.
 
 Belongs here: which model and which search a section `synthesis` means, and what they cost so far. Does not belong here:
-how questions are written (synthesis)..
+how questions are written (synthesis).
 """
 
 import tempfile

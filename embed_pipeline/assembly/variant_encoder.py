@@ -5,12 +5,14 @@ are kept (the caller wraps), what they are searched for.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 from embed_pipeline.adaptation.building import read_adapted
 from embed_pipeline.encoding.cross_encoder import CrossEncoder, load_cross_encoder
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.local import load_local_encoder
+from embed_pipeline.encoding.pair_scores import PairScorer
 from embed_pipeline.encoding.vector_cache import CachedEncoder
 from embed_pipeline.encoding.word_vectors import WordVectorEncoder, read_word_vectors
 from embed_pipeline.graph.graph import Graph
@@ -18,7 +20,7 @@ from embed_pipeline.graph.topology import Node
 from embed_pipeline.project.recipes import Recipe, required
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.retrieval.hybrid_weights import HybridWeights, read_weighing
-from embed_pipeline.retrieval.searching import Search
+from embed_pipeline.retrieval.searching import Search, dense_part
 
 
 def describe_search(
@@ -57,6 +59,38 @@ def load_variant_encoder(
             return read_adapted(required(load_variant_encoder(graph, adapted, cached), "encoder"), folder)
         return read_adapted(cached(graph.base_encoder(required(variant.encoder, "encoder"))), folder)
     return cached(load_local_encoder(variant.local_encoder, device=graph.runtime.device, directory=folder))
+
+
+def load_search(
+    graph: Graph,
+    variant: Variant,
+    cached: Callable[[Encoder], CachedEncoder],
+    scorer: Callable[[CrossEncoder], PairScorer],
+    *,
+    before_training: bool = False,
+    index_only: bool = False,
+) -> Search:
+    """How the variant searches, with `cached` and `scorer` around its models.
+
+    `before_training`: with the base weights and one stage. `index_only`: all that an index is built with, so that what
+    is chosen or trained later need not be there yet.
+
+    Raises:
+        MissingInputError: something that was to be chosen or trained does not exist yet.
+        ValueError: a model cannot be read.
+    """
+    recipe, rerank = (variant.first_stage or variant).recipe, variant.recipe.rerank
+    encoder = load_variant_encoder(graph, variant, cached, before_training=before_training)
+    search = describe_search(recipe, graph.project.datasets[variant.dataset].language, encoder, graph.runtime.device)
+    if before_training:
+        return dense_part(search) if recipe.hybrid else search
+    if rerank is not None:
+        search = replace(search, rerank=rerank.second_stage)
+    if index_only:
+        return search
+    second = load_second_stage(graph, variant)
+    weights = load_hybrid_weights(graph, variant)
+    return replace(search, weights=weights, scorer=scorer(second) if second else None)
 
 
 def load_hybrid_weights(graph: Graph, variant: Variant) -> HybridWeights | None:

@@ -1,6 +1,7 @@
 """Commands about data: from one tool's format to another's, from a file to a data set, what questions would cost.
 
-Belongs here: their arguments and what they print. Does not belong here: the work (dataset.exchange, defs.questioning).
+Belongs here: their arguments and what they print. Does not belong here: the work (dataset.exchange,
+assembly.questioning).
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Commands about figures: where one comes from, whether it can be made again, what a setting earned, mteb.
 
-Belongs here: their arguments and what they print. Does not belong here: the work (defs.lineage, defs.reproduction,
-defs.mteb_scores).
+Belongs here: their arguments and what they print. Does not belong here: the work (graph.lineage, defs.reproduction,
+assembly.mteb_scores).
 """
 
 import sys

@@ -57,11 +57,12 @@ def run(
             runs.say_what_is_kept()
             raise
     failures = sum(bool(attempt.errors) for attempt in attempts)
-    unfinished = [a for a in assess(open_graph(), wanted) if wanted(a.node) and a.state != "fresh"]
+    graph = open_graph()
+    unfinished = [a for a in assess(graph, wanted) if wanted(a.node) and a.state != "fresh"]
     if not attempts and not unfinished:
         console.print("Everything is fresh; nothing was run.")
     console.print(f"{len(attempts)} runs, {failures} failed, {time.monotonic() - started:.1f} s\n")
-    project = open_graph().project
+    project = graph.project
     if (project.home / METRICS_FILE).exists():
         print_metrics_table(project, dataset)
     for assessment in unfinished:
@@ -124,7 +125,8 @@ class _Runs:
         if not errors:
             self.finished += 1
             console.print(f"  [green]done[/green] in {time.monotonic() - started:.1f} s")
-        found = [line for asset in work.job.assets for line in _failed_checks(Node(asset, work.partition))]
+        graph = open_graph()
+        found = [line for asset in work.job.assets for line in _failed_checks(graph, Node(asset, work.partition))]
         for line in found:
             console.print(f"  {line}", soft_wrap=True)
         self.warnings += found
@@ -155,11 +157,11 @@ def _label(work: "Work") -> str:
     return work.job.name if work.partition == ALL else f"{work.job.name} {work.partition}"
 
 
-def _failed_checks(node: Node) -> Iterator[str]:
+def _failed_checks(graph: Graph, node: Node) -> Iterator[str]:
     """A line per check that the newest artifact of a partition did not pass: figures, limit, remedy."""
     from embed_pipeline.defs.checks.outcome import describe_outcome, outcomes_of
 
-    manifest = open_graph().store.read(node.asset, node.partition)
+    manifest = graph.store.read(node.asset, node.partition)
     for outcome in outcomes_of(manifest) if manifest else ():
         if not outcome.passed:
             kind = "[red]failed check[/red]" if outcome.blocking else "[yellow]warning[/yellow]"

@@ -7,7 +7,6 @@ sets.
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,14 +15,11 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
-from embed_pipeline.artifacts import ArtifactStore, DamagedObjectError, Manifest, Plan
+from embed_pipeline.artifacts import ArtifactStore, Manifest, Plan
 from embed_pipeline.assembly.progress import Progress, Tally
 from embed_pipeline.assembly.questioning import CHAT_FOLDER
 from embed_pipeline.assembly.variant_encoder import (
-    describe_search,
-    load_hybrid_weights,
-    load_second_stage,
-    load_variant_encoder,
+    load_search,
 )
 from embed_pipeline.encoding.cross_encoder import CrossEncoder
 from embed_pipeline.encoding.encoder import Encoder, EncoderSettings
@@ -39,9 +35,11 @@ from embed_pipeline.graph.topology import Node
 from embed_pipeline.project.project import Project, Runtime, environment_settings, parse_linked_folders
 from embed_pipeline.project.recipes import AnyEncoderSettings, required
 from embed_pipeline.project.variants import Variant
-from embed_pipeline.retrieval.hybrid_weights import HybridWeights
-from embed_pipeline.retrieval.searching import Search, dense_part
+from embed_pipeline.retrieval.searching import Search
 from embed_pipeline.training.finetune import work_prefix
+
+_BUILT_BEFORE_SEARCHING = ("faiss_index", "hybrid_weights")
+"""What is built before the weights of scores are chosen and a second stage is asked."""
 
 
 class Step:
@@ -130,26 +128,14 @@ class Step:
 
     def search_of(self, variant: Variant, *, before_training: bool = False) -> Search:
         """The same for another variant that this partition stands on."""
-        recipe, language = (variant.first_stage or variant).recipe, self.project.datasets[variant.dataset].language
-        encoder = load_variant_encoder(self.graph, variant, self.cached, before_training=before_training)
-        search = describe_search(recipe, language, encoder, self.pipeline.device)
-        if before_training:
-            return dense_part(search) if recipe.hybrid else search
-        search = replace(search, weights=self._hybrid_weights(variant))
-        if variant.recipe.rerank is None:
-            return search
-        return replace(search, rerank=variant.recipe.rerank.second_stage, scorer=self._scorer(variant))
-
-    def _hybrid_weights(self, variant: Variant) -> HybridWeights | None:
-        node = variant.hybrid_variant and Node("hybrid_weights", variant.hybrid_variant.key)
-        if node is None or node not in self.graph.upstream(self.node):
-            return None  # only the index is being built
-        return load_hybrid_weights(self.graph, variant)
-
-    def _scorer(self, variant: Variant) -> CachedPairScorer | None:
-        if self.node.asset == "faiss_index":
-            return None  # only the index is being built
-        return self.pair_scorer(required(load_second_stage(self.graph, variant), "rerank"))
+        return load_search(
+            self.graph,
+            variant,
+            self.cached,
+            self.pair_scorer,
+            before_training=before_training,
+            index_only=self.node.asset in _BUILT_BEFORE_SEARCHING,
+        )
 
     def pair_scorer(self, encoder: CrossEncoder) -> CachedPairScorer:
         """A cross-encoder behind the cache of pair scores."""
@@ -173,7 +159,7 @@ class Step:
 
         Its materialisation gets the field `because`: the paths from what changed.
         """
-        before = self._current()
+        before = self.graph.stored(self.node)
         manifest = self.graph.store.build(self.plan, self._counting_cost(make), run_id=self.context.run_id)
         how = "found in the store" if manifest.cached else f"built in {manifest.seconds:.1f} s"
         because = Causes(self.graph).of_build(manifest, before)
@@ -192,12 +178,6 @@ class Step:
             return {**details, COST_DETAIL: round(spent_usd(*folders) - before, 6)}
 
         return made
-
-    def _current(self) -> Manifest | None:
-        try:
-            return self.graph.store.read(self.node.asset, self.node.partition)
-        except DamagedObjectError:  # what this build replaces
-            return None
 
     def open(self, manifest: Manifest) -> Path:
         """The verified folder of an artifact."""

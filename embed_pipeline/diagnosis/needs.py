@@ -5,7 +5,6 @@ Belongs here: going through recipes and saying what is missing or slow here. Doe
 """
 
 import json
-import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,13 +13,13 @@ from urllib.parse import urlsplit
 from embed_pipeline.diagnosis.finding import Finding
 from embed_pipeline.encoding.bundled import find_bundled
 from embed_pipeline.encoding.encoder import BUNDLED, BUNDLED_MODELS, EncoderSettings
+from embed_pipeline.encoding.model_source import is_hub_name
 from embed_pipeline.encoding.precision import AUTO, NativePrecision, refuse_emulated
 from embed_pipeline.encoding.service_settings import ServiceSettings
 from embed_pipeline.project.project import Project, Runtime
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.training.settings import TrainingSettings
 
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _MANY_EMBEDDINGS = 50_000_000
 CONNECT_SECONDS = 2.0
 
@@ -44,7 +43,7 @@ def judge_models(project: Project, environment: Mapping[str, str]) -> Iterator[F
         by = f" (for {', '.join(dict.fromkeys(keys))})"
         if found is None:
             yield Finding(f"model {model}", "ok", f"at hand{by}")
-        elif _HUB_NAME.fullmatch(model) and not environment.get("HF_HUB_OFFLINE"):
+        elif is_hub_name(model) and not environment.get("HF_HUB_OFFLINE"):
             yield Finding(f"model {model}", "warning", f"{found}; the first run downloads it{by}", remedy)
         else:
             yield Finding(f"model {model}", "problem", f"{found}{by}", remedy)
@@ -130,7 +129,7 @@ def _missing(model: str, revision: str | None) -> tuple[str | None, str]:
         return None, ""
     if Path(model).expanduser().is_dir():
         return None, ""
-    if not _HUB_NAME.fullmatch(model) or model.startswith("."):
+    if not is_hub_name(model):
         return f"no folder {Path(model).absolute()}", "Correct encoder.model in the recipe."
     from huggingface_hub import try_to_load_from_cache
 

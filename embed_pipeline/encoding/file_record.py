@@ -4,10 +4,11 @@ Belongs here: writing the record, and telling by it whether the folder is whole,
 sizes and times. Does not belong here: which files decide a vector (model_directory.py).
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import NamedTuple
+
+from embed_pipeline.paths import digest_of
 
 RECORD_FILE = "files.json"
 
@@ -20,16 +21,10 @@ class RecordedFile(NamedTuple):
     modified_ns: int
 
 
-def file_sha256(path: Path) -> str:
-    """The digest of a file's content, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def record_files(folder: Path) -> None:
     """Write the record of everything below the folder."""
     found = {
-        path.relative_to(folder).as_posix(): [file_sha256(path), path.stat().st_size, path.stat().st_mtime_ns]
+        path.relative_to(folder).as_posix(): [digest_of(path), path.stat().st_size, path.stat().st_mtime_ns]
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != RECORD_FILE
     }
@@ -48,7 +43,7 @@ def verify_files(folder: Path) -> bool:
         return True
     recorded = _read_record(folder)
     whole = bool(recorded) and all(
-        (folder / name).is_file() and file_sha256(folder / name) == file.sha256 for name, file in recorded.items()
+        (folder / name).is_file() and digest_of(folder / name) == file.sha256 for name, file in recorded.items()
     )
     if whole:
         record_files(folder)

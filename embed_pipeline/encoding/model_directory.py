@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embed_pipeline.encoding.encoder import EncoderSettings, Role
-from embed_pipeline.encoding.file_record import file_sha256, recorded_sha256
+from embed_pipeline.encoding.file_record import recorded_sha256
 from embed_pipeline.encoding.layout import MODULES_FILE, read_json, read_layout
+from embed_pipeline.paths import digest_of
 
 IDENTITY_PATTERNS = (
     "*.safetensors",
@@ -82,7 +83,7 @@ def model_digest(directory: Path) -> str:
     total = hashlib.sha256()
     for path in identity_files(directory):
         name = _name(directory, path)
-        total.update(f"{name} {recorded_sha256(directory, name) or file_sha256(path)}\n".encode())
+        total.update(f"{name} {recorded_sha256(directory, name) or digest_of(path)}\n".encode())
     return total.hexdigest()
 
 

@@ -22,6 +22,11 @@ HUB_PATTERNS = (
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
+def is_hub_name(model: str) -> bool:
+    """Whether a model may be one of the Hub: owner/name."""
+    return bool(_HUB_NAME.fullmatch(model)) and not model.startswith(".")
+
+
 def resolve_model(
     settings: EncoderSettings, *, models: Path | None = None, report: Callable[[str], None] | None = None
 ) -> Path:
@@ -43,7 +48,7 @@ def resolve_model(
                 "Remove revision."
             )
         return directory.resolve()
-    if not _HUB_NAME.fullmatch(settings.model) or settings.model.startswith("."):
+    if not is_hub_name(settings.model):
         raise ValueError(
             f'model {settings.model!r}: expected "bundled", "bundled-english", an existing directory or a Hub name '
             f"like owner/name, found no directory {directory.absolute()}. Correct the path."

@@ -1,8 +1,9 @@
 """Which arithmetic a processor has: bfloat16 where it computes it natively, else float32.
 
 Belongs here: reading a processor's flags, what `auto` comes to, refusing what would be emulated. Does not belong here:
-which settings say `auto` (encoder.py, training/settings.py), what a stored artifact was built with (defs/precision.py).
-The flags decide, never a library's willingness: libraries emulate what a processor lacks, on one core.
+which settings say `auto` (encoder.py, training/settings.py), what a stored artifact was built with
+(graph/precision.py). The flags decide, never a library's willingness: libraries emulate what a processor lacks, on one
+core.
 """
 
 import os

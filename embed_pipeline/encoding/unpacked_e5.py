@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from embed_pipeline.encoding.character_map import build_charsmap
-from embed_pipeline.encoding.description import describe_encoder
+from embed_pipeline.encoding.description import describe_encoder, write_json
 from embed_pipeline.encoding.encoder import BUNDLED, EncoderSettings
 from embed_pipeline.encoding.packed_e5 import PackedModel
 
@@ -45,10 +45,10 @@ class _Weight(NamedTuple):
 
 def write_model_folder(model: PackedModel, folder: Path) -> None:
     """Write configuration, weights in float32, tokenizer, pooling and prompts into an existing empty folder."""
-    _write_json(folder / "config.json", _config(model))
+    write_json(folder / "config.json", _config(model))
     _write_weights(model, folder / "model.safetensors")
-    _write_json(folder / "tokenizer.json", _tokenizer(model), indent=None)
-    _write_json(folder / "tokenizer_config.json", _tokenizer_config(model))
+    write_json(folder / "tokenizer.json", _tokenizer(model), indent=None)
+    write_json(folder / "tokenizer_config.json", _tokenizer_config(model))
     limit = model.shape.positions
     own = EncoderSettings(
         model=BUNDLED,
@@ -194,7 +194,3 @@ def _tokenizer_config(model: PackedModel) -> dict[str, object]:
         "unk_token": _UNKNOWN,
         "mask_token": _MASK,
     }
-
-
-def _write_json(path: Path, content: object, *, indent: int | None = 2) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=indent) + "\n", encoding="utf-8")

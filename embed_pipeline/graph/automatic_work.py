@@ -1,7 +1,7 @@
 """What automation may run by itself: what there is to do, held against each data set's setting `automation`.
 
 Belongs here: which stage costs money or a training, what waits for a person or for a file that is still written. Does
-not belong here: what is stale (freshness), who asks (automation)..
+not belong here: what is stale (freshness), who asks (automation).
 """
 
 from collections.abc import Mapping

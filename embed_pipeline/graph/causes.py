@@ -1,7 +1,7 @@
 """Why an artifact was built, or would be: what changed, followed down to the artifact as a path.
 
 `data/small/first.xlsx changed → raw_xlsx 1f0c… → 8a2e… → cleaned_qa 77b1… → 03cd…`. Belongs here: these paths. Does not
-belong here: what is stale (freshness), the full account of every difference (freshness.explain)..
+belong here: what is stale (freshness), the full account of every difference (freshness.explain).
 """
 
 from collections.abc import Iterator, Mapping

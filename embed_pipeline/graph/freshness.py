@@ -1,4 +1,4 @@
-"""What is fresh, stale or missing, and why: plans held against the store.."""
+"""What is fresh, stale or missing, and why: plans held against the store."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace

@@ -93,7 +93,7 @@ class Graph:
 
         if node.asset in PUBLISHED_ASSETS:
             return planned(asked)
-        stored = None if anew else self._stored(node)
+        stored = None if anew else self.stored(node)
         if stored:
             kept = planned(resolve_settings(asked, self.native_precision.name, stored.settings))
             if kept.fingerprint == stored.fingerprint:
@@ -107,7 +107,7 @@ class Graph:
 
     def plan_to_build(self, node: Node) -> Plan:
         """The same, with this machine's precision also where the stored artifact is damaged and is made again."""
-        plan, stored = self.plan(node), self._stored(node)
+        plan, stored = self.plan(node), self.stored(node)
         if stored is None or stored.fingerprint != plan.fingerprint:
             return plan
         try:
@@ -116,7 +116,8 @@ class Graph:
             return self.plan(node, anew=True)
         return plan
 
-    def _stored(self, node: Node) -> Manifest | None:
+    def stored(self, node: Node) -> Manifest | None:
+        """The newest manifest of a node; None where there is none, or its object is damaged."""
         try:
             return self.store.read(node.asset, node.partition)
         except DamagedObjectError:  # what a build replaces

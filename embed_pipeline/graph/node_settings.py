@@ -1,7 +1,7 @@
 """The settings that change the bytes of a variant's assets and of the published ones.
 
 Belongs here: which setting concerns which asset. Does not belong here: what a node stands on (graph), the settings of
-data sets (source_settings)..
+data sets (source_settings).
 """
 
 from collections.abc import Callable

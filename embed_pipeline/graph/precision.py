@@ -1,7 +1,7 @@
 """What `precision: auto` and `dtype: auto` come to in a plan, and what of it a stored artifact was built with.
 
 Belongs here: resolving settings, keeping what is stored, refusing what would be emulated. Does not belong here: what a
-processor has (encoding/precision.py). Why it is so: docs/adr/0021-precision-follows-the-processor.md. No dagster here.
+processor has (encoding/precision.py). Why it is so: docs/adr/0021-precision-follows-the-processor.md.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a build that did not end left for the next one. No dagster here.
+"""What a build that did not end left for the next one.
 
 Does not belong here: using it (training.resume, encoding.vector_cache), removing it (cleanup).
 """

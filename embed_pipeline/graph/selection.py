@@ -1,4 +1,4 @@
-"""Which partitions somebody means who names a data set or a variant: these, and what they stand on.."""
+"""Which partitions somebody means who names a data set or a variant: these, and what they stand on."""
 
 from collections.abc import Callable
 

@@ -1,7 +1,7 @@
 """Which partitions of which assets exist, and what each stands on: the graph's shape, from the project alone.
 
 Belongs here: nodes and edges; the Dagster partitions and the plans are both derived from them. Does not belong here:
-what exists in the store, what bytes depend on (graph.py)..
+what exists in the store, what bytes depend on (graph.py).
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """The variants of a data set, each joined to those that its recipe names.
 
 Belongs here: what a recipe's names of other variants mean, and which of them fit. Does not belong here: reading recipes
-(recipes.py), what a joined variant searches with (variants.py)..
+(recipes.py), what a joined variant searches with (variants.py).
 """
 
 from collections.abc import Callable, Mapping

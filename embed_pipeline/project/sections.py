@@ -1,6 +1,6 @@
 """The sections of dataset.yaml that belong to later stages, checked against the settings of their stage.
 
-Belongs here: reading a section. Does not belong here: the rest of the file (dataset.settings)..
+Belongs here: reading a section. Does not belong here: the rest of the file (dataset.settings).
 """
 
 from collections.abc import Mapping

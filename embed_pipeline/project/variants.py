@@ -1,7 +1,7 @@
 """A variant of a data set: one row of the comparison, with the variants that it stands on.
 
 Belongs here: what a variant searches with and what was trained for it. Does not belong here: which variants a recipe's
-names mean (joining.py), where the folders lie (project.py)..
+names mean (joining.py), where the folders lie (project.py).
 """
 
 from dataclasses import dataclass

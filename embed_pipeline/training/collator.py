@@ -14,7 +14,6 @@ from embed_pipeline.encoding.encoder import Role
 from embed_pipeline.encoding.local import batches_of
 from embed_pipeline.training.candidates import StepBatch, draw_rows, positive_mask, share_of
 from embed_pipeline.training.examples import Examples, TrainingQuery
-from embed_pipeline.training.frozen_layers import pad_tokens
 from embed_pipeline.training.settings import TrainingSettings
 from embed_pipeline.training.token_table import TokenTable
 
@@ -139,3 +138,13 @@ class StepCollator:
             scores[at] = [query.teacher_scores.get(row, -np.inf) for row in columns.tolist()]
         scores[:, fillers] = -np.inf
         return torch.from_numpy(scores)
+
+
+def pad_tokens(sequences: Sequence[np.ndarray | list[int]], padding: int, length: int) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask, int64 (sequences, length), filled up on the right."""
+    ids = np.full((len(sequences), length), padding, dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for at, sequence in enumerate(sequences):
+        ids[at, : len(sequence)] = sequence
+        mask[at, : len(sequence)] = 1
+    return torch.from_numpy(ids), torch.from_numpy(mask)

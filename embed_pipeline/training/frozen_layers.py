@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from embed_pipeline.encoding.encoder import Role
 from embed_pipeline.encoding.local import batches_of
+from embed_pipeline.training.collator import pad_tokens
 from embed_pipeline.training.settings import TrainingSettings
 from embed_pipeline.training.token_table import TokenTable
 
@@ -93,16 +94,6 @@ def split_frozen_layers(
     upper.embeddings = _Handed()
     found = FrozenLayers(lower, upper, tables, padding=padding)
     return found if _compute_the_same(base, found) else None
-
-
-def pad_tokens(sequences: Sequence[np.ndarray], padding: int, length: int) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask, int64 (sequences, length), filled up on the right."""
-    ids = np.full((len(sequences), length), padding, dtype=np.int64)
-    mask = np.zeros_like(ids)
-    for at, sequence in enumerate(sequences):
-        ids[at, : len(sequence)] = sequence
-        mask[at, : len(sequence)] = 1
-    return torch.from_numpy(ids), torch.from_numpy(mask)
 
 
 class _Handed(nn.Module):

@@ -4,7 +4,6 @@ Belongs here: what is saved, and going on from it. Does not belong here: the fin
 by the worker process alone, therefore torch stands at the top.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -16,6 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Trainer
 
+from embed_pipeline.paths import digest_of
+from embed_pipeline.training.finetune import checkpoint_steps
 from embed_pipeline.training.foresight import count_tokens
 from embed_pipeline.training.keeper import Keeper
 from embed_pipeline.training.watchdog import LossWatch
@@ -133,7 +134,7 @@ def _trained(network: Any) -> Iterator[tuple[str, torch.nn.Parameter]]:
 def seal(folder: Path) -> None:
     """Write the digests of a folder's files beside them, all of it on disk when this returns."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    digests = {path.relative_to(folder).as_posix(): _digest(path) for path in files}
+    digests = {path.relative_to(folder).as_posix(): digest_of(path) for path in files}
     (folder / SEAL_FILE).write_text(json.dumps(digests, indent=1), encoding="utf-8")
     for path in [*files, folder / SEAL_FILE]:
         with path.open("rb") as file:
@@ -175,8 +176,7 @@ def newest_for_all(run: Path, report: Callable[[str], None]) -> Path | None:
 
 
 def _checkpoints(run: Path) -> list[Path]:
-    found = [path for path in run.glob("checkpoint-*") if path.name.partition("-")[2].isdecimal()]
-    return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
+    return [run / f"checkpoint-{step}" for step in checkpoint_steps(run)]
 
 
 def find_damage(folder: Path) -> str | None:
@@ -186,15 +186,10 @@ def find_damage(folder: Path) -> str | None:
     except (OSError, ValueError):
         return f"{SEAL_FILE} is missing or cut off"
     missing = [name for name in digests if not (folder / name).is_file()]
-    changed = [name for name, digest in digests.items() if name not in missing and _digest(folder / name) != digest]
+    changed = [name for name, digest in digests.items() if name not in missing and digest_of(folder / name) != digest]
     if missing or changed or not digests:
         return f"missing {', '.join(missing) or 'nothing'}, with another digest {', '.join(changed) or 'nothing'}"
     return None
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _wait_for_all() -> None:

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase, TrainerControl, TrainerState, 
 from embed_pipeline.encoding.encoder import EncoderSettings, Role
 from embed_pipeline.encoding.heads import pool
 from embed_pipeline.encoding.local import batches_of
+from embed_pipeline.training.collator import pad_tokens
 from embed_pipeline.training.gather import process_number, processes
 from embed_pipeline.training.keeper import Keeper
 from embed_pipeline.training.progress import Report
@@ -87,10 +88,9 @@ class NetworkMeasure:
         vectors = torch.zeros((len(token_ids), config.hidden_size), device=device)
         batches = batches_of([len(ids) for ids in token_ids], self.batch_tokens)
         for batch in list(batches)[process_number() :: processes()]:
-            longest = max(len(token_ids[row]) for row in batch)
-            padded = [token_ids[row] + [self.padding] * (longest - len(token_ids[row])) for row in batch]
-            mask = [[1] * len(token_ids[row]) + [0] * (longest - len(token_ids[row])) for row in batch]
-            ids, shown = torch.tensor(padded, device=device), torch.tensor(mask, device=device)
+            sequences = [token_ids[row] for row in batch]
+            padded = pad_tokens(sequences, self.padding, max(map(len, sequences)))
+            ids, shown = (part.to(device) for part in padded)
             hidden = self.network(input_ids=ids, attention_mask=shown).last_hidden_state.float()
             vectors[list(batch)] = pool(hidden, shown, self.encoder.pooling or "")
         if processes() > 1:

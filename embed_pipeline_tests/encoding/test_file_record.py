@@ -7,12 +7,12 @@ import pytest
 
 from embed_pipeline.encoding.file_record import (
     RECORD_FILE,
-    file_sha256,
     is_as_recorded,
     record_files,
     recorded_sha256,
     verify_files,
 )
+from embed_pipeline.paths import digest_of
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 def test_what_is_as_it_was_recorded_is_known_without_reading(folder: Path) -> None:
     assert is_as_recorded(folder) and verify_files(folder)
     weights = folder / "model.safetensors"
-    assert recorded_sha256(folder, "model.safetensors") == file_sha256(weights)
+    assert recorded_sha256(folder, "model.safetensors") == digest_of(weights)
     weights.chmod(0)
     assert recorded_sha256(folder, "model.safetensors")
     assert recorded_sha256(folder, "config.json") is None
