@@ -4,7 +4,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -23,7 +23,10 @@ from embed_pipeline.project.project import ENVIRONMENT, Project
 if TYPE_CHECKING:
     import dagster as dg
 
-    from embed_pipeline.graph.work import Work
+    from embed_pipeline.graph.work import Attempt, Work
+
+Find = Callable[[Collection[Node]], "Sequence[Work]"]
+"""The work that there is to do, with the nodes that were given up."""
 
 
 @click.command(cls=ProjectCommand)
@@ -38,24 +41,15 @@ def run(
     """Run what is stale or missing, upstream first, then print the metrics table."""
     if on_request:
         os.environ[ENVIRONMENT["on_request"]] = "true"
-    from embed_pipeline.defs.running import open_instance, prepare_environment
-
-    prepare_environment()
-    from embed_pipeline.definitions import defs
-    from embed_pipeline.graph.work import all_work, ready_work, work_off
+    from embed_pipeline.graph.work import all_work, ready_work
 
     started, wanted = time.monotonic(), select_nodes(open_graph().project, dataset, variant)
 
     def find(given_up: Collection[Node]) -> "Sequence[Work]":
         return all_work(open_graph(), wanted) if everything else ready_work(open_graph(), wanted, given_up)
 
-    with open_instance() as instance:
-        runs = _Runs(defs, instance, interruption)
-        try:
-            attempts = work_off(find, runs.execute)
-        except KeyboardInterrupt:
-            runs.say_what_is_kept()
-            raise
+    # Dagster's storage is opened only where there is something to record.
+    attempts, warnings = _work_off(find, interruption) if find(()) else ((), [])
     failures = sum(bool(attempt.errors) for attempt in attempts)
     graph = open_graph()
     unfinished = [a for a in assess(graph, wanted) if wanted(a.node) and a.state != "fresh"]
@@ -68,7 +62,7 @@ def run(
     for assessment in unfinished:
         label = escape(f"{assessment.node} is {assessment.state}")
         console.print(f"[red]{label}[/red]: {escape('; '.join(assessment.reasons))}", soft_wrap=True)
-    runs.say_warnings_again()
+    _say_again(warnings)
     broken = print_broken(project, dataset or (variant or "").partition("/")[0] or None)
     if failures or unfinished or broken:
         sys.exit(1)
@@ -98,6 +92,29 @@ def open_graph() -> Graph:
 
     # Made anew each time: files, recipes and the store change while a command runs.
     return pipeline_from_environment().graph(lambda line: console.print(escape(line), soft_wrap=True))
+
+
+def _work_off(find: Find, interruption: Interruption) -> "tuple[tuple[Attempt, ...], list[str]]":
+    """Execute what `find` gives until nothing is left; the attempts, and a line for each check that did not pass."""
+    from embed_pipeline.definitions import defs
+    from embed_pipeline.defs.running import open_instance
+    from embed_pipeline.graph.work import work_off
+
+    with open_instance() as instance:
+        runs = _Runs(defs, instance, interruption)
+        try:
+            return work_off(find, runs.execute), runs.warnings
+        except KeyboardInterrupt:
+            runs.say_what_is_kept()
+            raise
+
+
+def _say_again(warnings: Sequence[str]) -> None:
+    """What the checks of all runs found, where the table would hide it."""
+    if warnings:
+        console.print(f"\nChecks that did not pass: {len(warnings)}")
+    for line in warnings:
+        console.print(f"  {line}", soft_wrap=True)
 
 
 class _Runs:
@@ -132,13 +149,6 @@ class _Runs:
         self.warnings += found
         self.current = None
         return errors
-
-    def say_warnings_again(self) -> None:
-        """What the checks of all runs found, where the table would hide it."""
-        if self.warnings:
-            console.print(f"\nChecks that did not pass: {len(self.warnings)}")
-        for line in self.warnings:
-            console.print(f"  {line}", soft_wrap=True)
 
     def say_what_is_kept(self) -> None:
         """After an interruption: what the next run need not do again."""
