@@ -150,10 +150,11 @@ class _RunEvents(logging.Handler):
 def _make_console(_: dg.InitLoggerContext) -> logging.Logger:
     """A logger that prints what assets say and leaves out what Dagster says about itself."""
     logger = _CONSOLE
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.DEBUG)  # at which Dagster tells of its events, see _RunEvents; they are not printed
     logger.propagate = False
     if not any(isinstance(handler.formatter, _TerseFormatter) for handler in logger.handlers):
         handler = logging.StreamHandler(sys.stderr)
+        handler.setLevel(logging.INFO)
         handler.setFormatter(_TerseFormatter())
         logger.addHandler(handler)
     return logger

@@ -1,6 +1,8 @@
 """Running a piece of work: what is said of a failure, and that an interrupt is no failure."""
 
 import csv
+import signal
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -13,7 +15,7 @@ SENTENCE = "faq.csv, line 3: expected two cells, found one. Quote the cell."
 WORK = Work(Job("make_broken", ("broken", "after"), "fails"), ALL, ("asked for",), "")
 
 
-def run_with(fail) -> tuple[dg.DagsterInstance, tuple[str, ...]]:
+def run_with(fail, instance: dg.DagsterInstance | None = None) -> tuple[dg.DagsterInstance, tuple[str, ...]]:
     @dg.asset
     def broken() -> None:
         fail()
@@ -23,7 +25,7 @@ def run_with(fail) -> tuple[dg.DagsterInstance, tuple[str, ...]]:
 
     job = dg.define_asset_job(WORK.job.name, selection="*")
     definitions = dg.Definitions(assets=[broken, after], jobs=[job], loggers={"console": terse_console})
-    instance = dg.DagsterInstance.ephemeral()
+    instance = instance or dg.DagsterInstance.ephemeral()
     try:
         return instance, execute(definitions, WORK, instance)
     except KeyboardInterrupt:
@@ -50,6 +52,16 @@ def test_an_interrupted_run_is_canceled_and_raises(error: type[BaseException]) -
     assert (found, run.status.value) == (("interrupted",), "CANCELED")
     kinds = [record.event_log_entry.dagster_event.event_type_value for record in all_events(instance, run)]
     assert "PIPELINE_FAILURE" not in kinds and kinds.count("STEP_START") == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows has no signal masks")
+def test_a_step_hears_ctrl_c_itself_while_it_waits_for_a_child(tmp_path: Path) -> None:
+    """A wait in native code ends only where the thread that waits is given the signal."""
+    blocked: list[set[int]] = []
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        run_with(lambda: blocked.append(signal.pthread_sigmask(signal.SIG_BLOCK, [])), instance)
+    assert [signal.SIGINT in masked for masked in blocked] == [False]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def all_events(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list:
