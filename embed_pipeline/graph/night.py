@@ -74,7 +74,7 @@ def _paid_questions(graph: Graph) -> set[Node]:
 def _next_work(graph: Graph, done: Collection[tuple[str, str, str]], left: Collection[Node]) -> Work | None:
     ready = ready_work(graph, is_nightly, left)
     found = next((work for work in ready if (work.job.name, work.partition, work.key) not in done), None)
-    if found is None and not any(name == _PUBLICATION.name for name, _, _ in done):
+    if found is None and graph.project.variants and not any(name == _PUBLICATION.name for name, _, _ in done):
         # Also where nothing changed: every night is a point of the history.
         return Work(_PUBLICATION, ALL, ("the night's evaluation",), key="")
     return found

@@ -56,7 +56,8 @@ class Topology:
             is_chosen = "validation" in self.project.datasets[dataset].expected_splits
             if is_chosen and any(variant.trains for variant in self.project.variants_of(dataset)):
                 yield Node("promoted_checkpoint", dataset)
-        yield from (Node(asset, ALL) for asset in PUBLISHED_ASSETS)
+        if self.project.variants:  # else there is nothing to publish
+            yield from (Node(asset, ALL) for asset in PUBLISHED_ASSETS)
 
     def upstream(self, node: Node) -> tuple[Node, ...]:
         """The nodes that a node reads, in a fixed order."""

@@ -10,6 +10,7 @@ from embed_pipeline.assembly.cleanup import remove_unused
 from embed_pipeline.definitions import build_definitions
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.graph.freshness import assess
+from embed_pipeline.graph.work import all_work, ready_work
 from embed_pipeline.project.project import Project, parse_linked_folders
 from embed_pipeline_tests.small_project import edit_dataset, write_full_project, write_yaml
 
@@ -67,6 +68,14 @@ def test_the_others_load_and_the_broken_one_is_named(harm: str, tmp_path: Path) 
     assert {item.node.partition for item in assess(pipeline.graph())} >= {"small", *left}
     with pytest.raises(ValueError, match="Nothing was removed"):
         list(remove_unused(pipeline.graph(), dry_run=False))
+
+
+def test_where_every_data_set_is_broken_there_is_nothing_to_do(tmp_path: Path) -> None:
+    data = write_full_project(tmp_path)
+    for path in data.glob("*/dataset.yaml"):
+        path.write_text("a: [", encoding="utf-8")
+    graph = PipelineResource(data=str(data), home=str(tmp_path / "home")).graph()
+    assert "small" in graph.project.broken and ready_work(graph) == all_work(graph) == ()
 
 
 def test_what_is_measured_on_a_broken_data_set_says_so(tmp_path: Path) -> None:
