@@ -53,7 +53,7 @@ def run(
     failures = sum(bool(attempt.errors) for attempt in attempts)
     graph = open_graph()
     unfinished = [a for a in assess(graph, wanted) if wanted(a.node) and a.state != "fresh"]
-    if not attempts and not unfinished:
+    if not (attempts or unfinished or graph.project.broken):
         console.print("Everything is fresh; nothing was run.")
     console.print(f"{len(attempts)} runs, {failures} failed, {time.monotonic() - started:.1f} s\n")
     project = graph.project
