@@ -116,11 +116,19 @@ def test_a_failed_check_says_what_to_do_where_it_is_seen_first() -> None:
     outcome = CheckOutcome(
         name="splits_share_no_query", passed=False, blocking=True, figures={"leaks": 2, "limit": 0}, remedy="Look."
     )
-    (failed,) = results([outcome])
-    (passed,) = results([outcome.model_copy(update={"passed": True})])
+    spec = dg.AssetCheckSpec("splits_share_no_query", asset="cleaned_qa")
+    (failed,) = results([outcome], [spec])
+    (passed,) = results([outcome.model_copy(update={"passed": True})], [spec])
     assert failed.description == "leaks: 2; limit: 0. Look."
     assert passed.description == "leaks: 2; limit: 0"
     assert failed.severity == dg.AssetCheckSeverity.ERROR
+
+
+def test_an_artifact_of_a_version_with_other_checks_is_shown_with_those_of_today() -> None:
+    gone = CheckOutcome(name="a_check_of_yesterday", passed=False, blocking=True, figures={}, remedy="")
+    (result,) = results([gone], [dg.AssetCheckSpec("a_check_of_today", asset="cleaned_qa")])
+    assert result.check_name == "a_check_of_today" and result.passed
+    assert "did not have this check" in (result.description or "")
 
 
 def _told(steps: Iterable[tuple[float, int, int]]) -> list[str]:

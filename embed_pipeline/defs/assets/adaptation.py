@@ -44,7 +44,7 @@ def define_assets(partitions: Partitions) -> Assets:
             rows=len(rows) or int(str(manifest.details.get("moved_passages", 0))),
             folder=step.open(manifest),
             metadata={"passes": table(rows)},
-            checks=results(outcomes_of(manifest)),
+            checks=results(outcomes_of(manifest), checks.SPECS),
         )
 
     return [adapter]

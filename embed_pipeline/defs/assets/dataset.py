@@ -89,7 +89,7 @@ def define_assets(partitions: Partitions) -> Assets:
         reasons = [{"reason": reason, "entries": count} for reason, count in summarise_ledger(entries).items()]
         ledger = [asdict(entry) for entry in entries[:LEDGER_ROWS]]
         metadata = {"samples": table(samples), "rejected_by_reason": table(reasons), "ledger": table(ledger)}
-        rows, checked = len(dataset.queries), results(outcomes_of(manifest))
+        rows, checked = len(dataset.queries), results(outcomes_of(manifest), checks.SPECS)
         return materialized(manifest, rows=rows, folder=folder, metadata=metadata, checks=checked)
 
     return [raw_xlsx, raw_pairs, cleaned_qa]

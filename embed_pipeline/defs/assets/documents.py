@@ -69,7 +69,10 @@ def define_assets(partitions: Partitions) -> Assets:
             "left_out_by_reason": table([{"reason": r, "entries": n} for r, n in summarise_ledger(entries).items()]),
             "ledger": table([asdict(entry) for entry in entries[:LEDGER_ROWS]]),
         }
-        rows, checked = sum(1 for _ in read_passages(folder / CORPUS_FILE)), results(outcomes_of(manifest))
+        rows, checked = (
+            sum(1 for _ in read_passages(folder / CORPUS_FILE)),
+            results(outcomes_of(manifest), checks.SPECS),
+        )
         return materialized(manifest, rows=rows, folder=folder, metadata=metadata, checks=checked)
 
     return [raw_documents, passages]

@@ -61,7 +61,7 @@ def define_assets(partitions: Partitions) -> Assets:
         """
         step = pipeline.step(context)
         manifest = step.build(lambda out: _measure(step, out))
-        folder, checked = step.open(manifest), results(outcomes_of(manifest))
+        folder, checked = step.open(manifest), results(outcomes_of(manifest), checks.SPECS)
         rows, metadata = len(read_query_metrics(folder / METRICS_FILE)), _describe_measured(step, manifest)
         return materialized(manifest, rows=rows, folder=folder, metadata=metadata, checks=checked)
 
@@ -82,7 +82,7 @@ def define_assets(partitions: Partitions) -> Assets:
         step = pipeline.step(context)
         manifest = step.build(lambda out: _measure_general_suite(step, out))
         metadata = {"general_suite": detail_table(manifest, "general_suite")}
-        folder, checked = step.open(manifest), results(outcomes_of(manifest))
+        folder, checked = step.open(manifest), results(outcomes_of(manifest), general_checks.SPECS)
         rows = sum(len(read_query_metrics(file)) for file in folder.glob(f"*/{METRICS_FILE}"))
         return materialized(manifest, rows=rows, folder=folder, metadata=metadata, checks=checked)
 

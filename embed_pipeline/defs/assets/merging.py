@@ -46,7 +46,7 @@ def define_assets(partitions: Partitions) -> Assets:
         step = pipeline.step(context)
         manifest = step.build(lambda out: _merge(step, out))
         folder = step.open(manifest)
-        sweep, checked = read_sweep(folder), results(outcomes_of(manifest))
+        sweep, checked = read_sweep(folder), results(outcomes_of(manifest), checks.MERGED_SPECS)
         metadata = _describe_sweep(sweep, required(step.variant.recipe.merge, "merge"))
         return materialized(manifest, rows=len(sweep.points), folder=folder, metadata=metadata, checks=checked)
 
@@ -75,7 +75,11 @@ def define_assets(partitions: Partitions) -> Assets:
         }
         rows = len(promoted.candidates)
         return materialized(
-            manifest, rows=rows, folder=folder, metadata=metadata, checks=results(outcomes_of(manifest))
+            manifest,
+            rows=rows,
+            folder=folder,
+            metadata=metadata,
+            checks=results(outcomes_of(manifest), checks.PROMOTED_SPECS),
         )
 
     return [merged_checkpoint, promoted_checkpoint]

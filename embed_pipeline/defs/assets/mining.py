@@ -58,7 +58,7 @@ def define_assets(partitions: Partitions) -> Assets:
             "report": detail_table(manifest, "report"),
             "score_gaps": picture(plot_score_gaps(score_gaps(groups)), "score gaps of the negatives"),
         }
-        rows, checked = len(groups), results(outcomes_of(manifest))
+        rows, checked = len(groups), results(outcomes_of(manifest), checks.SPECS)
         return materialized(manifest, rows=rows, folder=folder, metadata=metadata, checks=checked)
 
     return [mined_negatives]

@@ -63,7 +63,7 @@ def define_assets(partitions: Partitions) -> Assets:
         batch = append_metrics(step.project.home / METRICS_FILE, rows)
         outcomes = [*outcomes, checks.check_hosted_models(newest_samples(step.graph))]
         metadata = {**_describe_rows(step, rows), "batch": batch, **_report_paths(step, {row.dataset for row in rows})}
-        return materialized(manifest, rows=len(rows), metadata=metadata, checks=results(outcomes))
+        return materialized(manifest, rows=len(rows), metadata=metadata, checks=results(outcomes, checks.SPECS))
 
     @dg.asset(
         deps=partitions.deps("report"),

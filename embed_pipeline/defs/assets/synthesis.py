@@ -49,7 +49,7 @@ def define_assets(partitions: Partitions) -> Assets:
             "dropped_by_reason": table([{"reason": r, "entries": n} for r, n in summarise_ledger(entries).items()]),
             "ledger": table([asdict(entry) for entry in entries[:LEDGER_ROWS]]),
         }
-        rows, checked = len(questions), results(outcomes_of(manifest))
+        rows, checked = len(questions), results(outcomes_of(manifest), checks.SPECS)
         return materialized(manifest, rows=rows, folder=folder, metadata=metadata, checks=checked)
 
     return [synthetic_qa]

@@ -63,7 +63,9 @@ def define_assets(partitions: Partitions) -> Assets:
         log = read_training_log(folder / LOG_FILE)
         curves = plot_training(_training_points(log, manifest.details.get("queries_per_second")))
         metadata = {"curves": picture(curves, "the course of the training"), "last_steps": table(log[-5:])}
-        return materialized(manifest, folder=folder, metadata=metadata, checks=results(outcomes_of(manifest)))
+        return materialized(
+            manifest, folder=folder, metadata=metadata, checks=results(outcomes_of(manifest), checks.SPECS)
+        )
 
     @dg.asset(
         partitions_def=partitions.of("word_vectors"),

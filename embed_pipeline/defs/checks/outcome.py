@@ -40,18 +40,28 @@ def outcomes_of(manifest: Manifest) -> tuple[CheckOutcome, ...]:
     return tuple(CheckOutcome.model_validate(item) for item in found) if isinstance(found, list) else ()
 
 
-def results(outcomes: Sequence[CheckOutcome]) -> list[dg.AssetCheckResult]:
-    """The outcomes for Dagster: a failed blocking check is an error, another one a warning."""
-    return [
-        dg.AssetCheckResult(
-            check_name=outcome.name,
-            passed=outcome.passed,
-            severity=dg.AssetCheckSeverity.ERROR if outcome.blocking else dg.AssetCheckSeverity.WARN,
-            description=describe_outcome(outcome),
-            metadata={**outcome.figures, "remedy": outcome.remedy},
-        )
-        for outcome in outcomes
-    ]
+def results(outcomes: Sequence[CheckOutcome], specs: Sequence[dg.AssetCheckSpec]) -> list[dg.AssetCheckResult]:
+    """The outcomes for Dagster, one for each declared check: a failed blocking one is an error, another one a warning.
+
+    An artifact may have been made by a version with other checks: one that it was not asked, it passes and says so.
+    """
+    found = {outcome.name: outcome for outcome in outcomes}
+    return [_result(found[spec.name]) if spec.name in found else _not_asked(spec.name) for spec in specs]
+
+
+def _result(outcome: CheckOutcome) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        check_name=outcome.name,
+        passed=outcome.passed,
+        severity=dg.AssetCheckSeverity.ERROR if outcome.blocking else dg.AssetCheckSeverity.WARN,
+        description=describe_outcome(outcome),
+        metadata={**outcome.figures, "remedy": outcome.remedy},
+    )
+
+
+def _not_asked(name: str) -> dg.AssetCheckResult:
+    told = "The version of embed-pipeline that made this artifact did not have this check."
+    return dg.AssetCheckResult(check_name=name, passed=True, severity=dg.AssetCheckSeverity.WARN, description=told)
 
 
 def per_partition(
