@@ -47,6 +47,15 @@ class Interruption:
         finally:
             self._acts.remove(act)
 
+    @contextmanager
+    def announced_by(self, announce: Callable[[str], None]) -> Iterator[None]:
+        """While inside, `announce` says what happens, as where the terminal is drawn on."""
+        before, self.announce = self.announce, announce
+        try:
+            yield
+        finally:
+            self.announce = before
+
     def watch(self, wakeups: socket.socket, grace_seconds: float) -> None:
         """Wait for signals, of which each is a byte; returns only where the other end is closed."""
         wakeups.settimeout(None)

@@ -41,7 +41,7 @@ WORKER_SIDE = {
     )
 }
 ORDER = (
-    *("records", "paths", "replacing", "significance", "interruption", "artifacts"),
+    *("records", "paths", "replacing", "significance", "interruption", "progress", "artifacts"),
     *("dataset", "documents", "encoding", "synthesis", "retrieval", "mining", "training"),
     *("adaptation", "reranking", "evaluation", "merging", "reporting"),
     *("project", "graph", "assembly", "diagnosis"),

@@ -18,7 +18,7 @@ from embed_pipeline.artifacts.manifest import Manifest
 from embed_pipeline.artifacts.plan import Plan
 from embed_pipeline.artifacts.provenance import git_commit, installed_packages
 from embed_pipeline.artifacts.remote_backend import open_backend
-from embed_pipeline.artifacts.workspace import declare_inputs, exclusive, is_held, workspace
+from embed_pipeline.artifacts.workspace import declare_inputs, exclusive, is_held, marked, marked_since, workspace
 
 
 class ArtifactStore:
@@ -44,12 +44,17 @@ class ArtifactStore:
         known = self._publish_known(plan)
         if known is not None:
             return known
-        with workspace(self._backend.state, plan.fingerprint) as directory:
+        state, name = self._backend.state, plan.fingerprint
+        with workspace(state, name) as directory, marked(state, name):
             return self._publish_known(plan) or self._publish_made(plan, make, run_id, directory)
 
     def is_building(self, fingerprint: str) -> bool:
         """Whether a process on this machine is in `build` with a plan of this fingerprint."""
         return is_held(self._backend.state, fingerprint)
+
+    def begun_at(self, fingerprint: str) -> datetime | None:
+        """When a `build` of this fingerprint began that is under way (`is_building`) or was interrupted, else None."""
+        return marked_since(self._backend.state, fingerprint)
 
     def read(self, asset: str, partition: str) -> Manifest | None:
         """What an asset's partition stands at, None if it was never built.

@@ -1,7 +1,8 @@
 """Locks and working directories of the running processes, and how to tell a dead one's leftovers from a living one's.
 
 A working directory `staging/<name>-<token>` belongs to the holder of `locks/<name>.lock`. The system drops a process's
-locks however it dies, so a directory whose lock is free is abandoned. Does not belong here: what the work is.
+locks however it dies, so a directory whose lock is free is abandoned. `begun/<name>` is the mark of work that did not
+come to an end. Does not belong here: what the work is.
 """
 
 import logging
@@ -10,6 +11,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -43,6 +45,27 @@ def workspace(state: Path, name: str) -> Iterator[Path]:
             yield directory
         finally:
             remove_tree(directory)
+
+
+@contextmanager
+def marked(state: Path, name: str) -> Iterator[None]:
+    """Leaves a mark of the name where what is inside ends by an interruption or with its process."""
+    mark = _mark_path(state, name)
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    try:
+        yield
+    except Exception:
+        mark.unlink(missing_ok=True)
+        raise
+    mark.unlink(missing_ok=True)
+
+
+def marked_since(state: Path, name: str) -> datetime | None:
+    """When what left a mark of the name, or is at work now, began; None where there is none."""
+    with suppress(FileNotFoundError):
+        return datetime.fromtimestamp(_mark_path(state, name).stat().st_mtime, UTC)
+    return None
 
 
 def scratch_path(state: Path, name: str) -> Path:
@@ -97,13 +120,17 @@ def leftovers(state: Path) -> list[Path]:
 
 
 def remove_free_locks(state: Path) -> None:
-    """Delete the lock files that nobody holds. A process that had just opened one notices and opens it anew."""
+    """Delete the lock files that nobody holds, with the marks of what was interrupted under them.
+
+    A process that had just opened one notices and opens it anew.
+    """
     for path in sorted((state / "locks").glob("*.lock")):
         lock = FileLock(path)
         try:
             lock.acquire(blocking=False)
         except Timeout:
             continue
+        _mark_path(state, path.stem).unlink(missing_ok=True)
         path.unlink()
         lock.release()
 
@@ -122,6 +149,10 @@ def _lock(state: Path, name: str) -> FileLock:
     path = _lock_path(state, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path)
+
+
+def _mark_path(state: Path, name: str) -> Path:
+    return state / "begun" / name
 
 
 def _lock_path(state: Path, name: str) -> Path:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
+from embed_pipeline.commands.live import RunScreen
 from embed_pipeline.commands.terminal import ProjectCommand, console, pass_interruption
 from embed_pipeline.graph.catalogue import ALL
 from embed_pipeline.graph.freshness import assess
@@ -124,7 +125,7 @@ class _Runs:
         self, definitions: "dg.Definitions", instance: "dg.DagsterInstance", interruption: Interruption
     ) -> None:
         self.definitions, self.instance, self.interruption = definitions, instance, interruption
-        self.finished = 0
+        self.screen, self.finished = RunScreen(interruption), 0
         self.warnings: list[str] = []
         self.current: Work | None = None
 
@@ -133,15 +134,14 @@ class _Runs:
         from embed_pipeline.defs.running import cancel_run, execute
 
         self.current, run_id = work, str(uuid.uuid4())
-        console.print(f"[bold]{_label(work)}[/bold]  {escape('; '.join(work.reasons[:2]))}", soft_wrap=True)
-        started = time.monotonic()
-        with self.interruption.last_act(lambda: cancel_run(self.instance, run_id)):
+        label, reasons, started = _label(work), work.reasons[:2], time.monotonic()
+        with (
+            self.screen.under_way(label, reasons),
+            self.interruption.last_act(lambda: cancel_run(self.instance, run_id)),
+        ):
             errors = execute(self.definitions, work, self.instance, run_id=run_id)
-        for error in errors:
-            console.print(f"  [red]failed[/red]: {escape(error)}", soft_wrap=True)
-        if not errors:
-            self.finished += 1
-            console.print(f"  [green]done[/green] in {time.monotonic() - started:.1f} s")
+        self.screen.ended(label, reasons, errors, time.monotonic() - started)
+        self.finished += not errors
         graph = open_graph()
         found = [line for asset in work.job.assets for line in _failed_checks(graph, Node(asset, work.partition))]
         for line in found:

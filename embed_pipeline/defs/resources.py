@@ -16,7 +16,6 @@ import dagster as dg
 from pydantic import Field
 
 from embed_pipeline.artifacts import ArtifactStore, Manifest, Plan
-from embed_pipeline.assembly.progress import Progress, Tally
 from embed_pipeline.assembly.questioning import CHAT_FOLDER
 from embed_pipeline.assembly.variant_encoder import (
     load_search,
@@ -32,6 +31,7 @@ from embed_pipeline.graph.causes import Causes
 from embed_pipeline.graph.graph import PAIR_SCORES_FOLDER, USAGE_FOLDER, VECTORS_FOLDER, Graph
 from embed_pipeline.graph.node_settings import mining_encoder_settings
 from embed_pipeline.graph.topology import Node
+from embed_pipeline.progress import Progress, Tally
 from embed_pipeline.project.project import Project, Runtime, environment_settings, parse_linked_folders
 from embed_pipeline.project.recipes import AnyEncoderSettings, required
 from embed_pipeline.project.variants import Variant

@@ -4,10 +4,12 @@ import logging
 import os
 import signal
 import sys
+import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import dagster as dg
@@ -19,8 +21,11 @@ from embed_pipeline.defs.resources import PipelineResource, pipeline_from_enviro
 from embed_pipeline.graph.catalogue import ALL
 from embed_pipeline.graph.work import Work
 from embed_pipeline.paths import printable
+from embed_pipeline.progress import read_progress
 
 _CONSOLE = logging.getLogger("embed_pipeline.console")
+_PLAIN_SECONDS = 10.0
+_PIPES_CUT_OFF = "[pipes] did not receive closed message"
 Build = Callable[[PipelineResource], dg.Definitions]
 """Gives the definitions of a project as its data folder stands now; what runs jobs cannot import them."""
 
@@ -147,29 +152,76 @@ class _RunEvents(logging.Handler):
             self.instance.report_run_canceling(run, message="Interrupted.")
 
 
+Tell = Callable[[str, int, str], None]
+"""Gets what a run says: the name of the step, empty between steps, the level as in `logging`, and the words."""
+
+
+@contextmanager
+def told_to(tell: Tell) -> Iterator[None]:
+    """Inside, what assets say in this process goes to `tell`; else it is printed."""
+    before, _WORDS.tell = _WORDS.tell, tell
+    try:
+        yield
+    finally:
+        _WORDS.tell = before
+
+
+class _Words(logging.Handler):
+    """Hands on what assets say, and which step has begun; what Dagster says about itself stays in the UI."""
+
+    def __init__(self, tell: Tell) -> None:
+        super().__init__()
+        self.tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        meta = getattr(record, "dagster_meta", None) or {}
+        step, event = str(meta.get("step_key") or ""), meta.get("dagster_event")
+        if event and event.event_type is dg.DagsterEventType.STEP_START:
+            self.tell(step, record.levelno, "")
+            return
+        words = printable(meta.get("orig_message") or record.getMessage())
+        # A training that was stopped or broke off has said so itself.
+        if record.levelno >= logging.INFO and not words.startswith(_PIPES_CUT_OFF):
+            self.tell(step, record.levelno, words)
+
+
+@dataclass
+class PlainWords:
+    """Prints a line for everything that is said; how far a step is, every ten seconds at most."""
+
+    write: Callable[[str], object] = field(default=lambda line: print(line, file=sys.stderr))
+    clock: Callable[[], float] = time.monotonic
+    _told_at: float | None = field(default=None, init=False)
+
+    def __call__(self, step: str, level: int, words: str) -> None:
+        """See Tell."""
+        if not words:
+            return
+        if level < logging.WARNING and read_progress(words):
+            now = self.clock()
+            if self._told_at is not None and now - self._told_at < _PLAIN_SECONDS:
+                return
+            self._told_at = now
+        mark = "" if level < logging.WARNING else f"{logging.getLevelName(level).lower()}: "
+        self.write(f"    {mark}{words}")
+
+
+_WORDS = _Words(PlainWords())
+
+
 def _make_console(_: dg.InitLoggerContext) -> logging.Logger:
-    """A logger that prints what assets say and leaves out what Dagster says about itself."""
+    """A logger that tells what assets say."""
     logger = _CONSOLE
-    logger.setLevel(logging.DEBUG)  # at which Dagster tells of its events, see _RunEvents; they are not printed
+    logger.setLevel(logging.DEBUG)  # at which Dagster tells of its events, see _RunEvents
     logger.propagate = False
-    if not any(isinstance(handler.formatter, _TerseFormatter) for handler in logger.handlers):
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setLevel(logging.INFO)
-        handler.setFormatter(_TerseFormatter())
-        logger.addHandler(handler)
+    if _WORDS not in logger.handlers:
+        logger.addHandler(_WORDS)
     return logger
 
 
 terse_console = dg.LoggerDefinition(
     _make_console, description="The words of the assets, one line each; Dagster's own events stay in the UI."
 )
-
-
-class _TerseFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        meta = getattr(record, "dagster_meta", None) or {}
-        message = printable(meta.get("orig_message") or record.getMessage())
-        return f"    {message}" if record.levelno < logging.WARNING else f"    {record.levelname.lower()}: {message}"
 
 
 def _message(error: SerializableErrorInfo) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from embed_pipeline.artifacts import DamagedObjectError, Difference, Manifest, differences
-from embed_pipeline.graph.freshness import FILES_SETTING, Assessment, is_digest
+from embed_pipeline.graph.freshness import FILES_SETTING, WAITS, Assessment, is_digest
 from embed_pipeline.graph.graph import Graph, MissingInputError
 from embed_pipeline.graph.topology import Node
 
@@ -48,7 +48,7 @@ class Causes:
 
     def _pending(self, node: Node, assessments: Mapping[Node, Assessment]) -> dict[str, str]:
         assessment, current = assessments[node], self.graph.store.read(node.asset, node.partition)
-        if assessment.state == "failed" or (current is None and assessment.reasons == ("never built",)):
+        if assessment.state == "failed" or (current is None and not assessment.reasons[0].startswith(WAITS)):
             return {str(node): f"{node}: {'; '.join(assessment.reasons)}"}
         end = f"{node.asset} {_mark(current.digest)}{_ARROW}…" if current else node.asset
         found: dict[str, str] = {}

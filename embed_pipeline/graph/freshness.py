@@ -8,9 +8,12 @@ from embed_pipeline.artifacts import DamagedObjectError, Difference, differences
 from embed_pipeline.graph.catalogue import FIGURES, PUBLISHED_ASSETS
 from embed_pipeline.graph.graph import Graph, MissingInputError
 from embed_pipeline.graph.precision import precision_of
+from embed_pipeline.graph.remains import describe_unfinished
 from embed_pipeline.graph.topology import Node
 
 FILES_SETTING = "files."
+NEVER_BUILT = "never built"
+WAITS = "waits for"
 """Prefix of the settings of raw_xlsx that are the digests of files."""
 
 State = Literal["fresh", "stale", "missing", "waiting", "failed"]
@@ -138,7 +141,7 @@ def _assess_node(graph: Graph, node: Node, found: Mapping[Node, Assessment], dam
         unfinished = [u for u in unfinished if not found[u].blocked]
     if unfinished:
         more = f" and {len(unfinished) - 1} more" if len(unfinished) > 1 else ""
-        cause = f"waits for {unfinished[0]}, which is {found[unfinished[0]].state}{more}"
+        cause = f"{WAITS} {unfinished[0]}, which is {found[unfinished[0]].state}{more}"
         blocked = any(found[u].blocked for u in unfinished)
         return Assessment(node, "missing" if current is None else "waiting", (cause,), blocked)
     try:
@@ -147,13 +150,16 @@ def _assess_node(graph: Graph, node: Node, found: Mapping[Node, Assessment], dam
         return Assessment(node, "failed", (str(error),), blocked=True)
     precision = precision_of(plan.settings)
     if current is None:
-        return Assessment(node, "missing", ("never built",), precision=precision)
+        reason = describe_unfinished(graph, plan) or NEVER_BUILT
+        return Assessment(node, "missing", (reason,), precision=precision)
     if node in damage:
         return Assessment(node, "stale", (damage[node],), precision=precision)
     if current.fingerprint == plan.fingerprint:
         return Assessment(node, "fresh", (), precision=precision)
-    changes = tuple(format_difference(change) for change in plan.differences(current))
-    return Assessment(node, "stale", changes, precision=precision)
+    changes = [format_difference(change) for change in plan.differences(current)]
+    unfinished_build = describe_unfinished(graph, plan)
+    reasons = [unfinished_build, *changes] if unfinished_build else changes
+    return Assessment(node, "stale", tuple(reasons), precision=precision)
 
 
 def _short(value: object) -> str:

@@ -253,3 +253,39 @@ def test_the_manifest_tells_what_the_bytes_were_made_with(store: ArtifactStore) 
     assert built.seconds >= 0
     assert built.built_at.endswith("+00:00")
     assert {"numpy", "torch", "python"} <= built.packages.keys()
+
+
+def test_a_build_is_marked_while_it_runs_and_after_it_only_if_it_was_interrupted(store: ArtifactStore) -> None:
+    plan, seen = plan_of(), []
+
+    def make(out: Path) -> dict[str, object]:
+        seen.append((store.is_building(plan.fingerprint), store.begun_at(plan.fingerprint) is not None))
+        return Writer("rows")(out)
+
+    def interrupted(out: Path) -> dict[str, object]:
+        raise KeyboardInterrupt
+
+    def failing(out: Path) -> dict[str, object]:
+        raise ValueError
+
+    assert store.begun_at(plan.fingerprint) is None
+    with pytest.raises(KeyboardInterrupt):
+        store.build(plan, interrupted)
+    assert store.begun_at(plan.fingerprint) is not None and not store.is_building(plan.fingerprint)
+    with pytest.raises(ValueError):
+        store.build(plan, failing)
+    assert store.begun_at(plan.fingerprint) is None
+    store.build(plan, make)
+    assert seen == [(True, True)] and store.begun_at(plan.fingerprint) is None
+
+
+def test_gc_forgets_what_was_interrupted(store: ArtifactStore) -> None:
+    def interrupted(out: Path) -> dict[str, object]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.build(plan_of(), interrupted)
+    store.collect_garbage(dry_run=True)
+    assert store.begun_at(plan_of().fingerprint) is not None
+    store.collect_garbage(dry_run=False)
+    assert store.begun_at(plan_of().fingerprint) is None

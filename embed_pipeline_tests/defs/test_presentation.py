@@ -9,13 +9,13 @@ import pytest
 
 from embed_pipeline.artifacts import Manifest
 from embed_pipeline.artifacts.canonical import JSON
-from embed_pipeline.assembly.progress import Progress, Tally, format_seconds
 from embed_pipeline.definitions import STAGES, defs
 from embed_pipeline.defs.assets.publishing import materialized, table
 from embed_pipeline.defs.checks.outcome import CheckOutcome, results
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.encoding.spending import spent_usd
 from embed_pipeline.graph.catalogue import CODE_VERSIONS
+from embed_pipeline.progress import Progress, Reading, Tally, format_seconds, read_progress
 
 GRAPH = defs.resolve_asset_graph()
 REPOSITORY = defs.get_repository_def()
@@ -150,13 +150,39 @@ def test_progress_says_share_rate_and_the_time_left_at_that_rate() -> None:
     ]
 
 
-def test_progress_says_nothing_between_tenths_unless_half_a_minute_has_passed() -> None:
+def test_progress_says_nothing_between_hundredths_unless_half_a_minute_has_passed() -> None:
     assert len(_told([(float(second), second, 10_000) for second in range(100)])) == 4
 
 
+def test_progress_of_a_brisk_step_is_said_every_two_seconds_and_at_its_end() -> None:
+    told = _told([(at / 10, at * 10, 1000) for at in range(101)])
+    assert [line.partition(" of ")[0] for line in told] == [f"encoded {done}" for done in (0, 200, 400, 600, 800, 1000)]
+
+
+def test_no_time_left_is_foreseen_from_the_first_seconds() -> None:
+    told = _told([(0.0, 1, 1000), (3.0, 31, 1000), (6.0, 61, 1000)])
+    assert [line.partition("texts")[2] for line in told] == [
+        " (0%)",
+        " (3%), 10 texts/s",
+        " (6%), 10 texts/s, 1 min 34 s left",
+    ]
+
+
+def test_a_line_of_progress_is_read_back_as_it_was_meant() -> None:
+    lines: list[str] = []
+    progress = Progress(lines.append, "trained", "steps", clock=iter([0.0, 10.0]).__next__)
+    progress(10, 120)
+    progress(30, 120, "loss 0.12, learning rate 1.0e-05")
+    assert read_progress(lines[0]) == Reading("trained", 10, 120, "", "")
+    assert read_progress(lines[1]) == Reading(
+        "trained", 30, 120, "2 steps/s, 45 s left", "loss 0.12, learning rate 1.0e-05"
+    )
+    assert read_progress("cleaned_qa[small] built in 0.3 s: digest a, because: 3 of 4 files (75%) changed!") is None
+
+
 def test_progress_starts_anew_with_the_next_thing_that_is_encoded() -> None:
-    told = _told([(0.0, 5, 10), (1.0, 10, 10), (50.0, 1, 100), (51.0, 11, 100)])
-    assert told[2:] == ["encoded 1 of 100 texts (1%)", "encoded 11 of 100 texts (11%), 10 texts/s, 9 s left"]
+    told = _told([(0.0, 5, 10), (1.0, 10, 10), (50.0, 1, 100), (60.0, 11, 100)])
+    assert told[2:] == ["encoded 1 of 100 texts (1%)", "encoded 11 of 100 texts (11%), 1 texts/s, 1 min 29 s left"]
 
 
 def test_a_tally_says_how_many_and_how_fast_at_every_so_many_things() -> None:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from embed_pipeline.artifacts import Plan
+from embed_pipeline.artifacts.workspace import exclusive, marked
 from embed_pipeline.assembly.cleanup import remove_unused
 from embed_pipeline.definitions import build_definitions
 from embed_pipeline.defs.partitions import define_partitions
@@ -18,6 +19,7 @@ from embed_pipeline.graph.graph import MissingInputError
 from embed_pipeline.graph.selection import select_nodes
 from embed_pipeline.graph.topology import Node, Topology
 from embed_pipeline.graph.work import all_work, ready_work
+from embed_pipeline.training.finetune import PROGRESS_FOLDER
 from embed_pipeline_tests.small_project import edit_yaml, write_full_project, write_model, write_yaml
 
 TUNED = "small/tuned"
@@ -255,6 +257,35 @@ def test_dagster_knows_every_edge_but_the_one_that_would_be_a_cycle(tmp_path: Pa
     edges = {(upstream.asset, node.asset) for node in topology.nodes() for upstream in topology.upstream(node)}
     known = {(upstream, asset) for asset, found in UPSTREAM.items() for upstream in found}
     assert edges - known <= {("finetuned_checkpoint", "mined_negatives")}
+
+
+def test_what_was_interrupted_is_not_called_never_built_and_says_what_a_run_goes_on_from(
+    pipeline: PipelineResource,
+) -> None:
+    def interrupted(out: Path) -> dict[str, object]:
+        raise KeyboardInterrupt
+
+    edit_yaml(_recipe(pipeline, "tuned"), "training", learning_rate=1.0)
+    graph, node = pipeline.graph(), Node("finetuned_checkpoint", TUNED)
+    plan = graph.plan(node)
+    with pytest.raises(KeyboardInterrupt):
+        graph.store.build(plan, interrupted)
+    begun, change = _reasons(pipeline, node)
+    assert begun.startswith("interrupted: begun 20") and "begins it anew" in begun
+    assert change.startswith("setting training.learning_rate")
+    (graph.project.home / PROGRESS_FOLDER / plan.fingerprint / "checkpoint-40").mkdir(parents=True)
+    assert _reasons(pipeline, node)[0].endswith("goes on from the training's checkpoint of step 40")
+    with (
+        marked(Path(pipeline.home) / "artifacts", plan.fingerprint),
+        exclusive(Path(pipeline.home) / "artifacts", plan.fingerprint),
+    ):
+        assert _reasons(pipeline, node)[0].startswith("being built since 20")
+    _rebuild(pipeline, node)
+    assert _reasons(pipeline, node) == ()
+
+
+def _reasons(pipeline: PipelineResource, node: Node) -> tuple[str, ...]:
+    return next(found.reasons for found in assess(pipeline.graph()) if found.node == node)
 
 
 def _rebuild(pipeline: PipelineResource, *nodes: Node, **details: object) -> None:
