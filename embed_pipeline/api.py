@@ -109,7 +109,7 @@ class OpenProject:
         with self._entered() as pipeline:
             from embed_pipeline.definitions import build_definitions
             from embed_pipeline.defs.running import execute, open_instance
-            from embed_pipeline.graph.selection import select_nodes
+            from embed_pipeline.graph.topology import select_nodes
             from embed_pipeline.graph.work import ready_work, work_off
 
             wanted, definitions = select_nodes(pipeline.project(), dataset, variant), build_definitions(pipeline)

@@ -11,19 +11,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from embed_pipeline.commands.checkpoints import export, promoted
-from embed_pipeline.commands.data import convert, estimate, init
+from embed_pipeline.commands.data import convert, estimate, init, new
 from embed_pipeline.commands.dev import dev
 from embed_pipeline.commands.doctor import doctor
 from embed_pipeline.commands.evidence import ladder, lineage, mteb, reproduce
 from embed_pipeline.commands.run import open_graph, print_broken, print_metrics_table, run
-from embed_pipeline.commands.starting import new
 from embed_pipeline.commands.terminal import CommandGroup, ProjectCommand, console
 from embed_pipeline.graph.catalogue import ALL
 from embed_pipeline.graph.causes import Causes
 from embed_pipeline.graph.freshness import assess, explain
 from embed_pipeline.graph.node_settings import METRICS_FILE
 from embed_pipeline.graph.topology import Node
-from embed_pipeline.project.naming import UnknownNameError, near_names
+from embed_pipeline.project.finding import UnknownNameError, near_names
 
 _COLOURS = {"fresh": "green", "stale": "yellow", "waiting": "yellow", "missing": "cyan", "failed": "red"}
 

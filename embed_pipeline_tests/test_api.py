@@ -13,8 +13,7 @@ import embed_pipeline
 from embed_pipeline.api import OpenProject, RunFailedError
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.evaluation.query_metrics import read_hits
-from embed_pipeline.project.finding import NoProjectError
-from embed_pipeline.project.naming import UnknownNameError
+from embed_pipeline.project.finding import NoProjectError, UnknownNameError
 from embed_pipeline.project.starting import start_project
 from embed_pipeline.reporting.database import read_newest
 from embed_pipeline_tests.pipeline_project import PipelineProject

@@ -22,22 +22,8 @@ HEAVY = {
 WORKER_SIDE = {
     f"training/{name}.py"
     for name in (
-        *("worker", "training_run", "trainer", "trainer_arguments", "progress", "flagembedding"),
-        *(
-            "resume",
-            "keeper",
-            "validation",
-            "watchdog",
-            "event_files",
-            "batches",
-            "collator",
-            "model",
-            "loss",
-            "gather",
-            "parameters",
-            "foresight",
-            "frozen_layers",
-        ),
+        *("worker", "training_run", "trainer", "progress", "flagembedding", "resume", "validation", "watchdog"),
+        *("collator", "model", "loss", "parameters", "frozen_layers"),
     )
 }
 ORDER = (

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from embed_pipeline.adaptation.adapter import AdaptedEncoder, read_adapter, write_adapter
 from embed_pipeline.adaptation.linear import Asked, train_adapter
-from embed_pipeline.adaptation.nudge import shift_corpus
-from embed_pipeline.adaptation.reach import explain_reach
+from embed_pipeline.adaptation.nudge import SHIFTED_FILE, ShiftedEncoder, read_shifted, shift_corpus, write_shifted
+from embed_pipeline.adaptation.ranks import explain_reach
 from embed_pipeline.adaptation.settings import AdaptationSettings
-from embed_pipeline.adaptation.shifted import SHIFTED_FILE, ShiftedEncoder, read_shifted, write_shifted
 from embed_pipeline.adaptation.whitening import whiten
 from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.encoding.encoder import Encoder

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embed_pipeline.adaptation.ranks import BLOCK_ROWS, QUERIES_AT_ONCE, TIE, mask_answers, spans
-from embed_pipeline.adaptation.reach import RelevantRows
+from embed_pipeline.adaptation.ranks import BLOCK_ROWS, QUERIES_AT_ONCE, TIE, RelevantRows, mask_answers, spans
 
 _PARALLEL = 1e-7
 _MARGIN = 1e-3

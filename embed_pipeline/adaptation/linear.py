@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embed_pipeline.adaptation.adapter import LinearAdapter
-from embed_pipeline.adaptation.ranks import best_ranks, check_rows
-from embed_pipeline.adaptation.reach import RelevantRows
+from embed_pipeline.adaptation.ranks import RelevantRows, best_ranks, check_rows
 from embed_pipeline.adaptation.settings import AdaptationSettings
 
 if TYPE_CHECKING:

@@ -12,9 +12,8 @@ from embed_pipeline.artifacts import Manifest
 from embed_pipeline.dataset.formats import RetrievalDataset, read_dataset
 from embed_pipeline.encoding.word_vectors import read_word_vectors
 from embed_pipeline.evaluation.drops import Evaluated
-from embed_pipeline.evaluation.duplicates import canonical_passages
 from embed_pipeline.evaluation.latency import Profile
-from embed_pipeline.evaluation.measures import Measure, QueryMeasure, measure_ideal
+from embed_pipeline.evaluation.measures import Measure, QueryMeasure, canonical_passages, measure_ideal
 from embed_pipeline.evaluation.measuring import (
     BASE_METRICS_FILE,
     HITS_FILE,
@@ -28,7 +27,7 @@ from embed_pipeline.evaluation.query_metrics import read_hits, read_query_metric
 from embed_pipeline.evaluation.slices import slice_queries
 from embed_pipeline.graph.catalogue import ALL
 from embed_pipeline.graph.graph import Graph
-from embed_pipeline.graph.row_lineage import measured_lineage
+from embed_pipeline.graph.lineage import measured_lineage
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.records import EVALUATED_SPLIT

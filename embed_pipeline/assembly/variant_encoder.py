@@ -19,7 +19,7 @@ from embed_pipeline.graph.graph import Graph
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.project.recipes import Recipe, required
 from embed_pipeline.project.variants import Variant
-from embed_pipeline.retrieval.hybrid_weights import HybridWeights, read_weighing
+from embed_pipeline.retrieval.hybrid import HybridWeights, read_weighing
 from embed_pipeline.retrieval.searching import Search, dense_part
 
 

@@ -67,7 +67,7 @@ def export(variant: str, folder: Path) -> None:
     """
     from embed_pipeline.defs.resources import pipeline_from_environment
     from embed_pipeline.graph.topology import Node
-    from embed_pipeline.retrieval.hybrid_weights import WEIGHTS_FILE
+    from embed_pipeline.retrieval.hybrid import WEIGHTS_FILE
 
     graph = pipeline_from_environment().graph()
     chosen = graph.project.variant_named(variant)

@@ -1,4 +1,5 @@
-"""Commands about data: from one tool's format to another's, from a file to a data set, what questions would cost.
+"""Commands about data: from one tool's format to another's, from a file to a data set or a new project, what
+questions would cost.
 
 Belongs here: their arguments and what they print. Does not belong here: the work (dataset.exchange,
 assembly.questioning).
@@ -80,3 +81,25 @@ def estimate(dataset: str) -> None:
         counts = (part.calls, part.answered, part.prompt_tokens, part.answer_tokens)
         table.add_row(name, *(f"{count:,}" for count in counts), f"{part.cost_usd:.2f}")
     console.print(table)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(exists=True, path_type=Path),
+    help="A file or folder of questions, or documents, for the first data set; left out: an example.",
+)
+def new(folder: Path, source: Path | None) -> None:
+    """Make a project in the new FOLDER: a data set, recipes, and all that is needed to run them."""
+    from embed_pipeline.project.starting import start_project
+
+    started = start_project(folder, source)
+    console.print(escape(started.found), soft_wrap=True)
+    console.print(f"Written: {escape(str(folder))}. Its README.md says what is what. Now:", soft_wrap=True)
+    if folder.absolute() != Path.cwd():
+        console.print(f"cd {escape(str(folder))}", soft_wrap=True)
+    console.print("embed-pipeline run")
+    if source is None:
+        console.print("Your own data, inside the project: embed-pipeline init NAME --from FILE")

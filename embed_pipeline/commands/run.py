@@ -16,8 +16,7 @@ from embed_pipeline.graph.catalogue import ALL
 from embed_pipeline.graph.freshness import assess
 from embed_pipeline.graph.graph import Graph
 from embed_pipeline.graph.node_settings import METRICS_FILE
-from embed_pipeline.graph.selection import select_nodes
-from embed_pipeline.graph.topology import Node
+from embed_pipeline.graph.topology import Node, select_nodes
 from embed_pipeline.interruption import Interruption
 from embed_pipeline.project.project import ENVIRONMENT, Project
 
@@ -152,7 +151,7 @@ class _Runs:
 
     def say_what_is_kept(self) -> None:
         """After an interruption: what the next run need not do again."""
-        from embed_pipeline.graph.remains import describe_remains
+        from embed_pipeline.graph.freshness import describe_remains
 
         during = f" during {_label(self.current)}, which is canceled" if self.current else ""
         kept = [f"{self.finished} finished runs"] if self.finished else []

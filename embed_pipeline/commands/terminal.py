@@ -17,8 +17,7 @@ from rich.text import Text
 
 from embed_pipeline.interruption import end_children, interruptible
 from embed_pipeline.paths import printable
-from embed_pipeline.project.finding import NoProjectError, find_project
-from embed_pipeline.project.naming import UnknownNameError
+from embed_pipeline.project.finding import NoProjectError, UnknownNameError, find_project
 
 WIDTH_WITHOUT_TERMINAL = 150
 

@@ -15,7 +15,7 @@ from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.defs.running import Build, execute
 from embed_pipeline.defs.teams import team_tags
 from embed_pipeline.graph.freshness import assess
-from embed_pipeline.graph.selection import select_nodes
+from embed_pipeline.graph.topology import select_nodes
 from embed_pipeline.graph.work import Attempt, Work, ready_work, work_off
 
 STALE_TAG = "embed_pipeline/run_stale"

@@ -14,12 +14,16 @@ from pathlib import Path
 from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.hosted import HostedEncoder
-from embed_pipeline.evaluation.calibration import Calibration, calibrate, first_hits
-from embed_pipeline.evaluation.duplicates import canonical_passages
+from embed_pipeline.evaluation.calibration import (
+    Calibration,
+    ScoreDistribution,
+    calibrate,
+    distribute_scores,
+    first_hits,
+)
 from embed_pipeline.evaluation.latency import Profile, measure_latency, measure_throughput, summarise_latency
-from embed_pipeline.evaluation.measures import Measure, QueryMeasure, measure_queries
+from embed_pipeline.evaluation.measures import Measure, QueryMeasure, canonical_passages, measure_queries
 from embed_pipeline.evaluation.query_metrics import read_query_metrics, write_hits, write_query_metrics
-from embed_pipeline.evaluation.score_distribution import ScoreDistribution, distribute_scores
 from embed_pipeline.records import CHOSEN_ON, EVALUATED_SPLIT, LANGUAGE, Hit, Passage, Query, Split
 from embed_pipeline.retrieval.search import Retriever
 from embed_pipeline.retrieval.searching import Search, encoded_queries, model_below, open_retriever, write_search_index

@@ -15,8 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.evaluation.mteb_content import read_content
 from embed_pipeline.evaluation.mteb_model import check_mteb_is_installed
-from embed_pipeline.evaluation.mteb_tasks import build_task, languages_of, retrieval_content
-from embed_pipeline.evaluation.mteb_types import TaskType
+from embed_pipeline.evaluation.mteb_tasks import TaskType, build_task, languages_of, retrieval_content
 from embed_pipeline.records import Split
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """What the scores of a hybrid variant weigh: the pair of weights that is best on the data set's validation queries.
 
 Belongs here: the sweep. Does not belong here: the scores (retrieval/hybrid.py), the rule among equals and the file
-(retrieval/hybrid_weights.py).
+(retrieval/hybrid.py).
 """
 
 import tempfile
@@ -11,12 +11,18 @@ from pathlib import Path
 from statistics import fmean
 
 from embed_pipeline.dataset.formats import RetrievalDataset
-from embed_pipeline.evaluation.duplicates import canonical_passages
-from embed_pipeline.evaluation.measures import Measure, measure_queries
+from embed_pipeline.evaluation.measures import Measure, canonical_passages, measure_queries
 from embed_pipeline.evaluation.measuring import HITS_PER_QUERY
 from embed_pipeline.records import CHOSEN_ON
-from embed_pipeline.retrieval.hybrid import CandidateScores, rank_candidates
-from embed_pipeline.retrieval.hybrid_weights import VECTORS_ALONE, HybridSettings, HybridWeights, WeighedPoint, Weighing
+from embed_pipeline.retrieval.hybrid import (
+    VECTORS_ALONE,
+    CandidateScores,
+    HybridSettings,
+    HybridWeights,
+    WeighedPoint,
+    Weighing,
+    rank_candidates,
+)
 from embed_pipeline.retrieval.searching import Search, open_hybrid, write_search_index
 
 

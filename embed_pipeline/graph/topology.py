@@ -1,10 +1,11 @@
 """Which partitions of which assets exist, and what each stands on: the graph's shape, from the project alone.
 
-Belongs here: nodes and edges; the Dagster partitions and the plans are both derived from them. Does not belong here:
-what exists in the store, what bytes depend on (graph.py).
+Belongs here: nodes and edges, which of them somebody means who names a data set or a variant; the Dagster partitions
+and the plans are both derived from them. Does not belong here: what exists in the store, what bytes depend on
+(graph.py).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from embed_pipeline.graph.catalogue import (
@@ -16,6 +17,7 @@ from embed_pipeline.graph.catalogue import (
     TRAINED_ASSETS,
     VARIANT_ASSETS,
 )
+from embed_pipeline.project.finding import check_known
 from embed_pipeline.project.joining import sources_first
 from embed_pipeline.project.project import Project
 from embed_pipeline.project.variants import Variant
@@ -155,3 +157,31 @@ class Topology:
         words = [Node("word_vectors", v.key) for v in variants if "word_vectors" in self._assets_of(v)]
         cleaned = [Node("cleaned_qa", dataset) for dataset in self.project.datasets]
         return (Node("metrics_table", ALL), *measured, *words, *cleaned)
+
+
+def select_nodes(project: Project, dataset: str | None, variant: str | None = None) -> Callable[[Node], bool]:
+    """The filter that lets the partitions of a data set, or of a variant by key or name, through; None means any.
+
+    Raises:
+        UnknownNameError: there is no such data set or variant.
+        ValueError: the data set, or one of its recipes, cannot be read.
+    """
+    if dataset is not None:
+        project.check_dataset(dataset)
+    variants = project.variants.values()
+    chosen = [v for v in variants if dataset in (None, v.dataset) and variant in (None, v.key, v.name)]
+    if not chosen and variant is not None and variant.partition("/")[0] in project.broken:
+        raise ValueError(project.broken[variant.partition("/")[0]])
+    if not chosen and variant is not None:
+        asked = [f"{name}/{one}" for name, settings in project.datasets.items() for one in settings.variants_on_request]
+        if any(variant in (key, key.partition("/")[2]) for key in asked):
+            raise ValueError(f"variant {variant!r} takes part on request only. Say --on-request with it.")
+        known = [v.key for v in variants if dataset in (None, v.dataset)]
+        check_known(variant, known, what="variant", plural="Variants")
+    datasets = {v.dataset for v in chosen} | ({dataset} if dataset else set())
+    # What they stand on: the general suite is a data set of its own, and a fused variant uses another one's weights.
+    suites = {suite for name in datasets for suite in project.datasets[name].general_suite}
+    partitions = {ALL, *datasets, *suites, *(key for v in chosen for key in project.stands_on(v))}
+    # The choice among all variants of a data set is not asked for with one of them.
+    left_out = "promoted_checkpoint" if variant is not None else None
+    return lambda node: node.partition in partitions and node.asset != left_out

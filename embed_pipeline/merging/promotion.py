@@ -1,10 +1,13 @@
 """Which mixture of base and tuned weights users should take, and why.
 
-Belongs here: the rule. Does not belong here: its settings, mixing weights (mixing.py), measuring a mixture.
+Belongs here: the rule, and the file of what a sweep measured and what it led to. Does not belong here: its settings,
+mixing weights (mixing.py), measuring a mixture.
 """
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 Promoted = Literal["base", "merged", "tuned"]
@@ -130,3 +133,28 @@ def _kept(point: MergePoint, base: MergePoint, tuned: MergePoint) -> float:
 
 def _points(value: float) -> str:
     return f"{100 * value:.1f}"
+
+
+PROMOTION_FILE = "promotion.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """The mixtures that were measured, ascending by alpha, and the one that was taken."""
+
+    points: tuple[MergePoint, ...]
+    promotion: Promotion
+
+
+def write_sweep(points: Sequence[MergePoint], promotion: Promotion, directory: Path) -> None:
+    """Write promotion.json; equal sweeps give equal bytes."""
+    ordered = sorted(points, key=lambda point: point.alpha)
+    content = {"promotion": asdict(promotion), "points": [asdict(point) for point in ordered]}
+    (directory / PROMOTION_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def read_sweep(directory: Path) -> Sweep:
+    """The sweep of a merged checkpoint."""
+    content = json.loads((directory / PROMOTION_FILE).read_text(encoding="utf-8"))
+    points = tuple(MergePoint(**point) for point in content["points"])
+    return Sweep(points, Promotion(**content["promotion"]))

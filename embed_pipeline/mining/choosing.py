@@ -1,6 +1,6 @@
 """The choice among one query's candidates: margins, turns of the miners, the top or a draw.
 
-Belongs here: from scored candidates to a group. Does not belong here: searching (candidates.py), scoring (scoring.py).
+Belongs here: from scored candidates to a group. Does not belong here: searching and scoring (candidates.py).
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,15 +1,21 @@
 """Training groups: a query with its positives and hard negatives, and their file.
 
-Belongs here: the record and its JSON lines. Does not belong here: choosing negatives or filling short groups.
+Belongs here: the record and its JSON lines, groups of positives alone, pairs of another data set beside the mined ones.
+Does not belong here: choosing negatives or filling short groups.
 """
 
 import json
-from collections.abc import Iterable
+import random
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from embed_pipeline.dataset.formats import RetrievalDataset
+from embed_pipeline.mining.settings import ReplaySettings
+from embed_pipeline.records import Judgment, Passage, Query
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,3 +128,93 @@ def _to_group(line: _GroupLine) -> TrainingGroup:
         negative_scores=tuple(line.neg_scores),
         negative_sources=tuple(line.neg_sources),
     )
+
+
+JUDGED = 1.0
+"""The score of a positive that no encoder scored."""
+
+
+def positives_of(
+    queries: Sequence[Query], judgments: Iterable[Judgment], passage_ids: Container[str]
+) -> dict[str, list[str]]:
+    """The judged positives (grade 1 or more) per query id, sorted, united over all rows; maybe none.
+
+    Raises:
+        ValueError: query ids repeat, or a positive is not among the passages.
+    """
+    found: dict[str, set[str]] = {query.id: set() for query in queries}
+    if len(found) < len(queries):
+        raise ValueError(f"mining: {len(queries) - len(found)} query ids repeat. Unite queries of one id.")
+    for judgment in judgments:
+        if judgment.grade > 0 and judgment.query_id in found:
+            if judgment.passage_id not in passage_ids:
+                raise ValueError(
+                    f"mining: query {judgment.query_id} is judged on passage {judgment.passage_id}, which is not in "
+                    "the corpus. Add the passage or remove the judgment."
+                )
+            found[judgment.query_id].add(judgment.passage_id)
+    return {query_id: sorted(ids) for query_id, ids in found.items()}
+
+
+def positive_groups(
+    queries: Sequence[Query], passages: Sequence[Passage], judgments: Iterable[Judgment]
+) -> tuple[TrainingGroup, ...]:
+    """A group without negatives per query that has a positive, in the order of `queries`; every score is 1.
+
+    Raises:
+        ValueError: as `positives_of`.
+    """
+    text_of = {passage.id: passage.text for passage in passages}
+    positives = positives_of(queries, judgments, text_of)
+    groups = []
+    for query in queries:
+        if ids := tuple(positives[query.id]):
+            texts = tuple(text_of[one] for one in ids)
+            groups.append(TrainingGroup(query.id, query.text, ids, texts, (JUDGED,) * len(ids), (), (), ()))
+    return tuple(groups)
+
+
+PREFIX = "replay:"
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Groups without negatives, and the passages that they bring into the corpus."""
+
+    groups: tuple[TrainingGroup, ...]
+    passages: tuple[Passage, ...]
+
+
+def draw_replay(
+    other: RetrievalDataset, settings: ReplaySettings, *, own_queries: int, own_passages: Sequence[Passage], seed: int
+) -> Replay:
+    """A seeded draw of the other data set's train queries with their positives; ids start with `replay:`.
+
+    A passage whose text the own corpus holds already keeps its own id.
+
+    Raises:
+        ValueError: the other data set has no train query with a relevant passage.
+    """
+    text_of = {passage.id: passage.text for passage in other.passages}
+    relevant = other.relevant()
+    answered = [query for query in other.queries_of("train") if any(g > 0 for g in relevant.get(query.id, {}).values())]
+    if not answered:
+        raise ValueError(
+            f"mining.replay: {settings.dataset} has no train query with a relevant passage. Name a data set that has a "
+            "train split (evaluation_only data sets have none)."
+        )
+    wanted = min(len(answered), max(1, round(settings.share * own_queries)))
+    drawn = random.Random(f"{seed}:{PREFIX}").sample(sorted(answered, key=lambda query: query.id), wanted)
+    id_of = {passage.text: passage.id for passage in own_passages}
+    added: dict[str, Passage] = {}
+    groups = []
+    for query in sorted(drawn, key=lambda query: query.id):
+        answers = sorted(passage for passage, grade in relevant[query.id].items() if grade > 0)
+        texts = tuple(dict.fromkeys(text_of[passage] for passage in answers))
+        for passage, text in ((passage, text_of[passage]) for passage in answers):
+            if text not in id_of:
+                id_of[text] = PREFIX + passage
+                added[text] = Passage(PREFIX + passage, text)
+        ids = [id_of[text] for text in texts]
+        groups.append(TrainingGroup(PREFIX + query.id, query.text, tuple(ids), texts, (JUDGED,) * len(ids), (), (), ()))
+    return Replay(tuple(groups), tuple(sorted(added.values(), key=lambda passage: passage.id)))

@@ -12,12 +12,10 @@ from typing import Literal
 import numpy as np
 
 from embed_pipeline.encoding.pair_scores import PairScorer
-from embed_pipeline.mining.candidates import CandidateSearch, Found
+from embed_pipeline.mining.candidates import Asked, CandidateSearch, Found, Scores, scores_of
 from embed_pipeline.mining.choosing import CandidateTally, Judged, choose_negatives
 from embed_pipeline.mining.corpus import MiningCorpus, text_key
-from embed_pipeline.mining.groups import TrainingGroup, read_groups, write_groups
-from embed_pipeline.mining.positives import positives_of
-from embed_pipeline.mining.scoring import Asked, Scores, scores_of
+from embed_pipeline.mining.groups import TrainingGroup, positives_of, read_groups, write_groups
 from embed_pipeline.mining.settings import MiningSettings
 from embed_pipeline.records import Judgment, Passage, Query
 from embed_pipeline.retrieval.lexical import LexicalSettings

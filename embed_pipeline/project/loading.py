@@ -1,23 +1,54 @@
 """What the data folder holds, data set by data set: one that cannot be read does not stop the others.
 
-Belongs here: reading every data set with its recipes, and saying which are broken. Does not belong here: what the rest
-of the project asks about them (project).
+Belongs here: reading every data set with its recipes and the sections of later stages, and saying which are broken.
+Does not belong here: what the rest of the project asks about them (project).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, TypeVar
 
+from pydantic import BaseModel, ValidationError
+
+from embed_pipeline.dataset.nearest import nearest_text
 from embed_pipeline.dataset.settings import SETTINGS_FILE, DatasetSettings, read_dataset_settings
 from embed_pipeline.documents.settings import DocumentSettings
 from embed_pipeline.evaluation.measures import parse_measure
 from embed_pipeline.paths import plain_file
 from embed_pipeline.project.joining import join_variants
 from embed_pipeline.project.recipes import Recipe, read_recipe
-from embed_pipeline.project.sections import read_section
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.synthesis.settings import SynthesisSettings
+
+Section = TypeVar("Section", bound=BaseModel)
+
+
+def read_section(model: type[Section], content: Mapping[str, Any], place: str) -> Section:
+    """The settings in a section; `place` is file and field, as `data/a/dataset.yaml, documents`.
+
+    Raises:
+        ValueError: a field is unknown, missing or out of range; a line for each.
+    """
+    try:
+        return model.model_validate(dict(content))
+    except ValidationError as error:
+        lines = [_describe(model, place, item["loc"], item["type"], item["msg"]) for item in error.errors()]
+        raise ValueError("\n".join(lines)) from error
+
+
+def _describe(model: type[BaseModel], place: str, location: tuple[int | str, ...], kind: str, message: str) -> str:
+    field = ".".join([place.rpartition(", ")[2], *map(str, location)])
+    file = place.rpartition(", ")[0]
+    # The value is not repeated: it may be a key that someone wrote into the file.
+    if kind == "extra_forbidden":
+        nearest = nearest_text(str(location[-1]), list(model.model_fields)) if len(location) == 1 else None
+        hint = f" Nearest: {nearest.text!r}." if nearest else ""
+        return f"{file}, {field}: no such field.{hint} Remove or rename it; docs/documents.md has all fields."
+    found = message.removeprefix("Value error, ").rstrip(".")
+    return f"{file}, {field}: {found}. Correct it; docs/documents.md has all fields."
+
 
 RECIPES_FOLDER = "recipes"
 

@@ -11,9 +11,8 @@ from embed_pipeline.dataset.settings import DatasetSettings
 from embed_pipeline.documents.settings import DocumentSettings
 from embed_pipeline.encoding.bundled import models_folder
 from embed_pipeline.evaluation.measures import Measure, parse_measure
-from embed_pipeline.project.finding import NoProjectError
+from embed_pipeline.project.finding import NoProjectError, UnknownNameError, check_known
 from embed_pipeline.project.loading import DataFolder, load_data_folder
-from embed_pipeline.project.naming import UnknownNameError, check_known
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.synthesis.settings import SynthesisSettings
 

@@ -19,7 +19,7 @@ from embed_pipeline.merging.settings import MergeSettings
 from embed_pipeline.mining.negatives import MiningSettings
 from embed_pipeline.reranking.settings import RerankSettings
 from embed_pipeline.retrieval.fusion import FusionSettings
-from embed_pipeline.retrieval.hybrid_weights import HybridSettings
+from embed_pipeline.retrieval.hybrid import HybridSettings
 from embed_pipeline.training.settings import TrainingSettings
 
 

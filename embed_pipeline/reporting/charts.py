@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from embed_pipeline.reporting.metric_row import MetricRow
 from embed_pipeline.reporting.outcomes import Outcomes
-from embed_pipeline.reporting.palette import Look
 from embed_pipeline.reporting.svg import (
+    Look,
     Scale,
     box,
     drawing,

@@ -14,10 +14,10 @@ from embed_pipeline.evaluation.measures import Measure
 from embed_pipeline.reporting import charts, planes, words
 from embed_pipeline.reporting.metric_row import MetricRow
 from embed_pipeline.reporting.outcomes import Outcomes
-from embed_pipeline.reporting.palette import Look, choose_looks
-from embed_pipeline.reporting.report_data import DatasetReport, HistoryPoint
-from embed_pipeline.reporting.sections import (
+from embed_pipeline.reporting.report_data import (
     PAIR_MEASURE,
+    DatasetReport,
+    HistoryPoint,
     Slicing,
     Suite,
     VariantRows,
@@ -27,7 +27,7 @@ from embed_pipeline.reporting.sections import (
     sort_suites,
     sort_variants,
 )
-from embed_pipeline.reporting.svg import draw_key
+from embed_pipeline.reporting.svg import Look, choose_looks, draw_key
 from embed_pipeline.reporting.terminal import HEADLINE, SHOWN
 
 if TYPE_CHECKING:

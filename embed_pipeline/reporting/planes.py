@@ -7,11 +7,11 @@ points are drawn (page).
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from embed_pipeline.evaluation.score_distribution import ScoreDistribution
+from embed_pipeline.evaluation.calibration import ScoreDistribution
 from embed_pipeline.reporting.metric_row import MetricRow
-from embed_pipeline.reporting.palette import Look
 from embed_pipeline.reporting.report_data import HistoryPoint
 from embed_pipeline.reporting.svg import (
+    Look,
     Scale,
     box,
     drawing,

@@ -5,15 +5,22 @@ ASCII: a font with Chinese characters is not everywhere.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC
 from io import BytesIO
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from embed_pipeline.evaluation.calibration import ScoreDistribution
 from embed_pipeline.evaluation.measures import Measure
-from embed_pipeline.evaluation.score_distribution import ScoreDistribution
+from embed_pipeline.merging.promotion import MergePoint, Promotion
 from embed_pipeline.reporting.metric_row import MetricRow
 from embed_pipeline.reporting.report_data import HistoryPoint
+from embed_pipeline.retrieval.hybrid import Weighing
 
+if TYPE_CHECKING:
+    from matplotlib.patches import Rectangle
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -174,3 +181,132 @@ def to_png(figure: "Figure") -> bytes:
 
 def _ascii(text: str) -> str:
     return text.encode("ascii", "replace").decode("ascii")
+
+
+def plot_trade_off(
+    points: Sequence[MergePoint], promotion: Promotion, *, allowed_loss: float, kept_gain: float
+) -> bytes:
+    """A PNG: target over general measure, one mark per alpha, the region of both bounds shaded, the promoted ringed.
+
+    Equal points give equal bytes, whatever their order.
+
+    Raises:
+        ValueError: there are no points, or the promoted alpha is not among them.
+    """
+    ordered = sorted(points, key=lambda point: point.alpha)
+    chosen = [point for point in ordered if point.alpha == promotion.alpha]
+    if not chosen:
+        raise ValueError(f"a trade-off needs the promoted alpha {promotion.alpha:g} among its {len(ordered)} points")
+    figure, axes = new_figure(width=7.0, height=4.0)
+    general, target = [100 * point.general for point in ordered], [100 * point.target for point in ordered]
+    axes.plot(general, target, color=INK, marker="o", markersize=4, linewidth=1.2)
+    for point in ordered:
+        at = (100 * point.general, 100 * point.target)
+        axes.annotate(f"{point.alpha:g}", at, textcoords="offset points", xytext=(6, 4), fontsize=8)
+    base, tuned = ordered[0], ordered[-1]
+    axes.margins(0.12)
+    floor = 100 * (base.general - allowed_loss)
+    wanted = 100 * (base.target + kept_gain * (tuned.target - base.target))
+    # The region runs out of the picture at the top right; without fixed limits it would stretch the picture.
+    right, top = max(axes.get_xlim()[1], floor), max(axes.get_ylim()[1], wanted)
+    limits = (min(axes.get_xlim()[0], floor), right), (min(axes.get_ylim()[0], wanted), top)
+    axes.fill_between([floor, right], wanted, top, color=INK, alpha=0.10, linewidth=0, label="both bounds kept")
+    axes.plot(
+        100 * chosen[0].general,
+        100 * chosen[0].target,
+        "o",
+        color=ACCENT,
+        markersize=13,
+        markerfacecolor="none",
+        markeredgewidth=2,
+        label=f"promoted: {promotion.promoted}, alpha {promotion.alpha:g}",
+    )
+    axes.set(xlim=limits[0], ylim=limits[1], xlabel="general suite, %", ylabel="target validation, %")
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return to_png(figure)
+
+
+_INK = "#1f6f8b"
+_PANELS = {
+    "loss": "loss",
+    "validation": "validation",
+    "learning_rate": "learning rate",
+    "gradient_norm": "gradient norm",
+    "queries_per_second": "queries per second",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPoint:
+    """What was logged at one step."""
+
+    step: int
+    loss: float
+    validation: float | None = None
+    learning_rate: float | None = None
+    gradient_norm: float | None = None
+    queries_per_second: float | None = None
+
+
+def plot_training(points: Sequence[TrainingPoint]) -> bytes:
+    """A PNG with a panel over the steps for each figure that was logged; equal points give equal bytes.
+
+    Raises:
+        ValueError: there is no point.
+    """
+    if not points:
+        raise ValueError("a picture of a training needs at least one logged step, found none; did it take a step?")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    ordered = sorted(points, key=lambda point: point.step)
+    curves = {
+        name: [(point.step, getattr(point, name)) for point in ordered if getattr(point, name) is not None]
+        for name in _PANELS
+    }
+    shown = {name: curve for name, curve in curves.items() if curve}
+    figure = Figure(figsize=(7.0, 1.7 * len(shown)), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (name, curve) in zip(panels, shown.items(), strict=True):
+        axes.plot(*zip(*curve, strict=True), color=_INK, marker="o", markersize=2.5, linewidth=1.4)
+        axes.set_ylabel(_PANELS[name], fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="#dddddd", linewidth=0.6)
+    panels[-1].set_xlabel("step")
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def plot_weighing(weighing: Weighing) -> bytes:
+    """A PNG: a row per weight of the parts, a column per lexical weight, each cell the measure in percent.
+
+    The darker the better; the chosen pair is framed. Equal sweeps give equal bytes.
+    """
+    rows = sorted({point.parts for point in weighing.points})
+    columns = sorted({point.lexical for point in weighing.points})
+    values = np.full((len(rows), len(columns)), np.nan)
+    for point in weighing.points:
+        values[rows.index(point.parts), columns.index(point.lexical)] = 100 * point.value
+    figure, axes = new_figure(width=2.0 + 0.8 * len(columns), height=1.4 + 0.45 * len(rows))
+    axes.grid(visible=False)
+    axes.imshow(values, cmap="GnBu", aspect="auto")
+    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+    for row, column in np.ndindex(values.shape):
+        value = values[row, column]
+        colour = "white" if value > middle else "black"
+        axes.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=8, color=colour)
+    at = columns.index(weighing.chosen.lexical) - 0.5, rows.index(weighing.chosen.parts) - 0.5
+    axes.add_patch(_frame(at))
+    axes.set_yticks(range(len(rows)), labels=[f"{weight:g}" for weight in rows])
+    axes.set_xticks(range(len(columns)), labels=[f"{weight:g}" for weight in columns])
+    axes.set(xlabel="weight of the lexical score", ylabel="weight of the best clause")
+    axes.set_title(f"{weighing.measure} on validation, %; framed: chosen")
+    return to_png(figure)
+
+
+def _frame(at: tuple[float, float]) -> "Rectangle":
+    from matplotlib.patches import Rectangle
+
+    return Rectangle(at, 1, 1, fill=False, edgecolor=ACCENT, linewidth=3)

@@ -1,16 +1,34 @@
 """Pieces of SVG as strings: shapes, text, axes.
 
-Belongs here: markup, escaping, scales and ticks. Does not belong here: what a chart shows (charts, planes). Colours are
-classes of the page (`c0` … for variants, `axis`, `grid`), so that a drawing follows light and dark.
+Belongs here: markup, escaping, scales and ticks, which colour and shape a variant has everywhere in a report. Does not
+belong here: what a chart shows (charts, planes). Colours are classes of the page (`c0` … for variants, `axis`, `grid`),
+so that a drawing follows light and dark.
 """
 
 import math
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
 from unicodedata import east_asian_width
 
-from embed_pipeline.reporting.palette import Look
+COLOURS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A colour class of the page, and the index of a marker shape."""
+
+    colour: str
+    shape: int
+
+
+def choose_looks(variants: Iterable[str], baseline: str | None) -> Mapping[str, Look]:
+    """A look per variant: the baseline is grey; the others by name, so that a new score changes no colour."""
+    others = sorted(set(variants) - {baseline})
+    looks = {variant: Look(f"c{i % COLOURS}", i + 1) for i, variant in enumerate(others)}
+    return looks if baseline is None else {**looks, baseline: Look("cb", 0)}
+
 
 FONT_PIXELS = 12
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from embed_pipeline.encoding.cross_encoder import CrossEncoderSettings, check_cross_encoder_name
-from embed_pipeline.retrieval.reranking import SecondStage
+from embed_pipeline.retrieval.search import SecondStage
 
 
 class RerankerSettings(BaseModel):

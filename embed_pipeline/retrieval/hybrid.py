@@ -1,7 +1,7 @@
 """Three scores of a passage made into one: the whole question's, the best of its parts, and the lexical one.
 
-Belongs here: the scores of candidates, and their weighted sum as a ranking. Does not belong here: how the weights are
-chosen (evaluation/weighing.py), where a question is cut (query_parts.py), rank fusion (fusion.py).
+Belongs here: a question in its parts, the scores of candidates, the weights and their file, the weighted sum as a
+ranking. Does not belong here: how the weights are chosen (evaluation/weighing.py), rank fusion (fusion.py).
 
 score(q, p) = cos(q, p) + parts · max over the clauses c of q of cos(c, p) + lexical · tfidf(q, p). All three are
 cosines where the encoder's vectors have length 1, so that they need no common scale first. Source of the sum: Bruch,
@@ -9,21 +9,121 @@ Gai and Ingber 2023, "An Analysis of Fusion Functions for Hybrid Retrieval"; of 
 "ColBERT", over clauses in place of tokens.
 """
 
+import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Self
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.records import Hit, Query
-from embed_pipeline.retrieval.hybrid_weights import HybridWeights
 from embed_pipeline.retrieval.index import PassageIndex
-from embed_pipeline.retrieval.query_parts import split_query
 from embed_pipeline.retrieval.ranking import RankedQuery, Ranking, check_k, rank_passages
 from embed_pipeline.retrieval.search import check_encoder, top_k
 from embed_pipeline.retrieval.tfidf import TfidfIndex, queries_per_batch, rank_scores, tfidf_scores
+
+# Marks that end a clause or stand between two things of a list, in Chinese and in English. Not the comma of 1,000 and
+# not the point of 3.5; white space alone only between two Chinese characters.
+WEIGHTS_FILE = "hybrid_weights.json"
+
+
+class HybridSettings(BaseModel):
+    """Whose vectors are searched with, and which weights of the other two scores are tried on validation queries."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dense: str = Field(
+        min_length=1, description="A dense variant of the same data set, trained or not; its score has weight 1."
+    )
+    part_weights: tuple[float, ...] = Field(
+        (0.0, 0.25, 0.5, 0.75, 1.0),
+        description="Tried weights of the best clause's score; 0 alone: questions are not cut, no clause is encoded.",
+    )
+    lexical_weights: tuple[float, ...] = Field(
+        (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0),
+        description="Tried weights of the TF-IDF score over character n-grams.",
+    )
+    depth: int = Field(100, ge=1, description="Hits of each score, and of each clause, that become candidates.")
+
+    @field_validator("part_weights", "lexical_weights")
+    @classmethod
+    def _check_weights(cls, weights: tuple[float, ...]) -> tuple[float, ...]:
+        if not weights or sorted(set(weights)) != list(weights) or weights[0] < 0:
+            raise ValueError(f"expected ascending weights of 0 or more without doubles, found {list(weights)}")
+        return weights
+
+
+@dataclass(frozen=True, slots=True)
+class HybridWeights:
+    """The weights of the clauses' and the lexical score; the whole question's has 1."""
+
+    parts: float
+    lexical: float
+
+
+VECTORS_ALONE = HybridWeights(0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class WeighedPoint:
+    """One pair of weights and what it scored on the validation queries, 0 to 1."""
+
+    parts: float
+    lexical: float
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Weighing:
+    """The sweep over all pairs of weights, the measure that decided, and the pair that was chosen."""
+
+    measure: str
+    points: tuple[WeighedPoint, ...]
+    chosen: WeighedPoint
+
+    @classmethod
+    def of(cls, measure: str, points: Sequence[WeighedPoint]) -> Self:
+        """The best is chosen; of equally good ones the smallest sum of weights, then the smallest of the parts."""
+        best = max(points, key=lambda one: (round(one.value, 6), -one.parts - one.lexical, -one.parts))
+        return cls(measure, tuple(points), best)
+
+    @property
+    def weights(self) -> HybridWeights:
+        """The weights that were chosen."""
+        return HybridWeights(self.chosen.parts, self.chosen.lexical)
+
+
+def write_weighing(weighing: Weighing, directory: Path) -> None:
+    """Write hybrid_weights.json; equal content gives equal bytes."""
+    (directory / WEIGHTS_FILE).write_text(json.dumps(asdict(weighing), indent=1) + "\n", encoding="utf-8")
+
+
+def read_weighing(directory: Path) -> Weighing:
+    """The sweep written there."""
+    content = json.loads((directory / WEIGHTS_FILE).read_text(encoding="utf-8"))
+    points = tuple(WeighedPoint(**point) for point in content["points"])
+    return Weighing(content["measure"], points, WeighedPoint(**content["chosen"]))
+
+
+_CUT = re.compile(r"[，。、；;？?！!\r\n|]|,(?!\d)|(?<!\d),|\.(?=\s|$|[^\x00-\x7f])|(?<=[一-鿿])\s+(?=[一-鿿])")
+_SAYS = re.compile(r"\w")
+MIN_CHARACTERS = 2
+MAX_PARTS = 32
+
+
+def split_query(text: str) -> tuple[str, ...]:
+    """The clauses of a text in order, each once, at most MAX_PARTS; a text of one clause has none.
+
+    A clause of fewer than MIN_CHARACTERS letters and digits says too little to be searched for and is left out.
+    """
+    clauses = [clause.strip() for clause in _CUT.split(text)]
+    parts = tuple(dict.fromkeys(clause for clause in clauses if len(_SAYS.findall(clause)) >= MIN_CHARACTERS))
+    return parts[:MAX_PARTS] if len(parts) > 1 else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,19 @@
 """Finding passages for queries: the one top-k that mining and evaluation share.
 
-Belongs here: the search over a Faiss index, and every retriever behind one call. Does not belong here: the order of
-equal scores (ranking.py), the lexical scores (lexical.py, tfidf.py), how rankings are fused (fusion.py).
+Belongs here: the search over a Faiss index, every retriever behind one call, a second stage behind a retriever. Does
+not belong here: the order of equal scores (ranking.py), the lexical scores (lexical.py, tfidf.py), how rankings are
+fused (fusion.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
+from embed_pipeline.encoding.cross_encoder import TextPair
 from embed_pipeline.encoding.encoder import Encoder
+from embed_pipeline.encoding.pair_scores import PairScorer
 from embed_pipeline.records import Hit, Query
 from embed_pipeline.retrieval.fusion import RANK_CONSTANT, ranking_of_hits, reciprocal_rank_fusion
 from embed_pipeline.retrieval.index import PassageIndex
@@ -166,3 +169,36 @@ def _on_gpu(index: PassageIndex) -> "faiss.Index":
     if not hasattr(faiss, "get_num_gpus") or faiss.get_num_gpus() == 0:
         raise ValueError("search: expected a GPU that Faiss can use because cuda was asked for, found none. Use cpu.")
     return faiss.index_cpu_to_all_gpus(index.faiss_index)
+
+
+@dataclass(frozen=True, slots=True)
+class SecondStage:
+    """How many hits of the first stage are scored, and how many of them stay."""
+
+    top_k: int
+    keep: int
+
+
+@dataclass(frozen=True, slots=True)
+class RerankedRetriever:
+    """Finds passages with another retriever and orders the first `top_k` of them by a pair scorer."""
+
+    first_stage: Retriever
+    scorer: PairScorer
+    texts: Mapping[str, str]
+    """The text of every passage that the first stage can find, by id."""
+    top_k: int
+    keep: int
+
+    def search(self, queries: Sequence[Query], k: int) -> tuple[Hit, ...]:
+        """See Retriever; a query has at most `keep` hits, and only what the first stage found."""
+        check_k(k)
+        text_of = {query.id: query.text for query in queries}
+        found = ranking_of_hits(list(text_of), self.first_stage.search(queries, self.top_k)).queries
+        pairs = [TextPair(text_of[one.query_id], self.texts[passage]) for one in found for passage in one.passage_ids]
+        scores, ranked, start = self.scorer.score(pairs), [], 0
+        for one in found:
+            own = scores[start : start + len(one.passage_ids)].astype(np.float64)
+            start += len(one.passage_ids)
+            ranked.append(rank_passages(one.query_id, list(one.passage_ids), own, min(k, self.keep)))
+        return Ranking(tuple(ranked)).hits()

@@ -15,8 +15,7 @@ from embed_pipeline.encoding.pair_scores import CachedPairScorer, PairScorer
 from embed_pipeline.encoding.vector_cache import CachedEncoder
 from embed_pipeline.records import Passage
 from embed_pipeline.retrieval.fusion import FusionSettings
-from embed_pipeline.retrieval.hybrid import HybridRetriever
-from embed_pipeline.retrieval.hybrid_weights import HybridSettings, HybridWeights
+from embed_pipeline.retrieval.hybrid import HybridRetriever, HybridSettings, HybridWeights, split_query
 from embed_pipeline.retrieval.index import build_index, read_index, write_index
 from embed_pipeline.retrieval.lexical import (
     LexicalSettings,
@@ -24,13 +23,13 @@ from embed_pipeline.retrieval.lexical import (
     read_lexical_index,
     write_lexical_index,
 )
-from embed_pipeline.retrieval.query_parts import split_query
-from embed_pipeline.retrieval.reranking import RerankedRetriever, SecondStage
 from embed_pipeline.retrieval.search import (
     DenseRetriever,
     FusedRetriever,
     LexicalRetriever,
+    RerankedRetriever,
     Retriever,
+    SecondStage,
     TfidfRetriever,
 )
 from embed_pipeline.retrieval.tfidf import TfidfSettings, build_tfidf_index, read_tfidf_index, write_tfidf_index

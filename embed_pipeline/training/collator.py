@@ -13,9 +13,8 @@ from torch import Tensor
 from embed_pipeline.encoding.encoder import Role
 from embed_pipeline.encoding.local import batches_of
 from embed_pipeline.training.candidates import StepBatch, draw_rows, positive_mask, share_of
-from embed_pipeline.training.examples import Examples, TrainingQuery
+from embed_pipeline.training.examples import Examples, TokenTable, TrainingQuery
 from embed_pipeline.training.settings import TrainingSettings
-from embed_pipeline.training.token_table import TokenTable
 
 _PAD_TO = 4  # few different shapes: memory of one step is reused by the next instead of fragmenting; labels are short
 

@@ -1,6 +1,7 @@
 """Starting a fine-tuning run: the job file, the torchrun command, the process group that dies whole.
 
-Belongs here: what the parent process does; it never imports torch. The child is `worker`.
+Belongs here: what the parent process does, what a base must be like to be trained; it never imports torch. The child is
+`worker`.
 """
 
 import os
@@ -15,6 +16,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from embed_pipeline.encoding.encoder import EncoderSettings
+from embed_pipeline.encoding.layout import read_layout
 from embed_pipeline.interruption import end_process_tree
 from embed_pipeline.training.settings import TrainingSettings
 
@@ -129,4 +131,22 @@ def run_process_group(
         raise RuntimeError(
             f"the training process ended with {name}, expected 0. Its output above says why. "
             f"Command: {' '.join(command)}"
+        )
+
+
+TRAINABLE_POOLINGS = ("cls", "mean", "last_token")
+
+
+def check_trainable(directory: Path, settings: EncoderSettings) -> None:
+    """Guarantees that the trainer computes the vectors that evaluation will compute; raises ValueError otherwise."""
+    heads = [head.directory.name for head in read_layout(directory).heads]
+    if heads:
+        raise ValueError(
+            f"{directory}: the model ends in {', '.join(heads)}, and the trainer would train it without. Train another "
+            "base, or use the model zero-shot."
+        )
+    if settings.pooling not in TRAINABLE_POOLINGS:
+        raise ValueError(
+            f"{directory}: expected pooling of {', '.join(TRAINABLE_POOLINGS)} for training, found {settings.pooling}. "
+            "Train another base, or use the model zero-shot."
         )

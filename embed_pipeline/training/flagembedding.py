@@ -22,7 +22,7 @@ from transformers import PrinterCallback, TrainerCallback
 
 from embed_pipeline.training.finetune import FinetuneJob
 from embed_pipeline.training.resume import ResumableTrainer
-from embed_pipeline.training.trainer_arguments import common_arguments
+from embed_pipeline.training.trainer import common_arguments
 
 
 class PlainTrainer(ResumableTrainer, EncoderOnlyEmbedderTrainer):

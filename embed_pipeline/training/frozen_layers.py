@@ -17,8 +17,8 @@ from transformers import PreTrainedModel
 from embed_pipeline.encoding.encoder import Role
 from embed_pipeline.encoding.local import batches_of
 from embed_pipeline.training.collator import pad_tokens
+from embed_pipeline.training.examples import TokenTable
 from embed_pipeline.training.settings import TrainingSettings
-from embed_pipeline.training.token_table import TokenTable
 
 KEPT_BYTES = 2 * 1024**3
 """Kept outputs take at most so much memory per process; a larger data set's are computed anew in every step."""

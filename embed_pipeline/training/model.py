@@ -16,11 +16,11 @@ from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.heads import pool
 from embed_pipeline.training.collator import TextChunk
 from embed_pipeline.training.frozen_layers import FrozenLayers
-from embed_pipeline.training.gather import gather_with_gradient
 from embed_pipeline.training.loss import (
     contrastive_losses,
     cut_vectors,
     distillation_losses,
+    gather_with_gradient,
     matryoshka_weights,
     ranked_distillation_losses,
 )

@@ -1,5 +1,6 @@
 """What a training run says while it runs: every logged step in a file, how far it is in the run's log.
 
+TensorBoard's event files lie outside the artifact: they hold wall times and would change its digest.
 Imported by the worker process alone, therefore transformers stands at the top.
 """
 
@@ -8,11 +9,12 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from transformers import TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from embed_pipeline.progress import Progress
-from embed_pipeline.training.keeper import Keeper
+from embed_pipeline.training.resume import Keeper
 
 Report = Callable[[str], None]
 
@@ -77,3 +79,35 @@ class LogToRun(Keeper):
 def _append(path: Path, entry: Mapping[str, float]) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(entry) + "\n")
+
+
+class EventFiles(TrainerCallback):
+    """Writes what the log says into `folder`, each step once, from the first process alone.
+
+    A training that goes on writes another file into the folder; TensorBoard drops what the killed one had written of
+    the steps that are taken again.
+    """
+
+    def __init__(self, folder: Path, log: LogToRun) -> None:
+        self.folder, self.log = folder, log
+        self.writer: Any = None
+        self.written = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        self.written = state.global_step
+        if state.is_world_process_zero:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(self.folder), purge_step=state.global_step + 1)
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        step = int(self.log.last.get("step", 0))
+        if self.writer is None or step <= self.written:
+            return
+        self.written = step
+        for name, value in self.log.last.items():
+            if name != "step":
+                self.writer.add_scalar(f"training/{name}", value, step)
+        self.writer.flush()

@@ -20,21 +20,18 @@ from embed_pipeline.encoding.precision import native_precision, refuse_emulated,
 from embed_pipeline.encoding.tokens import count_unknown
 from embed_pipeline.mining.negatives import TrainingGroup, read_groups
 from embed_pipeline.records import Passage
-from embed_pipeline.training.event_files import EventFiles
 from embed_pipeline.training.examples import build_examples
 from embed_pipeline.training.finetune import LOG_FILE, SPEED_FILE, SUMMARY_FILE, FinetuneJob
-from embed_pipeline.training.foresight import Foresight
 from embed_pipeline.training.groups import draw_groups, write_flagembedding_groups
 from embed_pipeline.training.parameters import merged, prepare_parameters
-from embed_pipeline.training.progress import LogToRun, Report
+from embed_pipeline.training.progress import EventFiles, LogToRun, Report
 from embed_pipeline.training.resume import ResumableTrainer, newest_for_all
 from embed_pipeline.training.settings import Candidates
-from embed_pipeline.training.trainer import build_trainer
-from embed_pipeline.training.trainer_arguments import training_arguments
+from embed_pipeline.training.trainer import build_trainer, training_arguments
 from embed_pipeline.training.validation import NetworkMeasure, Validator
 from embed_pipeline.training.validation_task import build_task, read_validation
 from embed_pipeline.training.vocabulary import extend_vocabulary, missing_characters
-from embed_pipeline.training.watchdog import WeightsWatch
+from embed_pipeline.training.watchdog import Foresight, WeightsWatch
 
 _SAVED_FILES = (
     "model.safetensors",

@@ -18,10 +18,10 @@ from embed_pipeline.encoding.encoder import EncoderSettings, Role
 from embed_pipeline.encoding.heads import pool
 from embed_pipeline.encoding.local import batches_of
 from embed_pipeline.training.collator import pad_tokens
-from embed_pipeline.training.gather import process_number, processes
-from embed_pipeline.training.keeper import Keeper
+from embed_pipeline.training.loss import process_number, processes
 from embed_pipeline.training.progress import Report
-from embed_pipeline.training.validation_settings import ValidationSettings
+from embed_pipeline.training.resume import Keeper
+from embed_pipeline.training.settings import ValidationSettings
 from embed_pipeline.training.validation_task import ValidationTask, measure_ranking
 from embed_pipeline.training.watchdog import check_validation
 

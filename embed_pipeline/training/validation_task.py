@@ -13,7 +13,7 @@ from pathlib import Path
 
 from embed_pipeline.dataset.sampling import draw_with
 from embed_pipeline.records import Judgment, Passage, Query
-from embed_pipeline.training.validation_settings import ValidationSettings
+from embed_pipeline.training.settings import ValidationSettings
 
 VALIDATION_FILE = "validation.jsonl"
 

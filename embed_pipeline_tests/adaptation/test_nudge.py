@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from embed_pipeline.adaptation.nudge import GRID, ShiftedCorpus, Variant, shift_corpus
-from embed_pipeline.adaptation.ranks import best_ranks, hit_rate
-from embed_pipeline.adaptation.reach import explain_reach
+from embed_pipeline.adaptation.ranks import best_ranks, explain_reach, hit_rate
 
 VARIANTS: tuple[Variant, ...] = ("nudge_m", "nudge_n")
 Rows = list[list[int]]

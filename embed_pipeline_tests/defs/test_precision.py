@@ -10,8 +10,8 @@ from embed_pipeline.artifacts import ArtifactStore
 from embed_pipeline.encoding.precision import NativePrecision, Precision
 from embed_pipeline.graph.freshness import assess, explain
 from embed_pipeline.graph.graph import Graph
+from embed_pipeline.graph.lineage import measured_lineage
 from embed_pipeline.graph.precision import precision_of, resolve_settings
-from embed_pipeline.graph.row_lineage import measured_lineage
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.graph.work import ready_work
 from embed_pipeline.project.project import Project, Runtime

@@ -18,7 +18,7 @@ from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
 from embed_pipeline.encoding.model_directory import model_digest, resolve_settings
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
-from embed_pipeline.training.checkpoint import check_trainable
+from embed_pipeline.training.finetune import check_trainable
 from embed_pipeline_tests.small_project import LABELS, write_model
 
 TEXTS = [*LABELS, "体检说肝上有油，可以投保不", "高压一百六，大脚趾半夜痛醒，尿酸六百多", "湿"]

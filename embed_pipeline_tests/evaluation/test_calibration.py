@@ -5,8 +5,7 @@ import random
 import pytest
 from scipy.stats import beta
 
-from embed_pipeline.evaluation.calibration import FEWEST_ANSWERS, FirstHit, calibrate, first_hits
-from embed_pipeline.evaluation.score_distribution import distribute_scores
+from embed_pipeline.evaluation.calibration import FEWEST_ANSWERS, FirstHit, calibrate, distribute_scores, first_hits
 from embed_pipeline.records import Hit
 
 

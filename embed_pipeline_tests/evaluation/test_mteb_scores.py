@@ -16,8 +16,7 @@ from embed_pipeline.evaluation.measures import Measure, measure_queries, parse_m
 from embed_pipeline.evaluation.mteb_folder import read_local_task, read_local_tasks, write_retrieval_task
 from embed_pipeline.evaluation.mteb_model import MtebEncoder
 from embed_pipeline.evaluation.mteb_run import TaskScore, measure_variant, run_tasks
-from embed_pipeline.evaluation.mteb_tasks import retrieval_task
-from embed_pipeline.evaluation.mteb_types import language_code
+from embed_pipeline.evaluation.mteb_tasks import language_code, retrieval_task
 from embed_pipeline.records import Judgment, Passage, Query
 from embed_pipeline.retrieval.index import build_index
 from embed_pipeline.retrieval.search import DenseRetriever

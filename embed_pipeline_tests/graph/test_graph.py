@@ -16,8 +16,7 @@ from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.graph.catalogue import ALL, CODE_VERSIONS, JOBS, UPSTREAM
 from embed_pipeline.graph.freshness import assess, explain
 from embed_pipeline.graph.graph import MissingInputError
-from embed_pipeline.graph.selection import select_nodes
-from embed_pipeline.graph.topology import Node, Topology
+from embed_pipeline.graph.topology import Node, Topology, select_nodes
 from embed_pipeline.graph.work import all_work, ready_work
 from embed_pipeline.training.finetune import PROGRESS_FOLDER
 from embed_pipeline_tests.small_project import edit_yaml, write_full_project, write_model, write_yaml

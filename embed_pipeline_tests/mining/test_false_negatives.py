@@ -2,8 +2,8 @@
 
 import pytest
 
-from embed_pipeline.mining.false_negatives import above_weakest_positive, choose_examples, near_copies, score_gaps
 from embed_pipeline.mining.groups import TrainingGroup
+from embed_pipeline.mining.report import above_weakest_positive, choose_examples, near_copies, score_gaps
 
 SENTENCE = "the quick brown fox jumps over the lazy dog and then it sleeps under the old tree"
 

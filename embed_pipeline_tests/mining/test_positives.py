@@ -2,7 +2,7 @@
 
 import pytest
 
-from embed_pipeline.mining.positives import positive_groups, positives_of
+from embed_pipeline.mining.groups import positive_groups, positives_of
 from embed_pipeline.mining.report import report_unmined
 from embed_pipeline.records import Judgment, Passage, Query
 

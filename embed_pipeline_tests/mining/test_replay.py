@@ -3,7 +3,7 @@
 import pytest
 
 from embed_pipeline.dataset.formats import build_dataset
-from embed_pipeline.mining.replay import PREFIX, draw_replay
+from embed_pipeline.mining.groups import PREFIX, draw_replay
 from embed_pipeline.mining.settings import ReplaySettings
 from embed_pipeline.records import Judgment, Passage, Query
 

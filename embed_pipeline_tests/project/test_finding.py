@@ -4,8 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from embed_pipeline.project.finding import NoProjectError, find_project, is_project
-from embed_pipeline.project.naming import UnknownNameError, check_known, near_names
+from embed_pipeline.project.finding import (
+    NoProjectError,
+    UnknownNameError,
+    check_known,
+    find_project,
+    is_project,
+    near_names,
+)
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,12 +8,20 @@ from itertools import pairwise
 
 import pytest
 
-from embed_pipeline.evaluation.score_distribution import ScoreDistribution
+from embed_pipeline.evaluation.calibration import ScoreDistribution
 from embed_pipeline.reporting import charts, planes
 from embed_pipeline.reporting.metric_row import MetricRow
-from embed_pipeline.reporting.palette import COLOURS, choose_looks
 from embed_pipeline.reporting.report_data import HistoryPoint
-from embed_pipeline.reporting.svg import Scale, linear_ticks, log_ticks, number, shorten, width_of
+from embed_pipeline.reporting.svg import (
+    COLOURS,
+    Scale,
+    choose_looks,
+    linear_ticks,
+    log_ticks,
+    number,
+    shorten,
+    width_of,
+)
 from embed_pipeline_tests.reporting.metric_rows import ROW, compared
 from embed_pipeline_tests.reporting.test_outcomes import collect
 

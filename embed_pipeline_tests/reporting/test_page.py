@@ -8,9 +8,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from embed_pipeline.evaluation.calibration import Calibration
+from embed_pipeline.evaluation.calibration import Calibration, ScoreDistribution
 from embed_pipeline.evaluation.measures import Measure
-from embed_pipeline.evaluation.score_distribution import ScoreDistribution
 from embed_pipeline.reporting.metric_row import BASE_MODEL, MetricRow
 from embed_pipeline.reporting.outcomes import Outcomes, QueryOutcome, Returned
 from embed_pipeline.reporting.page import render_page

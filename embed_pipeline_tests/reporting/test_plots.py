@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
+from embed_pipeline.evaluation.calibration import ScoreDistribution
 from embed_pipeline.evaluation.measures import Measure
-from embed_pipeline.evaluation.score_distribution import ScoreDistribution
 from embed_pipeline.reporting.plots import (
     plot_history,
     plot_latency_quality,

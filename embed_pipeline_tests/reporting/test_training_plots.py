@@ -1,6 +1,6 @@
 """The course of a training as one picture, whatever was measured of it."""
 
-from embed_pipeline.reporting.training_plots import TrainingPoint, plot_training
+from embed_pipeline.reporting.plots import TrainingPoint, plot_training
 
 FULL = [
     TrainingPoint(step=n, loss=1 / n, validation=n / 9, learning_rate=1e-4, gradient_norm=2.0, queries_per_second=30.0)

@@ -1,7 +1,7 @@
 """The plot of a hybrid variant's weights."""
 
-from embed_pipeline.reporting.weighing import plot_weighing
-from embed_pipeline.retrieval.hybrid_weights import WeighedPoint, Weighing
+from embed_pipeline.reporting.plots import plot_weighing
+from embed_pipeline.retrieval.hybrid import WeighedPoint, Weighing
 
 
 def sweep(*values: float) -> Weighing:

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 
 from embed_pipeline.records import Passage, Query
-from embed_pipeline.retrieval.hybrid import HybridRetriever
-from embed_pipeline.retrieval.hybrid_weights import (
+from embed_pipeline.retrieval.hybrid import (
     VECTORS_ALONE,
+    HybridRetriever,
     HybridSettings,
     HybridWeights,
     WeighedPoint,
     Weighing,
     read_weighing,
+    split_query,
     write_weighing,
 )
 from embed_pipeline.retrieval.index import build_index
-from embed_pipeline.retrieval.query_parts import split_query
 from embed_pipeline.retrieval.search import DenseRetriever
 from embed_pipeline.retrieval.tfidf import TfidfSettings, build_tfidf_index, tfidf_scores, tfidf_top_k
 from embed_pipeline_tests.fakes import FakeEncoder

@@ -2,7 +2,7 @@
 
 import pytest
 
-from embed_pipeline.retrieval.query_parts import MAX_PARTS, split_query
+from embed_pipeline.retrieval.hybrid import MAX_PARTS, split_query
 
 
 @pytest.mark.parametrize(

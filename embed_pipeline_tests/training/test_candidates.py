@@ -7,7 +7,6 @@ from transformers import AutoTokenizer
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.mining.groups import TrainingGroup
 from embed_pipeline.records import Passage
-from embed_pipeline.training.batches import StepSampler
 from embed_pipeline.training.candidates import (
     SMALL_CORPUS_TOKENS,
     StepBatch,
@@ -18,6 +17,7 @@ from embed_pipeline.training.candidates import (
 from embed_pipeline.training.collator import StepCollator
 from embed_pipeline.training.examples import Examples, build_examples
 from embed_pipeline.training.settings import TrainingSettings
+from embed_pipeline.training.trainer import StepSampler
 from embed_pipeline_tests.small_project import LABELS, encoder_settings, write_model
 
 PASSAGES = [Passage(f"p{at}", label) for at, label in enumerate(LABELS)]  # eight labels, p0 to p7

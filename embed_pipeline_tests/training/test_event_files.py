@@ -5,8 +5,7 @@ from pathlib import Path
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from embed_pipeline.training.event_files import EventFiles
-from embed_pipeline.training.progress import LogToRun
+from embed_pipeline.training.progress import EventFiles, LogToRun
 
 
 def _write(root: Path, name: str, steps: range, *, loss: float) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from embed_pipeline.training.foresight import Foresight, count_tokens
+from embed_pipeline.training.watchdog import Foresight, count_tokens
 
 
 def _said(seconds: float, *, steps: int, first: int = 0) -> list[tuple[int, str]]:

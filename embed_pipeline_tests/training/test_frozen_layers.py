@@ -10,10 +10,10 @@ from transformers import AutoModel, AutoTokenizer
 
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.model_directory import resolve_settings
+from embed_pipeline.training.examples import TokenTable, tokenise
 from embed_pipeline.training.frozen_layers import KEPT_BYTES, FrozenLayers, pad_tokens, split_frozen_layers
 from embed_pipeline.training.parameters import prepare_parameters
 from embed_pipeline.training.settings import TrainingSettings
-from embed_pipeline.training.token_table import TokenTable, tokenise
 from embed_pipeline_tests.small_project import LABELS, encoder_settings, make_rows, write_model
 
 QUESTIONS = [row[0] or "" for row in make_rows()][:12]

@@ -7,7 +7,7 @@ import pytest
 
 from embed_pipeline.evaluation.measures import measure_queries, parse_measure
 from embed_pipeline.records import Hit, Judgment, Passage, Query
-from embed_pipeline.training.validation_settings import ValidationSettings
+from embed_pipeline.training.settings import ValidationSettings
 from embed_pipeline.training.validation_task import (
     ValidationQuery,
     build_task,

@@ -15,11 +15,10 @@ from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.graph.catalogue import CODE_VERSIONS
 from embed_pipeline.merging.candidates import Candidate, promote, read_promoted, write_promoted
 from embed_pipeline.merging.choosing import Trial, measure_mixtures, mix
-from embed_pipeline.merging.promotion import MergePoint, choose_alpha
-from embed_pipeline.merging.promotion_file import Sweep, read_sweep, write_sweep
+from embed_pipeline.merging.promotion import MergePoint, Sweep, choose_alpha, read_sweep, write_sweep
 from embed_pipeline.merging.settings import MergeSettings
 from embed_pipeline.project.recipes import required
-from embed_pipeline.reporting.trade_off import plot_trade_off
+from embed_pipeline.reporting.plots import plot_trade_off
 from embed_pipeline.retrieval.searching import Search
 
 MODEL_FOLDER = "model"

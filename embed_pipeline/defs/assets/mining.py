@@ -14,12 +14,9 @@ from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.graph.catalogue import CODE_VERSIONS
 from embed_pipeline.mining.corpus import MiningCorpus, encode_to_file
-from embed_pipeline.mining.false_negatives import choose_examples, score_gaps
-from embed_pipeline.mining.groups import TrainingGroup, read_groups, write_groups
+from embed_pipeline.mining.groups import Replay, TrainingGroup, draw_replay, positive_groups, read_groups, write_groups
 from embed_pipeline.mining.negatives import mine
-from embed_pipeline.mining.positives import positive_groups
-from embed_pipeline.mining.replay import Replay, draw_replay
-from embed_pipeline.mining.report import MiningReport, report_mined, report_unmined
+from embed_pipeline.mining.report import MiningReport, choose_examples, report_mined, report_unmined, score_gaps
 from embed_pipeline.mining.settings import MiningSettings
 from embed_pipeline.project.recipes import required
 from embed_pipeline.reporting.plots import plot_score_gaps

@@ -11,8 +11,8 @@ from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.evaluation.weighing import weigh_scores
 from embed_pipeline.graph.catalogue import CODE_VERSIONS
-from embed_pipeline.reporting.weighing import plot_weighing
-from embed_pipeline.retrieval.hybrid_weights import read_weighing, write_weighing
+from embed_pipeline.reporting.plots import plot_weighing
+from embed_pipeline.retrieval.hybrid import read_weighing, write_weighing
 from embed_pipeline.retrieval.searching import encoding_counts, write_search_index
 
 SAMPLE_ROWS = 10

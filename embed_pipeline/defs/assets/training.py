@@ -18,9 +18,8 @@ from embed_pipeline.graph.catalogue import CODE_VERSIONS
 from embed_pipeline.graph.node_settings import word_vector_settings
 from embed_pipeline.graph.precision import precision_of
 from embed_pipeline.project.recipes import required
-from embed_pipeline.reporting.training_plots import TrainingPoint, plot_training
+from embed_pipeline.reporting.plots import TrainingPoint, plot_training
 from embed_pipeline.reporting.word_map import draw_word_map
-from embed_pipeline.training.checkpoint import check_trainable
 from embed_pipeline.training.finetune import (
     LOG_FILE,
     PROGRESS_FOLDER,
@@ -28,6 +27,7 @@ from embed_pipeline.training.finetune import (
     SPEED_FILE,
     SUMMARY_FILE,
     FinetuneJob,
+    check_trainable,
     events_folder,
     run_process_group,
     torchrun_command,
