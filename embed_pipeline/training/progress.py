@@ -14,7 +14,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from embed_pipeline.progress import Progress
-from embed_pipeline.training.resume import Keeper
+from embed_pipeline.training.watchdog import Keeper
 
 Report = Callable[[str], None]
 

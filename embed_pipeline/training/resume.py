@@ -1,6 +1,6 @@
 """Checkpoints of a training under way: written whole or not at all, checked before they are used.
 
-Belongs here: what is saved, by the trainer and by callbacks that remember something, and going on from it. Does not
+Belongs here: what is saved, and going on from it. Does not
 belong here: the finished encoder (finetune.py). Imported by the worker process alone, therefore torch stands at the
 top.
 """
@@ -14,24 +14,11 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer
 
 from embed_pipeline.paths import digest_of
 from embed_pipeline.training.finetune import checkpoint_steps
-from embed_pipeline.training.watchdog import LossWatch, count_tokens
-
-
-class Keeper(TrainerCallback):
-    """A callback with a memory that must outlive the process."""
-
-    def keep(self, folder: Path) -> None:
-        """Write the memory into a checkpoint (in the first process)."""
-        raise NotImplementedError
-
-    def restore(self, folder: Path, *, first: bool) -> None:
-        """Take it from there again; `first`: in the first process."""
-        raise NotImplementedError
-
+from embed_pipeline.training.watchdog import Keeper, LossWatch, count_tokens
 
 SEAL_FILE = "digests.json"
 KEPT = 2

@@ -20,10 +20,9 @@ from embed_pipeline.encoding.local import batches_of
 from embed_pipeline.training.collator import pad_tokens
 from embed_pipeline.training.loss import process_number, processes
 from embed_pipeline.training.progress import Report
-from embed_pipeline.training.resume import Keeper
 from embed_pipeline.training.settings import ValidationSettings
 from embed_pipeline.training.validation_task import ValidationTask, measure_ranking
-from embed_pipeline.training.watchdog import check_validation
+from embed_pipeline.training.watchdog import Keeper, check_validation
 
 _BATCH_TOKENS = 8192
 _QUERIES_AT_ONCE = 256

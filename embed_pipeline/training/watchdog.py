@@ -1,7 +1,8 @@
 """What ends a training that cannot succeed, and warns of one that will take hours, with the reason.
 
-Belongs here: the rules. Does not belong here: checks of a finished checkpoint (defs/checks/training.py). Imported by
-the worker process alone, therefore torch stands at the top.
+Belongs here: the rules, and what a callback must be able to do that remembers something. Does not belong here: checks
+of a finished checkpoint (defs/checks/training.py). Imported by the worker process alone, therefore torch stands at the
+top.
 """
 
 import json
@@ -15,11 +16,21 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from embed_pipeline.training.resume import Keeper
-
 ZERO_LOSSES = 3
 UNCHANGED_STEPS = 20
 _START_FILE = "start.json"
+
+
+class Keeper(TrainerCallback):
+    """A callback with a memory that must outlive the process."""
+
+    def keep(self, folder: Path) -> None:
+        """Write the memory into a checkpoint (in the first process)."""
+        raise NotImplementedError
+
+    def restore(self, folder: Path, *, first: bool) -> None:
+        """Take it from there again; `first`: in the first process."""
+        raise NotImplementedError
 
 
 class HopelessTrainingError(RuntimeError):
