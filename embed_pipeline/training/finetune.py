@@ -9,9 +9,11 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,6 +25,9 @@ from embed_pipeline.training.settings import TrainingSettings
 LOG_FILE = "training_log.jsonl"
 SPEED_FILE = "speed.jsonl"
 REASON_FILE = "reason.txt"
+_LINES_KEPT, _LINES_SHOWN = 200, 3
+_LISTEN_SECONDS = 5.0
+_ERROR = re.compile(r"(?:\[rank\d+\]:\s*)?((?:\w+\.)*\w*(?:Error|Exception)\b.*)")
 PROGRESS_FOLDER = "training"
 EVENTS_FOLDER = "tensorboard"
 SUMMARY_FILE = "training_summary.json"
@@ -117,21 +122,47 @@ def run_process_group(
         RuntimeError: the command ended with another status than 0; what it wrote into `reason`, if anything, is the
             message.
     """
-    process = subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, **environment},
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    said: deque[str] = deque(maxlen=_LINES_KEPT)
+    listener = threading.Thread(target=_pass_on, args=(process.stderr, said), daemon=True)
+    listener.start()
     try:
         status = process.wait()
     except BaseException:
         end_process_tree(process.pid, grace_seconds=grace_seconds)
         process.wait()
         raise
+    listener.join(_LISTEN_SECONDS)
     if status != 0 and reason and reason.is_file():
         raise RuntimeError(reason.read_text(encoding="utf-8"))
     if status != 0:
         name = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
         raise RuntimeError(
-            f"the training process ended with {name}, expected 0. Its output above says why. "
-            f"Command: {' '.join(command)}"
+            f"the training process ended with {name}, expected 0. {_what_it_said(said)}Command: {' '.join(command)}"
         )
+
+
+def _pass_on(stream: IO[str], said: "deque[str]") -> None:
+    """What a child writes to standard error goes on to ours, where Dagster keeps it, and its last lines into `said`."""
+    for line in stream:
+        sys.stderr.write(line)
+        said.append(line.rstrip())
+
+
+def _what_it_said(lines: Iterable[str]) -> str:
+    """The error that a child ended with, by its own words; else its last lines, empty where it said nothing."""
+    told = [line for line in lines if line.strip()]
+    # torchrun adds a page of its own behind the error of a worker.
+    errors = [found[1] for line in told if (found := _ERROR.match(line)) and "ChildFailedError" not in line]
+    shown = errors[-1:] or told[-_LINES_SHOWN:]
+    return f"It said: {' | '.join(shown)}. " if shown else ""
 
 
 TRAINABLE_POOLINGS = ("cls", "mean", "last_token")

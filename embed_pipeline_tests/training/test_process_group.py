@@ -22,6 +22,20 @@ def test_a_command_that_fails_says_with_which_status() -> None:
         run_process_group([sys.executable, "-c", "raise SystemExit(3)"], environment={})
 
 
+def test_a_command_that_fails_says_its_error_which_is_printed_as_well(capfd: pytest.CaptureFixture[str]) -> None:
+    page = "print('torch.distributed.elastic.multiprocessing.errors.ChildFailedError: a page', file=sys.stderr)"
+    code = f"import sys; print('[rank0]: ValueError: nothing to train', file=sys.stderr); {page}; raise SystemExit(1)"
+    with pytest.raises(RuntimeError, match=r"expected 0\. It said: ValueError: nothing to train\. Command:"):
+        run_process_group([sys.executable, "-c", code], environment={})
+    assert "[rank0]: ValueError: nothing to train" in capfd.readouterr().err
+
+
+def test_a_command_that_fails_without_an_error_says_its_last_lines() -> None:
+    code = "import sys; [print(number, file=sys.stderr) for number in range(300)]; raise SystemExit(1)"
+    with pytest.raises(RuntimeError, match=r"It said: 297 \| 298 \| 299\. Command:"):
+        run_process_group([sys.executable, "-c", code], environment={})
+
+
 def test_a_command_that_is_killed_says_by_which_signal() -> None:
     with pytest.raises(RuntimeError, match="ended with signal SIGKILL"):
         run_process_group([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], environment={})
