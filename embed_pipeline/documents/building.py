@@ -5,6 +5,7 @@ Belongs here: what every reader does with a block once it has it. Does not belon
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 from embed_pipeline.documents.document import Block, BlockKind, Document, DocumentProblem
 
@@ -45,11 +46,16 @@ class DocumentBuilder:
         """Something that could not be read."""
         self._problems.append(DocumentProblem(self.file, place, reason, detail))  # pyright: ignore[reportArgumentType]
 
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return "\n\n".join(self._parts)
+
     def build(self) -> Document:
         """The document; one without text, and without a reason for it, gets the reason no_text."""
         if not self._blocks and not self._problems:
             self.problem("no_text", "The file holds no text.")
-        return Document(self.file, "\n\n".join(self._parts), tuple(self._blocks), tuple(self._problems))
+        return Document(self.file, self.text, tuple(self._blocks), tuple(self._problems))
 
     def _add(self, kind: BlockKind, text: str, page: int | None) -> None:
         start = self._length + 2 * bool(self._parts)
@@ -59,8 +65,21 @@ class DocumentBuilder:
         self._blocks.append(Block(kind, start, self._length, path, page))
 
 
+def joined_cells(cells: Sequence[str]) -> str:
+    """A table's row as text, in which an empty cell keeps its place: `Mon | | 22:10`; empty where all cells are."""
+    return " ".join(" | ".join(cells).split()).rstrip("| ")
+
+
 def clean(text: str) -> str:
     """The text with one kind of line break, without controls, and with characters in place of radicals."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n").translate(_RADICALS)
     text = re.sub(r"[\u2f00-\u2fdf]", lambda match: unicodedata.normalize("NFKC", match.group()), text)
     return "".join(c for c in text if c in _KEPT_CONTROLS or unicodedata.category(c) not in ("Cc", "Cs"))
+
+
+def describe_error(error: Exception) -> str:
+    """What a library came across, short: `zlib.error: Error -3 while decompressing data`."""
+    place = type(error).__module__.partition(".")[0]
+    name = type(error).__qualname__ if place == "builtins" else f"{place}.{type(error).__qualname__}"
+    told = " ".join(str(error).split())[:120]
+    return f"{name}: {told}" if told else name

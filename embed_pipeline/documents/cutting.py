@@ -5,6 +5,7 @@ Belongs here: where a passage begins and ends. Does not belong here: what is a s
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -23,6 +24,8 @@ HEADING_SEPARATOR = " › "
 
 _CLAUSE_END = re.compile(r"[，,;:、：]\s*")
 _SPACE = re.compile(r"\s+")
+_CHARACTERS_PER_TOKEN = 16
+"""Where more characters than that per token of the limit are too long, what is longer need not be counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +113,13 @@ def _split_long(text: str, span: Span, limit: int, count_tokens: TokenCounter) -
     """A sentence above the limit in parts below it: at clause marks and spaces, else between characters."""
     sentence = text[span.start : span.end]
     clauses, spaces = ([span.start + m.end() for m in mark.finditer(sentence)] for mark in (_CLAUSE_END, _SPACE))
+    clauses.append(span.end)
     parts: list[tuple[Span, int]] = []
     start = span.start
     while start < span.end:
         end = None
-        for ends in ([*clauses, span.end], spaces, range(start + 1, span.end + 1)):
-            if end is None:
-                end = _longest(text, start, [e for e in ends if e > start], limit, count_tokens)
+        for ends in (clauses, spaces, range(start + 1, span.end + 1)):
+            end = end or _longest(text, start, ends, limit, count_tokens)
         end = end or start + 1  # a character of more tokens than the limit
         part = strip_span(text, start, end)
         if part is not None:
@@ -126,16 +129,32 @@ def _split_long(text: str, span: Span, limit: int, count_tokens: TokenCounter) -
 
 
 def _longest(text: str, start: int, ends: Sequence[int], limit: int, count_tokens: TokenCounter) -> int | None:
-    """The last of the ascending ends up to which the text stays within the limit; None where none does."""
-    low, high = 0, len(ends)
+    """The last of the ascending ends beyond `start` up to which the text stays within the limit; None where none does.
+
+    Looks ahead in strides that double, so that the work grows with the part and not with what follows it.
+    """
+    first = bisect_right(ends, start)
+
+    def fits(at: int) -> bool:
+        sooner = start + _CHARACTERS_PER_TOKEN * limit
+        for end in (sooner, ends[at]) if ends[at] > sooner else (ends[at],):
+            part = strip_span(text, start, end)
+            if part is not None and _count(text, part, count_tokens) > limit:
+                return False
+        return True
+
+    low, stride = first, 1
+    while low + stride - 1 < len(ends) and fits(low + stride - 1):
+        low += stride
+        stride *= 2
+    high = min(low + stride - 1, len(ends))
     while low < high:
         middle = (low + high) // 2
-        part = strip_span(text, start, ends[middle])
-        if part is None or _count(text, part, count_tokens) <= limit:
+        if fits(middle):
             low = middle + 1
         else:
             high = middle
-    return ends[low - 1] if low else None
+    return ends[low - 1] if low > first else None
 
 
 def _pack(

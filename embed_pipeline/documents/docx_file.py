@@ -1,60 +1,206 @@
 """Word documents as text: paragraphs, list items and table rows in their order, headings by their style.
 
-Belongs here: styles to levels. Does not belong here: headers and footers, which every page repeats.
+Text counts wherever a reader of the document sees it: in content controls, insertions that were tracked, fields, text
+boxes, nested tables, footnotes. What was deleted or is hidden is none. Belongs here: styles to levels, elements to
+text. Does not belong here: headers and footers, which every page repeats.
 """
 
 import io
 import re
 import zipfile
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-from embed_pipeline.documents.building import DocumentBuilder
+from embed_pipeline.documents.building import DocumentBuilder, joined_cells
 
 if TYPE_CHECKING:
-    from docx.table import Table
+    from docx.document import Document as WordDocument
     from docx.text.paragraph import Paragraph
 
+MAX_UNPACKED_BYTES = 300_000_000
+MAX_ENTRIES = 10_000
 _HEADING_STYLE = re.compile(r"^(?:heading|标题|überschrift|titre|título|titolo)\s*(\d)$", re.IGNORECASE)
 _TITLE_STYLES = ("title", "标题", "titel", "titre")
 _OLE_MARK = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_GONE = {"del", "moveFrom", "delText", "delInstrText", "instrText", "rPr", "pPr", "sdtPr", "rt", "Fallback"}
+_LETTERS = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "sym": " "}
+_NOTES = {"footnoteReference": "footnotes", "endnoteReference": "endnotes"}
+_DEEPEST = 60
 
 
 def read_docx(builder: DocumentBuilder, content: bytes) -> None:
-    """The blocks of a docx file; a file with a password, or none at all, becomes a problem of the document."""
+    """The blocks of a docx file; one with a password, broken, or far larger than it looks, becomes a problem."""
     from docx import Document as open_docx
-    from docx.opc.exceptions import PackageNotFoundError
-    from docx.table import Table
-    from lxml.etree import XMLSyntaxError
 
     if content.startswith(_OLE_MARK):
         builder.problem("encrypted_file", "It is protected by a password, or an old .doc. Save it as docx without one.")
         return
-    try:
-        document = open_docx(io.BytesIO(content))
-        blocks = list(document.iter_inner_content())
-    except (PackageNotFoundError, zipfile.BadZipFile, KeyError, ValueError, XMLSyntaxError) as error:
-        builder.problem("broken_file", f"It cannot be read as docx ({type(error).__name__}). Save it again with Word.")
+    if too_large := _is_too_large(content):
+        builder.problem("broken_file", too_large)
         return
-    for block in blocks:
-        if isinstance(block, Table):
-            _add_table(builder, block)
+    document = open_docx(io.BytesIO(content))
+    reader = _Reader(builder, document)
+    reader.take_blocks(document.element.body)
+    if reader.hidden:
+        builder.problem("hidden_text", f"{reader.hidden} characters that Word does not show were left out.")
+
+
+def _is_too_large(content: bytes) -> str:
+    """What is wrong with the size of an archive once unpacked, empty where nothing is."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return ""  # said by the reader
+    size = sum(entry.file_size for entry in entries)
+    if size <= MAX_UNPACKED_BYTES and len(entries) <= MAX_ENTRIES:
+        return ""
+    return (
+        f"Unpacked it has {len(entries):,} entries and {size / 1e6:,.0f} MB, expected at most {MAX_ENTRIES:,} and "
+        f"{MAX_UNPACKED_BYTES / 1e6:,.0f} MB. Take out its pictures, or split it."
+    )
+
+
+class _Reader:
+    """Walks through the elements of a document; what lies in a run but is no text of it comes after the paragraph."""
+
+    def __init__(self, builder: DocumentBuilder, document: "WordDocument") -> None:
+        self.builder, self.document = builder, document
+        self.hidden = 0
+        self._notes = {name: _notes_of(document, name) for name in ("footnotes", "endnotes")}
+
+    def take_blocks(self, container: Any, depth: int = 0) -> None:
+        """Every block in an element, through whatever wraps it."""
+        if depth > _DEEPEST:
+            return
+        for child in container:
+            name = _name(child)
+            if name == "p":
+                self._take_paragraph(child, depth)
+            elif name == "tbl":
+                self._take_table(child, depth)
+            elif name and name not in _GONE:
+                self.take_blocks(child, depth + 1)
+
+    def _take_paragraph(self, element: Any, depth: int) -> None:
+        from docx.text.paragraph import Paragraph
+
+        text, after = self._text(element)
+        paragraph = Paragraph(element, self.document)  # pyright: ignore[reportArgumentType]
+        level = _level(paragraph)
+        if level is not None:
+            self.builder.heading(text, level)
         else:
-            _add_paragraph(builder, block)
+            self.builder.block(text, "list" if _is_list_item(paragraph) else "text")
+        for found in after:
+            self.take_blocks(found, depth + 1)
+
+    def _take_table(self, table: Any, depth: int) -> None:
+        rows = [list(_children(row, "tc")) for row in _children(table, "tr") if not _is_deleted_row(row)]
+        if len(rows) == 1 and len(rows[0]) == 1:  # a frame around text
+            self.take_blocks(rows[0][0], depth + 1)
+            return
+        above: dict[int, str] = {}
+        for cells in rows:
+            texts, column, row = [], 0, dict[int, str]()
+            for cell in cells:
+                merged = cell.find("./{*}tcPr/{*}vMerge")
+                goes_on = merged is not None and _value(merged) in ("", "continue")
+                text = above.get(column, "") if goes_on else " ".join(self._cell_text(cell, depth).split())
+                texts.append(text)
+                span = cell.find("./{*}tcPr/{*}gridSpan")
+                row[column] = text
+                column += int(_value(span)) if span is not None and _value(span).isdecimal() else 1
+            above = row
+            self.builder.block(joined_cells(texts), "table")
+
+    def _cell_text(self, cell: Any, depth: int) -> str:
+        """The text of a cell with that of tables and boxes inside it."""
+        inner = DocumentBuilder(self.builder.file)
+        reader = _Reader.__new__(_Reader)
+        reader.builder, reader.document, reader.hidden, reader._notes = inner, self.document, 0, self._notes
+        reader.take_blocks(cell, depth + 1)
+        self.hidden += reader.hidden
+        return inner.text
+
+    def _text(self, element: Any) -> tuple[str, list[Any]]:
+        """The text of a paragraph, and the containers of blocks that are anchored in it."""
+        parts: list[str] = []
+        after: list[Any] = []
+        pending = [element]
+        while pending:
+            found = pending.pop()
+            name = _name(found)
+            if name in _GONE:
+                continue
+            if name == "r" and _is_hidden(found):
+                self.hidden += len("".join(found.itertext()))
+            elif name == "txbxContent":
+                after.append(found)
+            elif name in _NOTES:
+                note = self._notes[_NOTES[name]].get(_value(found, "id"))
+                after += [note] if note is not None else []
+            elif name == "t":
+                parts.append(found.text or "")
+            elif name in _LETTERS:
+                parts.append(_LETTERS[name])
+            else:
+                pending.extend(reversed(list(found)))
+        return "".join(parts), after
 
 
-def _add_paragraph(builder: DocumentBuilder, paragraph: "Paragraph") -> None:
-    level = _level(paragraph)
-    if level is not None:
-        builder.heading(paragraph.text, level)
-    else:
-        own = paragraph._p.find("./{*}pPr/{*}numPr")
-        styled = paragraph.style.element.find("./{*}pPr/{*}numPr") if paragraph.style is not None else None
-        builder.block(paragraph.text, "text" if own is None and styled is None else "list")
+def _name(element: Any) -> str:
+    """The local name of an element, empty for comments and the like."""
+    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
+
+
+def _value(element: Any, name: str = "val") -> str:
+    """An attribute of Word's, empty where it is not there."""
+    return next((value for key, value in element.attrib.items() if key.rpartition("}")[2] == name), "")
+
+
+def _children(element: Any, wanted: str) -> Iterator[Any]:
+    """The rows of a table or the cells of a row, through whatever wraps them."""
+    for child in element:
+        name = _name(child)
+        if name == wanted:
+            yield child
+        elif name in ("sdt", "sdtContent", "ins", "moveTo", "customXml", "smartTag"):
+            yield from _children(child, wanted)
+
+
+def _is_deleted_row(row: Any) -> bool:
+    return row.find("./{*}trPr/{*}del") is not None
+
+
+def _is_hidden(run: Any) -> bool:
+    vanish = run.find("./{*}rPr/{*}vanish")
+    return vanish is not None and _value(vanish) not in ("0", "false", "off")
+
+
+def _is_list_item(paragraph: "Paragraph") -> bool:
+    own = paragraph._p.find("./{*}pPr/{*}numPr")
+    styled = paragraph.style.element.find("./{*}pPr/{*}numPr") if paragraph.style is not None else None
+    return own is not None or styled is not None
+
+
+def _notes_of(document: "WordDocument", kind: str) -> dict[str, Any]:
+    """The notes of a document by their id; separators, which Word keeps among them, are none."""
+    from docx.oxml import parse_xml
+
+    parts = [rel.target_part for rel in document.part.rels.values() if rel.reltype.endswith(f"/{kind}")]
+    return {
+        _value(note, "id"): note
+        for part in parts
+        for note in parse_xml(part.blob)
+        if _name(note) in ("footnote", "endnote") and _value(note, "type") in ("", "normal")
+    }
 
 
 def _level(paragraph: "Paragraph") -> int | None:
-    style = paragraph.style
-    while style is not None:
+    style, seen = paragraph.style, set()
+    while style is not None and style.style_id not in seen:
+        seen.add(style.style_id)  # styles that are based on each other
         name = (style.name or "").strip()
         if match := _HEADING_STYLE.match(name):
             return int(match.group(1))
@@ -68,19 +214,7 @@ def _level(paragraph: "Paragraph") -> int | None:
     return _outline_level(outline) if outline is not None else None
 
 
-def _outline_level(outline: object) -> int | None:
-    values = [value for key, value in outline.attrib.items() if key.endswith("}val")]  # type: ignore[attr-defined]
-    level = int(values[0]) if values and values[0].isdecimal() else 9
+def _outline_level(outline: Any) -> int | None:
+    value = _value(outline)
+    level = int(value) if value.isdecimal() else 9
     return level + 1 if level < 9 else None  # 9 is body text
-
-
-def _add_table(builder: DocumentBuilder, table: "Table") -> None:
-    for row in table.rows:
-        cells: list[str] = []
-        seen: set[int] = set()
-        for cell in row.cells:
-            # A merged cell is there once for each column it covers.
-            if id(cell._tc) not in seen:
-                seen.add(id(cell._tc))
-                cells.append(" ".join(cell.text.split()))
-        builder.block(" | ".join(cell for cell in cells if cell), "table")

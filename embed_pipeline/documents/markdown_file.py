@@ -5,27 +5,34 @@ Belongs here: tokens to blocks. Does not belong here: deciding encodings (text_f
 
 import re
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from embed_pipeline.documents.building import DocumentBuilder
+from embed_pipeline.documents.html_file import add_html
 from embed_pipeline.documents.text_file import decode_into, join_lines
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
 
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+_LINE_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n(?:---|\.\.\.)\n", re.DOTALL)
 
 
 def read_markdown(builder: DocumentBuilder, content: bytes) -> None:
-    """The blocks of a Markdown file; front matter, HTML, comments and pictures are left out, links are their text."""
+    """The blocks of a Markdown file, with those of HTML inside it; front matter and pictures are left out."""
     from markdown_it import MarkdownIt
 
     text = _FRONT_MATTER.sub("", decode_into(builder, content).replace("\r\n", "\n"))
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
     reader = _Reader(builder)
-    for token in tokens:
-        reader.take(token)
+    for is_html, group in groupby(tokens, key=lambda token: token.type == "html_block"):
+        if is_html:  # blank lines part an element into blocks
+            add_html(builder, "\n".join(token.content for token in group))
+        else:
+            for token in group:
+                reader.take(token)
 
 
 class _Reader:
@@ -65,6 +72,6 @@ def _inline_text(children: Sequence["Token"]) -> str:
     for child in children:
         if child.type in ("text", "code_inline"):
             parts.append(child.content)
-        elif child.type in ("softbreak", "hardbreak"):
+        elif child.type in ("softbreak", "hardbreak") or _LINE_BREAK.match(child.content):
             parts.append("\n")
     return "".join(parts)

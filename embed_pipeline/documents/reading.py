@@ -6,7 +6,7 @@ Belongs here: which reader a file gets. Does not belong here: any file format.
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from embed_pipeline.documents.building import DocumentBuilder
+from embed_pipeline.documents.building import DocumentBuilder, describe_error
 from embed_pipeline.documents.document import Document
 from embed_pipeline.documents.docx_file import read_docx
 from embed_pipeline.documents.html_file import read_html
@@ -40,5 +40,9 @@ def read_document(path: Path, file: str) -> Document:
         kinds = ", ".join(SUFFIXES)
         builder.problem("unsupported_file", f"{path.suffix or 'No suffix'} is not read. Convert it to one of {kinds}.")
     else:
-        reader(builder, path.read_bytes())
+        try:
+            reader(builder, path.read_bytes())
+        except Exception as error:
+            kind = path.suffix.removeprefix(".")
+            builder.problem("broken_file", f"It cannot be read as {kind} ({describe_error(error)}). Save it again.")
     return builder.build()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 _CLOSING = "\"'”’»）)】」』》〉]"
 # Chinese marks end a sentence wherever they stand; of the others only those that a space, or the end, follows.
 _END = re.compile(
-    rf"(?:[。！？；…]+[{re.escape(_CLOSING)}]*)|(?:[.!?]+[{re.escape(_CLOSING)}]*(?=\s|$|[\u4e00-\u9fff]))|(?:\n\s*\n)"
+    rf"(?:[。！？；…]+[{re.escape(_CLOSING)}]*)|(?:(?<![.!?])[.!?]+[{re.escape(_CLOSING)}]*(?=\s|$|[\u4e00-\u9fff]))|(?:\n\s*\n)"
 )
 _ABBREVIATION = re.compile(
     r"""(?:^|[\s(（"“„«\['’])(?:

@@ -74,17 +74,17 @@ def add_lines(builder: DocumentBuilder, lines: list[str], page: int | None = Non
 
 def join_lines(lines: list[str]) -> str:
     """Lines of a paragraph as one: nothing between Chinese characters, a hyphen at the end of a line undone."""
-    text = ""
+    parts: list[str] = []
     for line in (line.strip() for line in lines):
         if not line:
             continue
-        if re.search(r"[^\W\d_]-$", text) and line[:1].islower():
-            text = text[:-1] + line
-        elif text and (_is_wide(text[-1]) and _is_wide(line[0])):
-            text += line
-        else:
-            text = f"{text} {line}" if text else line
-    return text
+        before = parts[-1] if parts else ""
+        if re.search(r"[^\W\d_]-$", before[-2:]) and line[:1].islower():
+            parts[-1] = before[:-1]
+        elif before and not (_is_wide(before[-1]) and _is_wide(line[0])):
+            parts.append(" ")
+        parts.append(line)
+    return "".join(parts)
 
 
 def _is_wide(character: str) -> bool:

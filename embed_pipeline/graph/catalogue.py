@@ -78,7 +78,7 @@ CODE_VERSIONS: Mapping[str, str] = {
     "raw_xlsx": "1",
     "raw_pairs": "1",
     "raw_documents": "1",
-    "passages": "1",
+    "passages": "2",
     "synthetic_qa": "1",
     "cleaned_qa": "3",
     "mined_negatives": "3",

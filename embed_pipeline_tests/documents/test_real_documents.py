@@ -1,0 +1,284 @@
+"""What real documents contain: text in wrappers, hidden text, pages in forms, damaged and endless files."""
+
+import io
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from embed_pipeline.documents.cutting import cut_document
+from embed_pipeline.documents.docx_file import MAX_ENTRIES
+from embed_pipeline.documents.reading import read_document
+from embed_pipeline.documents.settings import DocumentSettings
+from embed_pipeline_tests.documents.document_files import write_pdf
+
+_W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+_RESTART = '<w:vMerge w:val="restart"/>'
+_MORE = (
+    'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006" '
+    'xmlns:wps="http://schemas.microsoft.com/office/word/2010/wordprocessingShape" '
+    'xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"'
+)
+
+
+def _docx(path: Path, body: str, *, change: Callable[[dict[str, bytes]], None] | None = None) -> Path:
+    """A Word file with this XML as the body, its archive changed at will."""
+    from docx import Document
+
+    held = io.BytesIO()
+    Document().save(held)
+    with zipfile.ZipFile(held) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    parts["word/document.xml"] = f"<w:document {_W} {_MORE}><w:body>{body}</w:body></w:document>".encode()
+    if change:
+        change(parts)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return path
+
+
+def _run(text: str) -> str:
+    return f'<w:r><w:t xml:space="preserve">{text}</w:t></w:r>'
+
+
+def _p(inner: str) -> str:
+    return f"<w:p>{inner}</w:p>"
+
+
+def _cell(inner: str, properties: str = "") -> str:
+    return f"<w:tc><w:tcPr>{properties}</w:tcPr>{inner}</w:tc>"
+
+
+def _text_cell(text: str) -> str:
+    return _cell(_p(_run(text)))
+
+
+def _row(*cells: str) -> str:
+    return f"<w:tr>{''.join(cells)}</w:tr>"
+
+
+def _table(*rows: list[str]) -> str:
+    return f"<w:tbl>{''.join(_row(*map(_text_cell, row)) for row in rows)}</w:tbl>"
+
+
+def _texts(path: Path) -> list[str]:
+    document = read_document(path, path.name)
+    return [document.text[block.start : block.end] for block in document.blocks]
+
+
+def _reasons(path: Path) -> list[str]:
+    return [problem.reason for problem in read_document(path, path.name).problems]
+
+
+@pytest.mark.parametrize(
+    ("body", "texts"),
+    [
+        (_p(_run("You pay ") + f"<w:ins>{_run('thirty')}</w:ins><w:del><w:r><w:delText>ten</w:delText></w:r></w:del>"
+            + _run(" coins.")), ["You pay thirty coins."]),
+        (f"<w:ins>{_p(_run('A new paragraph.'))}</w:ins>", ["A new paragraph."]),
+        (_p(f"<w:moveFrom>{_run('here')}</w:moveFrom><w:moveTo>{_run('there')}</w:moveTo>"), ["there"]),
+        (f"<w:sdt><w:sdtPr/><w:sdtContent>{_p(_run('Of a control.'))}</w:sdtContent></w:sdt>", ["Of a control."]),
+        (_p(_run("from ") + f"<w:sdt><w:sdtContent>{_run('Monday')}</w:sdtContent></w:sdt>"), ["from Monday"]),
+        (_p(f'<w:fldSimple w:instr="REF a">{_run("section 4")}</w:fldSimple>'), ["section 4"]),
+        (_p(f"<w:smartTag>{_run('Vienna')}</w:smartTag><w:customXml>{_run(' city')}</w:customXml>"), ["Vienna city"]),
+        (_p("<w:r><w:ruby><w:rt><w:r><w:t>kan</w:t></w:r></w:rt>"
+            "<w:rubyBase><w:r><w:t>漢</w:t></w:r></w:rubyBase></w:ruby></w:r>"), ["漢"]),
+        (_p("<w:r><mc:AlternateContent><mc:Choice><wps:txbx><w:txbxContent>" + _p(_run("In a box."))
+            + "</w:txbxContent></wps:txbx></mc:Choice><mc:Fallback><w:t>In a box.</w:t></mc:Fallback>"
+            "</mc:AlternateContent></w:r>" + _run("Beside it.")), ["Beside it.", "In a box."]),
+        (_p(_run("P = ") + "<m:oMath><m:r><m:t>12</m:t></m:r></m:oMath>"), ["P = 12"]),
+        (_p('<w:r><w:t>one</w:t><w:tab/><w:t>two</w:t><w:br/><w:t>three</w:t></w:r>'), ["one\ttwo\nthree"]),
+        (_table(["Mon", "", "22:10"], ["Sun", "8:00", ""]), ["Mon | | 22:10", "Sun | 8:00"]),
+        (f"<w:tbl>{_row(_cell(_p(_run('Fire')), _RESTART), _text_cell('all'))}"
+         f"{_row(_cell(_p(''), '<w:vMerge/>'), _text_cell('half'))}</w:tbl>", ["Fire | all", "Fire | half"]),
+        (f"<w:tbl>{_row(_cell(_p(_run('out')) + _table(['in', 'side'])), _text_cell('end'))}</w:tbl>",
+         ["out in | side | end"]),
+        (f"<w:tbl>{_row(_cell(_p(_run('A frame.')) + _p(_run('Of two.'))))}</w:tbl>", ["A frame.", "Of two."]),
+        (f"<w:tbl><w:tr><w:trPr><w:del/></w:trPr>{_text_cell('gone')}</w:tr>"
+         f"{_row(_text_cell('a'), _text_cell('b'))}</w:tbl>", ["a | b"]),
+    ],
+)  # fmt: skip
+def test_text_in_a_word_file_counts_wherever_its_reader_sees_it(tmp_path: Path, body: str, texts: list[str]) -> None:
+    path = _docx(tmp_path / "a.docx", body)
+    assert _texts(path) == texts and not _reasons(path)
+
+
+def test_hidden_text_of_a_word_file_is_left_out_and_said(tmp_path: Path) -> None:
+    hidden = "<w:r><w:rPr><w:vanish/></w:rPr><w:t>secret</w:t></w:r>"
+    shown = '<w:r><w:rPr><w:vanish w:val="0"/></w:rPr><w:t> shown</w:t></w:r>'
+    path = _docx(tmp_path / "a.docx", _p(_run("Plain") + hidden + shown))
+    assert _texts(path) == ["Plain shown"] and _reasons(path) == ["hidden_text"]
+
+
+def test_a_footnote_stands_behind_its_paragraph(tmp_path: Path) -> None:
+    kind = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/footnotes"
+
+    def add_note(parts: dict[str, bytes]) -> None:
+        notes = f'<w:footnote w:type="separator" w:id="0">{_p(_run("-"))}</w:footnote>'
+        notes += f'<w:footnote w:id="2">{_p(_run("but not on Sundays"))}</w:footnote>'
+        parts["word/footnotes.xml"] = f"<w:footnotes {_W}>{notes}</w:footnotes>".encode()
+        rels = parts["word/_rels/document.xml.rels"].decode()
+        rel = f'<Relationship Id="rIdF" Type="{kind}" Target="footnotes.xml"/></Relationships>'
+        parts["word/_rels/document.xml.rels"] = rels.replace("</Relationships>", rel).encode()
+
+    body = _p(_run("Open daily") + '<w:r><w:footnoteReference w:id="2"/></w:r>') + _p(_run("Closed."))
+    assert _texts(_docx(tmp_path / "a.docx", body, change=add_note)) == ["Open daily", "but not on Sundays", "Closed."]
+
+
+def test_styles_that_are_based_on_each_other_end(tmp_path: Path) -> None:
+    styles = "".join(
+        f'<w:style w:type="paragraph" w:styleId="{own}"><w:name w:val="{own}"/><w:basedOn w:val="{other}"/></w:style>'
+        for own, other in (("A", "B"), ("B", "A"))
+    )
+
+    def circle(parts: dict[str, bytes]) -> None:
+        parts["word/styles.xml"] = f"<w:styles {_W}>{styles}</w:styles>".encode()
+
+    body = _p('<w:pPr><w:pStyle w:val="A"/></w:pPr>' + _run("text"))
+    assert _texts(_docx(tmp_path / "a.docx", body, change=circle)) == ["text"]
+
+
+def test_an_archive_that_unpacks_to_far_more_is_refused_unread(tmp_path: Path) -> None:
+    def many(parts: dict[str, bytes]) -> None:
+        parts.update({f"word/media/{number}.txt": b"" for number in range(MAX_ENTRIES)})
+
+    def large(parts: dict[str, bytes]) -> None:
+        parts["word/media/a.bin"] = bytes(310_000_000)
+
+    for at, change in enumerate((many, large)):
+        path = _docx(tmp_path / f"{at}.docx", _p(_run("text")), change=change)
+        document = read_document(path, path.name)
+        assert not document.blocks and "Unpacked it has" in document.problems[0].detail
+
+
+@pytest.mark.parametrize(
+    ("page", "texts"),
+    [
+        ("<form><h1>Terms</h1><p>All of it.</p></form>", ["Terms", "All of it."]),
+        ("<article><p>one</p></article><article><p>two</p></article><p>three</p>", ["one", "two", "three"]),
+        ("<article class=teaser><p>more</p></article><div><h1>Real</h1><p>the long text</p></div>",
+         ["more", "Real", "the long text"]),
+        ("<main></main><div><p>real</p></div>", ["real"]),
+        ("<main hidden><p>old</p></main><main><p>new text of today</p></main>", ["new text of today"]),
+        ("<section><header><h2>Part</h2></header><p>t</p></section>", ["Part", "t"]),
+        ("<h2><button>Can I?</button></h2><p>Yes.</p><button>Close</button>", ["Can I?", "Yes."]),
+        ("<table><tr><td>Menu</td><td><h1>Rules</h1><table><tr><td>May</td><td>on</td></tr></table></td></tr></table>",
+         ["Menu", "Rules", "May | on"]),
+        ("<table><tr><th>Mon</th><td></td><td>22</td></tr></table>", ["Mon | | 22"]),
+        ("<table><caption>Hours</caption><tr><td>a</td><td hidden>b</td><td>c</td></tr></table>", ["Hours", "a | c"]),
+        ("<p>a<span style='display: none'>x</span>b</p><dialog><p>Sure?</p></dialog>", ["ab"]),
+        ("<p hidden=until-found>found</p><details><summary>Q</summary>A</details>", ["found", "Q", "A"]),
+        ("<ul><li>one<ul><li>two</li></ul>three</li></ul>", ["one", "two", "three"]),
+        ("<a href=x><div>in a link</div></a>tail", ["in a link", "tail"]),
+        ("<header>Logo</header><p>text enough to be the page</p><footer>Imprint</footer>",
+         ["text enough to be the page"]),
+        ("<footer><p>nothing else</p></footer>", ["nothing else"]),
+    ],
+)  # fmt: skip
+def test_what_a_page_shows_is_read_once(tmp_path: Path, page: str, texts: list[str]) -> None:
+    path = tmp_path / "a.html"
+    path.write_text(f"<html><body>{page}</body></html>", encoding="utf-8")
+    assert _texts(path) == texts
+
+
+def test_what_a_page_hides_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.html"
+    path.write_text("<body><p>shown</p><p hidden>four</p><div style='display:none'>five5</div>", encoding="utf-8")
+    (problem,) = read_document(path, "a.html").problems
+    assert problem.reason == "hidden_text" and problem.detail.startswith("9 characters")
+
+
+@pytest.mark.parametrize(
+    ("text", "texts"),
+    [
+        ("first<br>second", ["first second"]),
+        ("| a<br/>b | c |\n|---|---|\n| x | y |", ["a b | c", "x | y"]),
+        ("# H\n<ul><li>one</li><li>two</li></ul>\n\nafter", ["H", "one", "two", "after"]),
+        ("<table>\n<tr><td>cell</td>\n\n<td>next</td></tr></table>\n\nafter", ["cell | next", "after"]),
+        ("<!-- note -->\n\ntext", ["text"]),
+    ],
+)
+def test_html_inside_markdown_is_read(tmp_path: Path, text: str, texts: list[str]) -> None:
+    path = tmp_path / "a.md"
+    path.write_text(text, encoding="utf-8")
+    assert _texts(path) == texts
+
+
+def test_lines_that_differ_in_numbers_alone_are_body_text(tmp_path: Path) -> None:
+    rates = [[f"Tariff {n}", f"You pay {90 * n} coins.", f"Your share is {25 * n} coins."] for n in range(1, 5)]
+    path = write_pdf(tmp_path / "rates.pdf", rates)
+    text = read_document(path, path.name).text
+    assert all(line in text for page in rates for line in page) and not _reasons(path)
+
+
+def test_running_lines_are_left_out_and_said_and_numbered_headings_stay(tmp_path: Path) -> None:
+    topics = ["cover", "claims", "courts", "notice"]
+    pages = [["ACME Terms", f"Chapter {n}", f"This is about {t}.", f"Page {n}"] for n, t in enumerate(topics, 1)]
+    path = write_pdf(tmp_path / "terms.pdf", pages)
+    document = read_document(path, path.name)
+    assert [document.text[b.start : b.end] for b in document.blocks if b.kind == "heading"] == [
+        f"Chapter {n}" for n in range(1, 5)
+    ]
+    assert "ACME" not in document.text and "Page" not in document.text
+    (problem,) = document.problems
+    assert problem.reason == "running_lines" and problem.detail.startswith("8 lines") and "ACME Terms" in problem.detail
+
+
+@pytest.mark.parametrize("line", ["3", "- 3 -", "Page 3 of 12", "第3页 共12页", "3/12", "Seite 3 von 12", "p. 3"])
+def test_numbers_of_pages_are_running_lines(tmp_path: Path, line: str) -> None:
+    from embed_pipeline.documents.pdf_file import _PAGE_NUMBER
+
+    assert _PAGE_NUMBER.fullmatch(line)
+    assert not _PAGE_NUMBER.fullmatch(f"Tariff {line}")
+
+
+def test_a_page_whose_characters_have_no_meaning_is_named_and_not_read(tmp_path: Path) -> None:
+    from embed_pipeline.documents.pdf_file import _garbled
+
+    assert _garbled("\ue001\ue002\ue003 \ue004") and _garbled("ར⋼ࢀ៕ṾḯჁ༧౭Ấᦒਜ਼፥ᥦ᭺ᲜࢽឌٴซႪ፬ᬜ" * 3)
+    assert _garbled("(cid:12)(cid:44)(cid:7)") and _garbled("/g12/g44/g7")
+    for real in ("Ein Satz.", "保险合同とカタカナとＡＢＣ γ and Latin ١", "", "Привет, мир", "𝐱 ∈ ℝ, α ≤ β"):
+        assert not _garbled(real)
+
+
+def test_one_broken_file_or_page_does_not_stop_the_others(tmp_path: Path) -> None:
+    whole = write_pdf(tmp_path / "a.pdf", [["Some text."], ["More text."]]).read_bytes()
+    filtered = whole.replace(b"<< /Length 54 >>", b"<< /Filter /FooDecode /Length 54 >>", 1)
+    (tmp_path / "filter.pdf").write_bytes(filtered if filtered != whole else whole.replace(b"BT", b"BX", 1))
+    locked = bytearray(_docx(tmp_path / "b.docx", _p(_run("text"))).read_bytes())
+    at = locked.find(b"PK\x01\x02")
+    while at >= 0:  # the bit that says a password is needed, in every entry
+        locked[at + 8] |= 1
+        at = locked.find(b"PK\x01\x02", at + 4)
+    (tmp_path / "locked.docx").write_bytes(locked)
+    assert "broken_file" in _reasons(tmp_path / "locked.docx")
+    read_document(tmp_path / "filter.pdf", "filter.pdf")
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "count"),
+    [
+        ("a.txt", "保险", 50_000),
+        ("a.txt", "word ", 20_000),
+        ("a.txt", ".", 100_000),
+        ("a.txt", "ab-\n", 25_000),
+        ("a.html", "<div>", 5_000),
+        ("a.html", "<b>", 5_000),
+        ("a.html", "<table><tr><td>", 600),
+        ("a.md", "> ", 5_000),
+        ("a.md", "[", 20_000),
+    ],
+)
+def test_work_grows_with_the_file_and_no_faster(tmp_path: Path, name: str, unit: str, count: int) -> None:
+    settings = DocumentSettings(files=("a.txt",))
+    seconds = []
+    for times in (count // 4, count):
+        path = tmp_path / name
+        path.write_text(f"{unit * times}x", encoding="utf-8")
+        started = time.process_time()
+        list(cut_document(read_document(path, name), settings, lambda texts: [len(text) for text in texts]))
+        seconds.append(time.process_time() - started)
+    assert seconds[1] < 10 * seconds[0] + 0.5  # four times the file; sixteen would be its square
