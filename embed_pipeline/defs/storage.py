@@ -1,4 +1,4 @@
-"""Dagster's own storage: opened by one process at a time, mended where two began it together, named where it is damaged.
+"""Dagster's own storage: opened by one process at a time, mended where two began it, named where it is damaged.
 
 Belongs here: the folder with Dagster's SQLite files. Does not belong here: what is recorded there (running, liveness).
 """
