@@ -12,8 +12,8 @@ import dagster as dg
 from embed_pipeline.defs.jobs import UnresolvedJob
 from embed_pipeline.defs.liveness import end_dead_runs
 from embed_pipeline.defs.partitions import Partitions
-from embed_pipeline.defs.reevaluation import NIGHTLY_TAG
 from embed_pipeline.defs.resources import PipelineResource
+from embed_pipeline.defs.running import DUE_TAG, NIGHTLY_TAG
 from embed_pipeline.defs.teams import may_be_of
 from embed_pipeline.graph.automatic_work import automatic_work
 from embed_pipeline.graph.catalogue import ALL
@@ -54,7 +54,8 @@ def define_sensors(
                 continue
             partition = None if work.partition == ALL else work.partition
             context.log.info(f"{work.job.name} {work.partition}: {'; '.join(work.reasons)}")
-            requests.append(dg.RunRequest(run_key=work.key, job_name=work.job.name, partition_key=partition))
+            due = {DUE_TAG: "true"}
+            requests.append(dg.RunRequest(run_key=work.key, job_name=work.job.name, partition_key=partition, tags=due))
         waiting = f"; {'; '.join(found.waiting)}" if found.waiting else ""
         fresh = "everything that runs by itself is fresh" if waiting else "everything is fresh"
         return requests or dg.SkipReason(fresh + waiting)

@@ -14,14 +14,11 @@ from embed_pipeline.assembly.hosted_samples import (
 )
 from embed_pipeline.defs.liveness import end_dead_runs
 from embed_pipeline.defs.resources import PipelineResource
-from embed_pipeline.defs.running import Build, execute
+from embed_pipeline.defs.running import NIGHTLY_TAG, Build, execute
 from embed_pipeline.defs.teams import team_tags
 from embed_pipeline.graph.graph import Graph
 from embed_pipeline.graph.night import reevaluate as run_night
 from embed_pipeline.graph.work import Work
-
-NIGHTLY_TAG = "embed_pipeline/nightly"
-"""The tag that a night's runs share; its value is when the night was to begin."""
 
 
 def define_reevaluation(build: Build, team: str | None = None) -> dg.JobDefinition:

@@ -24,6 +24,10 @@ from embed_pipeline.paths import printable
 from embed_pipeline.project.project import is_debugging
 
 _CONSOLE = logging.getLogger("embed_pipeline.console")
+NIGHTLY_TAG = "embed_pipeline/nightly"
+"""The tag that a night's runs share; its value is when the night was to begin."""
+DUE_TAG = "embed_pipeline/due"
+"""On a run of what was found to be stale or missing, not asked for by somebody: it repeats no evaluation."""
 Build = Callable[[PipelineResource], dg.Definitions]
 """Gives the definitions of a project as its data folder stands now; what runs jobs cannot import them."""
 
@@ -90,7 +94,7 @@ def execute(
                     instance=instance,
                     partition_key=None if work.partition == ALL else work.partition,
                     raise_on_error=False,
-                    tags={**(tags or {}), **process_tags(run_id)},
+                    tags={**(tags or {}), **process_tags(run_id), **({DUE_TAG: "true"} if work.key else {})},
                     run_config={"loggers": {"console": {}}},
                     run_id=run_id,
                 )
