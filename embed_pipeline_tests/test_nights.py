@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from embed_pipeline.definitions import build_definitions
-from embed_pipeline.defs.reevaluation import NIGHTLY_TAG
+from embed_pipeline.defs.running import NIGHTLY_TAG
 from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.small_project import edit_yaml, write_yaml
 

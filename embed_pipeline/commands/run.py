@@ -75,7 +75,11 @@ def print_metrics_table(project: Project, dataset: str | None) -> None:
     from embed_pipeline.reporting.terminal import print_metrics
 
     headlines = {name: project.headline(name) for name in project.datasets}
-    print_metrics(read_newest(project.home / METRICS_FILE, dataset=dataset), headlines=headlines)
+    print_metrics(read_newest(project.home / METRICS_FILE, dataset=dataset, say=_say), headlines=headlines)
+
+
+def _say(line: str) -> None:
+    console.print(escape(line), soft_wrap=True)
 
 
 def print_broken(project: Project, dataset: str | None = None) -> bool:

@@ -15,9 +15,11 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from embed_pipeline.commands.failures import describe_failure, print_traceback
 from embed_pipeline.interruption import end_children, interruptible
 from embed_pipeline.paths import printable
 from embed_pipeline.project.finding import NoProjectError, UnknownNameError, find_project
+from embed_pipeline.project.project import DEBUG_VARIABLE, is_debugging
 
 WIDTH_WITHOUT_TERMINAL = 150
 
@@ -46,6 +48,17 @@ def project_option() -> click.Option:
     return click.Option(["--project"], type=folder, expose_value=False, callback=_remember, help=told)
 
 
+def debug_option() -> click.Option:
+    """`--debug`, before or after the command: what Python says of an error is shown beside the message."""
+    told = f"Show the traceback of an error; so does {DEBUG_VARIABLE}=1."
+    return click.Option(["--debug"], is_flag=True, expose_value=False, callback=_remember_debugging, help=told)
+
+
+def _remember_debugging(ctx: click.Context, _: click.Parameter, debugging: bool) -> None:
+    if debugging:  # for the runs too, which word their own errors
+        os.environ[DEBUG_VARIABLE] = "1"
+
+
 def _remember(ctx: click.Context, _: click.Parameter, folder: Path | None) -> None:
     ctx.obj = folder or ctx.obj
 
@@ -72,14 +85,18 @@ class ProjectCommand(click.Command):
 
 
 class CommandGroup(click.Group):
-    """Bad input ends in one message, not in a traceback; names that do not exist in exit code 2.
+    """Whatever goes wrong ends in one message, not in a traceback; names that do not exist in exit code 2.
 
     A signal ends the command and all it started.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.params.append(project_option())
+        self.params += [project_option(), debug_option()]
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        cmd.params.append(debug_option())
+        super().add_command(cmd, name)
 
     def invoke(self, ctx: click.Context) -> object:
         with (
@@ -91,15 +108,19 @@ class CommandGroup(click.Group):
                 return super().invoke(ctx)
             except (NoProjectError, UnknownNameError) as error:
                 raise MistypedError(printable(str(error))) from error
-            except ValueError as error:
-                raise click.ClickException(printable(str(error))) from error
             except click.ClickException as error:
                 if type(error) is not click.ClickException:
                     raise
                 raise click.ClickException(printable(error.message)) from error
+            except (click.exceptions.Exit, click.Abort, BrokenPipeError):
+                raise
             except KeyboardInterrupt:
                 end_children(grace_seconds=0.5)
                 sys.exit(interruption.exit_code)
+            except Exception as error:
+                if is_debugging():
+                    print_traceback(error)
+                raise click.ClickException(printable(describe_failure(error))) from error
 
 
 @contextmanager

@@ -201,7 +201,8 @@ def read_dataset_settings(directory: Path) -> DatasetSettings:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: expected YAML in UTF-8: {error}. Correct the file.") from error
+        remedy = "Save it as UTF-8." if isinstance(error, UnicodeDecodeError) else "Correct the file."
+        raise ValueError(f"{path}: expected YAML in UTF-8: {error}. {remedy}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a mapping of settings, found {type(content).__name__}. Correct the file.")
     try:

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 import dagster as dg
 
 from embed_pipeline.defs.jobs import UnresolvedJob
+from embed_pipeline.defs.liveness import end_dead_runs
 from embed_pipeline.defs.partitions import Partitions
-from embed_pipeline.defs.reevaluation import NIGHTLY_TAG
 from embed_pipeline.defs.resources import PipelineResource
+from embed_pipeline.defs.running import DUE_TAG, NIGHTLY_TAG
 from embed_pipeline.defs.teams import may_be_of
 from embed_pipeline.graph.automatic_work import automatic_work
 from embed_pipeline.graph.catalogue import ALL
@@ -30,7 +31,7 @@ _UNFINISHED = [
 def define_sensors(
     partitions: Partitions, jobs: Mapping[str, UnresolvedJob], team: str | None = None
 ) -> list[dg.SensorDefinition]:
-    """`stale_partitions`, off until switched on."""
+    """`stale_partitions`, off until switched on, and `dead_runs`, on: else a killed run takes a place for ever."""
     known = {ALL, *partitions.datasets.get_partition_keys(), *partitions.variants.get_partition_keys()}
 
     @dg.sensor(
@@ -40,6 +41,7 @@ def define_sensors(
         "data set's setting automation allows.",
     )
     def stale_partitions(context: dg.SensorEvaluationContext, pipeline: PipelineResource):
+        _end_dead(context)
         unfinished = context.instance.get_runs(filters=dg.RunsFilter(statuses=_UNFINISHED))
         if any(may_be_of(team, run) for run in unfinished):
             return dg.SkipReason("a run is under way; what it changes is not known yet")
@@ -52,12 +54,29 @@ def define_sensors(
                 continue
             partition = None if work.partition == ALL else work.partition
             context.log.info(f"{work.job.name} {work.partition}: {'; '.join(work.reasons)}")
-            requests.append(dg.RunRequest(run_key=work.key, job_name=work.job.name, partition_key=partition))
+            due = {DUE_TAG: "true"}
+            requests.append(dg.RunRequest(run_key=work.key, job_name=work.job.name, partition_key=partition, tags=due))
         waiting = f"; {'; '.join(found.waiting)}" if found.waiting else ""
         fresh = "everything that runs by itself is fresh" if waiting else "everything is fresh"
         return requests or dg.SkipReason(fresh + waiting)
 
-    return [stale_partitions]
+    @dg.sensor(
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Ends the runs whose process was killed: as failed, with the reason. They would be waited for.",
+    )
+    def dead_runs(context: dg.SensorEvaluationContext):
+        count = _end_dead(context)
+        return dg.SkipReason(f"{count} ended" if count else "every run under way has its process")
+
+    return [stale_partitions, dead_runs]
+
+
+def _end_dead(context: dg.SensorEvaluationContext) -> int:
+    found = end_dead_runs(context.instance)
+    for dead in found:
+        context.log.warning(f"{dead.run.job_name} {dead.run.run_id}: {dead.reason}")
+    return len(found)
 
 
 def define_schedules(job: dg.JobDefinition, *, cron: str, time_zone: str) -> list[dg.ScheduleDefinition]:

@@ -12,15 +12,13 @@ from embed_pipeline.assembly.hosted_samples import (
     record_samples,
     sample_hosted_models,
 )
+from embed_pipeline.defs.liveness import end_dead_runs
 from embed_pipeline.defs.resources import PipelineResource
-from embed_pipeline.defs.running import Build, execute
+from embed_pipeline.defs.running import NIGHTLY_TAG, Build, execute
 from embed_pipeline.defs.teams import team_tags
 from embed_pipeline.graph.graph import Graph
 from embed_pipeline.graph.night import reevaluate as run_night
 from embed_pipeline.graph.work import Work
-
-NIGHTLY_TAG = "embed_pipeline/nightly"
-"""The tag that a night's runs share; its value is when the night was to begin."""
 
 
 def define_reevaluation(build: Build, team: str | None = None) -> dg.JobDefinition:
@@ -28,6 +26,7 @@ def define_reevaluation(build: Build, team: str | None = None) -> dg.JobDefiniti
 
     @dg.op(description="Samples the hosted models, runs what is stale without training anything, publishes.")
     def reevaluate_variants(context: dg.OpExecutionContext, pipeline: PipelineResource) -> None:
+        end_dead_runs(context.instance)
         definitions = build(pipeline)
         night = context.run.tags.get(NIGHTLY_TAG, context.run_id)
 

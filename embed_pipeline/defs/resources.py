@@ -20,6 +20,7 @@ from embed_pipeline.assembly.questioning import CHAT_FOLDER
 from embed_pipeline.assembly.variant_encoder import (
     load_search,
 )
+from embed_pipeline.defs.liveness import keep_alive
 from embed_pipeline.encoding.cross_encoder import CrossEncoder
 from embed_pipeline.encoding.encoder import Encoder, EncoderSettings
 from embed_pipeline.encoding.local import load_local_encoder
@@ -202,6 +203,11 @@ class PipelineResource(dg.ConfigurableResource):
     ui_path: str = Field("", description="The webserver's --path-prefix, as /dagster.")
 
     on_request: bool = Field(False, description="Whether variants on request take part, where a data set names some.")
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Whoever started a run, its process says so in the run's tags."""
+        if context.run is not None and context.instance is not None:
+            keep_alive(context.instance, context.run)
 
     def project(self) -> Project:
         """The project as its data folder stands now."""

@@ -17,15 +17,22 @@ from dagster._core.events import RunFailureReason
 from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
 from dagster_shared.error import SerializableErrorInfo
 
+from embed_pipeline.defs.liveness import end_dead_runs, process_tags
 from embed_pipeline.defs.resources import PipelineResource, pipeline_from_environment
+from embed_pipeline.defs.storage import check_storage_folder, open_storage
 from embed_pipeline.graph.catalogue import ALL
 from embed_pipeline.graph.work import Work
 from embed_pipeline.paths import printable
 from embed_pipeline.progress import read_progress
+from embed_pipeline.project.project import is_debugging
 
 _CONSOLE = logging.getLogger("embed_pipeline.console")
 _PLAIN_SECONDS = 10.0
 _PIPES_CUT_OFF = "[pipes] did not receive closed message"
+NIGHTLY_TAG = "embed_pipeline/nightly"
+"""The tag that a night's runs share; its value is when the night was to begin."""
+DUE_TAG = "embed_pipeline/due"
+"""On a run of what was found to be stale or missing, not asked for by somebody: it repeats no evaluation."""
 Build = Callable[[PipelineResource], dg.Definitions]
 """Gives the definitions of a project as its data folder stands now; what runs jobs cannot import them."""
 
@@ -34,7 +41,7 @@ def prepare_environment() -> None:
     """Point Dagster at the project in the current folder, unless the environment already says otherwise.
 
     Raises:
-        ValueError: the current folder has no dagster.yaml.
+        ValueError: the current folder has no dagster.yaml, or Dagster's storage cannot lie where it would.
     """
     if "DAGSTER_HOME" not in os.environ:
         if not Path("dagster.yaml").is_file():
@@ -42,15 +49,26 @@ def prepare_environment() -> None:
         os.environ["DAGSTER_HOME"] = str(Path.cwd())
     storage = pipeline_from_environment().project().home / "dagster"
     os.environ.setdefault("EMBED_PIPELINE_DAGSTER_STORAGE", str(storage))
-    Path(os.environ["EMBED_PIPELINE_DAGSTER_STORAGE"]).mkdir(parents=True, exist_ok=True)
+    check_storage_folder(_storage_folder())
+    _storage_folder().mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
 def open_instance() -> Iterator[dg.DagsterInstance]:
-    """The project's Dagster instance."""
+    """The project's Dagster instance; runs whose process was killed are ended first.
+
+    Raises:
+        ValueError: Dagster's storage is damaged, or lies where it cannot.
+    """
     prepare_environment()
-    with dg.DagsterInstance.get() as instance:
+    with open_storage(_storage_folder()) as instance:
+        for dead in end_dead_runs(instance):
+            _CONSOLE.warning("%s %s is ended: %s", dead.run.job_name, dead.run.run_id, dead.reason)
         yield instance
+
+
+def _storage_folder() -> Path:
+    return Path(os.environ["EMBED_PIPELINE_DAGSTER_STORAGE"])
 
 
 def execute(
@@ -81,7 +99,7 @@ def execute(
                     instance=instance,
                     partition_key=None if work.partition == ALL else work.partition,
                     raise_on_error=False,
-                    tags=dict(tags or {}),
+                    tags={**(tags or {}), **process_tags(run_id), **({DUE_TAG: "true"} if work.key else {})},
                     run_config={"loggers": {"console": {}}},
                     run_id=run_id,
                 )
@@ -225,7 +243,13 @@ terse_console = dg.LoggerDefinition(
 
 
 def _message(error: SerializableErrorInfo) -> str:
-    """The words of the error that left the asset: what caused it is told in them."""
+    """The words of the error that left the asset, then those of its causes where they say more."""
     while error.cause is not None and (error.cls_name or "").startswith("Dagster"):
         error = error.cause
-    return error.message.strip()
+    told, cause = [error.message.strip()], error.cause
+    while cause is not None:
+        words = cause.message.strip()
+        if not any(part in earlier for part in (words, words.partition(": ")[2] or words) for earlier in told):
+            told.append(f"Cause: {words}")
+        cause = cause.cause
+    return "\n".join([*told, error.to_string()] if is_debugging() else told)

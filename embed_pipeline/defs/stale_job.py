@@ -11,6 +11,7 @@ import dagster as dg
 from pydantic import Field
 
 from embed_pipeline.artifacts.workspace import exclusive
+from embed_pipeline.defs.liveness import end_dead_runs
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.defs.running import Build, execute
 from embed_pipeline.defs.teams import team_tags
@@ -35,6 +36,7 @@ def define_run_stale(build: Build, team: str | None = None) -> dg.JobDefinition:
 
     @dg.op(description="Runs the jobs of what is stale, upstream first, until nothing is left that can be run.")
     def stale_runs(context: dg.OpExecutionContext, config: RunStaleConfig, pipeline: PipelineResource) -> None:
+        end_dead_runs(context.instance)
         definitions, project = build(pipeline), pipeline.project()
         wanted = select_nodes(project, config.dataset)
 

@@ -101,11 +101,12 @@ def _work(graph: Graph, job: Job, partition: str, unfinished: list[Assessment]) 
 def _key(graph: Graph, job: Job, nodes: list[Node]) -> str:
     # What a run changes before its end is left out: one that failed half-way is not asked for again. The present
     # version of the last asset is in: a file changed, changed back and changed again asks for a run each time.
+    # The batch is what publishing itself appends before its end.
     outside = [n for node in nodes for n in graph.upstream(node) if n not in nodes]
     inputs = {str(node): graph.store.read(node.asset, node.partition) for node in outside}
     last = graph.store.read(nodes[-1].asset, nodes[-1].partition)
     state = {
-        "nodes": [[str(node), CODE_VERSIONS[node.asset], graph.settings(node)] for node in nodes],
+        "nodes": [[str(node), CODE_VERSIONS[node.asset], graph.settings(node) | {"batch": None}] for node in nodes],
         "inputs": {name: manifest.digest if manifest else None for name, manifest in inputs.items()},
         "version": last.id if last else None,
     }

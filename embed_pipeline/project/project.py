@@ -148,9 +148,18 @@ ENVIRONMENT = {
 """The settings of where things lie and run, and the environment variable of each."""
 
 
+DEBUG_VARIABLE = "EMBED_PIPELINE_DEBUG"
+"""Changes what is printed, and nothing of the work."""
+
+
 def environment_settings() -> dict[str, str]:
     """The settings of ENVIRONMENT that are set, by name."""
     return {name: os.environ[variable] for name, variable in ENVIRONMENT.items() if os.environ.get(variable)}
+
+
+def is_debugging() -> bool:
+    """Whether the traceback of an error is shown beside its message."""
+    return os.environ.get(DEBUG_VARIABLE, "").lower() not in ("", "0", "false", "no")
 
 
 def parse_linked_folders(text: str) -> tuple[Path, ...]:

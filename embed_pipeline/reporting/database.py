@@ -1,30 +1,38 @@
-"""The metrics table: one DuckDB file, appended to and never changed.
+"""The metrics table: one DuckDB file, appended to and never changed; damaged, it is made again from the store.
 
-Belongs here: the schema, appending a batch, reading rows. Does not belong here: computing or showing them.
+Belongs here: the schema, appending a batch, reading rows, which rows stand. Does not belong here: computing or showing
+them.
 
 Grain of `metrics`: one row per (batch, data set, variant, split, measured_on, slice, measure, cutoff); a batch is what
-one evaluation appended. The view `metrics_newest` has, per key without the batch, the row that was appended last.
+one evaluation appended. The view `metrics_newest` is what everybody shows: of each variant that still exists the rows
+of the newest batch that has it, with `outdated` where they are of other data or another recipe than today; such rows
+are compared with nothing.
 """
 
 import json
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import fields
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embed_pipeline.paths import write_whole
-from embed_pipeline.reporting.metric_row import MetricRow
+from embed_pipeline.reporting.metric_row import BASE_MODEL, MetricRow
+from embed_pipeline.reporting.table_file import (
+    LOCK_TIMEOUT_SECONDS,
+    DamagedTableError,
+    Say,
+    Turn,
+    mark_path,
+    read_mark,
+    set_aside,
+    state_of,
+    write_mark,
+)
 
 if TYPE_CHECKING:
     import duckdb
-
-LOCK_TIMEOUT_SECONDS = 60.0
-
-BATCH_SUFFIX = ".batch"
-"""Of the file beside the database that holds the number of the newest batch, to be read without opening it."""
 
 _KEY = "dataset, variant, split, measured_on, slice, measure, cutoff"
 
@@ -47,148 +55,254 @@ CREATE TABLE IF NOT EXISTS metrics (
     evaluated_at TIMESTAMP NOT NULL,  -- UTC
     PRIMARY KEY (batch, {_KEY})
 );
+CREATE TABLE IF NOT EXISTS metrics_batches (batch BIGINT PRIMARY KEY, fingerprint VARCHAR, occasion VARCHAR);
+CREATE TABLE IF NOT EXISTS metrics_standing (
+    dataset VARCHAR, variant VARCHAR, query_metrics_digest VARCHAR NOT NULL, outdated VARCHAR,
+    PRIMARY KEY (dataset, variant)
+);
 """
-_NEWEST_VIEW = f"""
-CREATE OR REPLACE VIEW metrics_newest AS
-    SELECT * FROM metrics QUALIFY row_number() OVER (PARTITION BY {_KEY} ORDER BY batch DESC) = 1;
+_COMPARISON = (
+    "baseline",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "p_value",
+    "p_adjusted",
+    "detectable",
+    "verdict",
+)
+# A batch holds all rows of a variant: a slice that the newest one lacks is gone. A comparison stands as long as both
+# sides do; where nobody said what stands, as in a table of an earlier version, all does.
+_NEWEST = f"""
+WITH newest AS (
+    SELECT * FROM metrics QUALIFY batch = max(batch) OVER (PARTITION BY dataset, variant, split)
+), judged AS (
+    SELECT newest.*, standing.outdated,
+        standing.variant IS NOT NULL AND (
+            standing.outdated IS NOT NULL OR newest.baseline <> '{BASE_MODEL}' AND NOT EXISTS (
+                FROM metrics_standing AS base JOIN metrics AS measured USING (dataset, variant, query_metrics_digest)
+                WHERE base.dataset = newest.dataset AND base.variant = newest.baseline AND base.outdated IS NULL
+                    AND measured.batch = newest.batch
+            )
+        ) AS alone
+    FROM newest LEFT JOIN metrics_standing AS standing USING (dataset, variant)
+    WHERE standing.variant IS NOT NULL OR NOT EXISTS (FROM metrics_standing)
+)
+SELECT * EXCLUDE (alone) REPLACE ({", ".join(f"if(alone, NULL, {name}) AS {name}" for name in _COMPARISON)})
+FROM judged
 """
 _ADDED_COLUMNS = {"synthetic": "VARCHAR", "precision": "VARCHAR", "dtype": "VARCHAR"}
 """What earlier versions did not write; a file of theirs gets the column, NULL in every row."""
 
-_COLUMNS = tuple(field.name for field in fields(MetricRow))
+_COLUMNS = tuple(field.name for field in fields(MetricRow) if field.name != "outdated")
 
 
-def append_metrics(path: Path, rows: Sequence[MetricRow], *, timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> int:
-    """Appends `rows` as one batch, all or none, and returns the batch number; no rows change nothing and give 0.
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """A declared variant: which figures of it are the newest, and why they are not of today, as `other data`."""
 
-    The same rows again are a new batch: a re-evaluation is a point of the time series. Other processes may append at
-    the same time; each waits for its turn.
+    dataset: str
+    variant: str
+    query_metrics_digest: str
+    outdated: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What one evaluation appends. The same `fingerprint` is the same evaluation, except on another `occasion`."""
+
+    rows: Sequence[MetricRow]
+    fingerprint: str = ""
+    occasion: str = ""
+
+
+def append_metrics(
+    path: Path,
+    rows: Sequence[MetricRow] | Batch,
+    *,
+    standing: Sequence[Standing] | None = None,
+    earlier: Callable[[], Sequence[Batch]] = tuple,
+    timeout_seconds: float | None = None,
+    say: Say | None = None,
+) -> int:
+    """Appends `rows` as one batch, all or none, and returns its number; no rows change nothing and give 0.
+
+    The same rows again are a new batch: a re-evaluation is a point of the time series. A Batch with the fingerprint of
+    the newest one is appended on a new occasion alone: a run that died after it had written, or came second, repeats
+    nothing. Other processes may append at the same time; each waits for its turn. `standing` is what holds from now
+    on; None leaves it. `earlier` gives the batches before this one, oldest first, for a file that is gone or damaged.
 
     Raises:
         ValueError: two rows have the same key, or the file has other columns.
         TimeoutError: another process kept the file locked for `timeout_seconds`.
+        OSError: the disk is full, or the file may not be written; nothing was appended.
     """
-    if not rows:
+    batch = rows if isinstance(rows, Batch) else Batch(rows=rows)
+    if not batch.rows:
         return 0
-    keys = {(row.dataset, row.variant, row.split, row.measured_on, row.slice, row.at) for row in rows}
-    if len(keys) < len(rows):
-        raise ValueError(f"a batch holds one row per ({_KEY}); found {len(rows) - len(keys)} repeated. Give each once.")
+    keys = {(row.dataset, row.variant, row.split, row.measured_on, row.slice, row.at) for row in batch.rows}
+    if len(keys) < len(batch.rows):
+        count = len(batch.rows) - len(keys)
+        raise ValueError(f"a batch holds one row per ({_KEY}); found {count} repeated. Give each once.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _connect(path, timeout_seconds) as connection:
-        connection.execute("BEGIN")
-        connection.execute(_SCHEMA)
-        _bring_up_to_date(path, connection)
-        (batch,) = connection.execute("SELECT nextval('metrics_batch')").fetchall()[0]
-        places = ", ".join("?" * (1 + len(_COLUMNS)))
-        connection.executemany(
-            f"INSERT INTO metrics (batch, {', '.join(_COLUMNS)}) VALUES ({places})",
-            [[batch, *_to_stored(row)] for row in rows],
-        )
-        connection.execute("COMMIT")
-        write_whole(path.with_name(path.name + BATCH_SUFFIX), f"{batch}\n".encode())
-    return batch
+    turn = Turn(path, timeout_seconds or LOCK_TIMEOUT_SECONDS, say or logging.getLogger(__name__).warning)
+    with turn.taken():
+        existed = path.exists()
+        try:
+            number = _append(turn, [batch] if existed else [*earlier(), batch], standing, existed=existed)
+        except DamagedTableError as error:
+            turn.say(f"{error} It is set aside as {set_aside(path).name} and made again from the store.")
+            number = _append(turn, [*earlier(), batch], standing, existed=False)
+        with suppress(OSError):  # without a mark the database itself is asked
+            write_mark(path, number)
+    return number
 
 
 def newest_batch(path: Path) -> int:
-    """The number of the batch that was appended last, 0 before the first; opens no database."""
-    marker = path.with_name(path.name + BATCH_SUFFIX)
-    return int(marker.read_text(encoding="utf-8")) if path.exists() and marker.exists() else 0
+    """The number of the batch that was appended last, 0 before the first and where the file is damaged.
+
+    Reads the mark beside the file, and the database itself where the mark does not fit the file.
+    """
+    if not path.exists():
+        return 0
+    mark = read_mark(path)
+    if mark and mark[1] == state_of(path):
+        return mark[0]
+    turn = Turn(path, LOCK_TIMEOUT_SECONDS if mark is None else 0.0, logging.getLogger(__name__).warning)
+    try:
+        with turn.taken():
+            with turn.connected(read_only=True) as connection:
+                number = _check(connection)
+            with suppress(OSError):
+                write_mark(path, number)
+    except DamagedTableError:
+        return 0
+    except TimeoutError:
+        if mark is None:
+            raise
+        return mark[0]
+    return number
 
 
 def read_newest(
-    path: Path, *, dataset: str | None = None, variant: str | None = None, split: str | None = None
+    path: Path,
+    *,
+    dataset: str | None = None,
+    variant: str | None = None,
+    split: str | None = None,
+    say: Say | None = None,
 ) -> tuple[MetricRow, ...]:
-    """The newest row per (data set, variant, split, measure, cutoff), ordered by that key; a filter of None takes all.
+    """The rows of metrics_newest, ordered by data set, variant, split, measure, cutoff; a filter of None takes all.
 
     Raises:
         FileNotFoundError: nothing was evaluated yet.
+        DamagedTableError: the file is damaged.
+        TimeoutError: another process keeps the file locked.
     """
-    return _read(path, "metrics_newest", _KEY, {"dataset": dataset, "variant": variant, "split": split})
+    filters = {"dataset": dataset, "variant": variant, "split": split}
+    return _read(path, f"({_NEWEST})", _KEY, filters, (*_COLUMNS, "outdated"), say)
 
 
 def read_history(
     path: Path, *, dataset: str | None = None, variant: str | None = None, split: str | None = None
 ) -> tuple[MetricRow, ...]:
-    """Every row ever appended, oldest batch first, then by key; a filter of None takes all.
-
-    Raises:
-        FileNotFoundError: nothing was evaluated yet.
-    """
-    return _read(path, "metrics", f"batch, {_KEY}", {"dataset": dataset, "variant": variant, "split": split})
+    """Every row ever appended, oldest batch first, then by key; a filter of None takes all. Raises as `read_newest`."""
+    filters = {"dataset": dataset, "variant": variant, "split": split}
+    return _read(path, "metrics", f"batch, {_KEY}", filters, _COLUMNS, None)
 
 
-def _read(path: Path, relation: str, order: str, filters: dict[str, str | None]) -> tuple[MetricRow, ...]:
+def _read(
+    path: Path, relation: str, order: str, filters: dict[str, str | None], columns: Sequence[str], say: Say | None
+) -> tuple[MetricRow, ...]:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no metrics yet. Materialise the asset metrics_table first.")
     chosen = {name: value for name, value in filters.items() if value is not None}
     where = " AND ".join(["true", *(f"{name} = ?" for name in chosen)])
-    with _connect(path, LOCK_TIMEOUT_SECONDS) as connection:
-        _bring_up_to_date(path, connection)
-        found = connection.execute(
-            f"SELECT {', '.join(_COLUMNS)} FROM {relation} WHERE {where} ORDER BY {order}", list(chosen.values())
-        ).fetchall()
-    return tuple(_from_stored(dict(zip(_COLUMNS, values, strict=True))) for values in found)
-
-
-@contextmanager
-def _connect(path: Path, timeout_seconds: float) -> "Iterator[duckdb.DuckDBPyConnection]":
-    """A connection that is closed, and with it every open transaction rolled back, on the way out.
-
-    DuckDB lets one process at a time open a file, readers included while there is a writer. Its own lock comes too late
-    for a new file: of two processes that find none, the second creates it over the first one's rows. So ours is taken
-    before; DuckDB's remains for programs that do not know ours. Both go with the process, however it ends. Everyone
-    opens for writing: two modes at once in one process are refused.
-    """
-    import filelock
-
-    deadline = time.monotonic() + timeout_seconds
-    try:
-        with filelock.FileLock(path.with_name(f"{path.name}.lock"), timeout=timeout_seconds):
-            connection = _open(path, deadline, timeout_seconds)
-            try:
-                yield connection
-            finally:
-                connection.close()
-    except filelock.Timeout as error:
-        raise TimeoutError(
-            f"{path}: still locked by another run of embed-pipeline after {timeout_seconds:g} s. Wait for it and run "
-            "again."
-        ) from error
-
-
-def _open(path: Path, deadline: float, timeout_seconds: float) -> "duckdb.DuckDBPyConnection":
-    import duckdb
-
-    pause = 0.01
-    while True:
+    query = f"SELECT {', '.join(columns)} FROM {relation} WHERE {where} ORDER BY {order}"
+    turn = Turn(path, LOCK_TIMEOUT_SECONDS, say or logging.getLogger(__name__).warning)
+    with turn.taken():
         try:
-            return duckdb.connect(str(path))
-        except duckdb.IOException as error:
-            if "lock" not in str(error):
-                raise
-            if time.monotonic() + pause > deadline:
-                raise TimeoutError(
-                    f"{path}: still locked by another process after {timeout_seconds:g} s. Close the program that has "
-                    f"it open (often a DuckDB shell) and run again. DuckDB says: {error}"
-                ) from error
-        time.sleep(pause)
-        pause = min(2 * pause, 0.2)
+            with turn.connected(read_only=True) as connection:
+                current = _is_up_to_date(path, connection)
+                found = connection.execute(query, list(chosen.values())).fetchall() if current else []
+            if not current:
+                with turn.connected(read_only=False) as connection:
+                    _bring_up_to_date(path, connection)
+                    found = connection.execute(query, list(chosen.values())).fetchall()
+        except DamagedTableError:
+            mark_path(path).unlink(missing_ok=True)  # so that the next run looks
+            raise
+    return tuple(_from_stored(dict(zip(columns, values, strict=True))) for values in found)
 
 
-def _bring_up_to_date(path: Path, connection: "duckdb.DuckDBPyConnection") -> None:
+def _append(turn: Turn, batches: Sequence[Batch], standing: Sequence[Standing] | None, *, existed: bool) -> int:
+    number = 0
+    with turn.connected(read_only=False) as connection:
+        if existed:
+            _check(connection)
+        connection.execute("BEGIN")
+        connection.execute(_SCHEMA)
+        _bring_up_to_date(turn.path, connection)
+        for batch in batches:
+            number = _append_batch(connection, batch)
+        if standing is not None:
+            connection.execute("DELETE FROM metrics_standing")
+            values = [[one.dataset, one.variant, one.query_metrics_digest, one.outdated] for one in standing]
+            if values:
+                connection.executemany("INSERT INTO metrics_standing VALUES (?, ?, ?, ?)", values)
+        mark_path(turn.path).unlink(missing_ok=True)  # before: one that is there always fits
+        connection.execute("COMMIT")
+    return number
+
+
+def _append_batch(connection: "duckdb.DuckDBPyConnection", batch: Batch) -> int:
+    newest = connection.execute("FROM metrics_batches ORDER BY batch DESC LIMIT 1").fetchall()
+    if batch.fingerprint and newest:
+        number, fingerprint, occasion = newest[0]
+        if fingerprint == batch.fingerprint and batch.occasion in ("", occasion):
+            return number
+    (number,) = connection.execute("SELECT nextval('metrics_batch')").fetchall()[0]
+    places = ", ".join("?" * (1 + len(_COLUMNS)))
+    connection.executemany(
+        f"INSERT INTO metrics (batch, {', '.join(_COLUMNS)}) VALUES ({places})",
+        [[number, *_to_stored(row)] for row in batch.rows],
+    )
+    named = [number, batch.fingerprint, batch.occasion]
+    connection.execute("INSERT INTO metrics_batches VALUES (?, ?, ?)", named)
+    return number
+
+
+def _check(connection: "duckdb.DuckDBPyConnection") -> int:
+    """The number of the newest batch, after every block was read: DuckDB finds the damaged ones."""
+    rows = connection.execute("SELECT max(batch), sum(hash(metrics)) FROM metrics").fetchall()
+    return rows[0][0] or 0
+
+
+def _is_up_to_date(path: Path, connection: "duckdb.DuckDBPyConnection") -> bool:
+    tables = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+    return {"metrics", "metrics_batches", "metrics_standing"} <= tables and not _missing(path, connection)
+
+
+def _missing(path: Path, connection: "duckdb.DuckDBPyConnection") -> list[str]:
+    """The columns of _ADDED_COLUMNS that the table does not have yet."""
     found = {row[0] for row in connection.execute("SELECT name FROM pragma_table_info('metrics')").fetchall()}
     expected = {"batch", *_COLUMNS}
     missing = [name for name in _ADDED_COLUMNS if name not in found]
     if expected - found == set(missing) and not found - expected:
-        for name in missing:
-            connection.execute(f"ALTER TABLE metrics ADD COLUMN {name} {_ADDED_COLUMNS[name]}")
-        connection.execute(_NEWEST_VIEW)
-        return
+        return missing
     raise ValueError(
         f"{path}: table metrics has other columns than this version writes; missing {sorted(expected - found)}, "
         f"unknown {sorted(found - expected)}. Move the file aside and materialise metrics_table again, or add the "
         "columns with ALTER TABLE."
     )
+
+
+def _bring_up_to_date(path: Path, connection: "duckdb.DuckDBPyConnection") -> None:
+    missing = _missing(path, connection)
+    connection.execute(_SCHEMA)
+    for name in missing:
+        connection.execute(f"ALTER TABLE metrics ADD COLUMN {name} {_ADDED_COLUMNS[name]}")
+    connection.execute(f"CREATE OR REPLACE VIEW metrics_newest AS {_NEWEST}")
 
 
 def _to_stored(row: MetricRow) -> list[Any]:

@@ -74,12 +74,16 @@ def _p(value: float | None) -> str:
     return "" if value is None else format_p(value).removeprefix("p").removeprefix("=")
 
 
+def _named(row: MetricRow) -> str:
+    return f"{row.variant} ({row.outdated})" if row.outdated else row.variant
+
+
 def _evidence_table(rows: Sequence[MetricRow], headline: Measure) -> "Table":
     table = _new_table(f"evidence on {headline}, and what using a variant takes", "variant")
     for title, _ in _COLUMNS:
         table.add_column(title, justify="right", no_wrap=True)
     for row in sorted(rows, key=lambda row: (row.value, row.variant)):
-        table.add_row(row.variant, *(cell(row) for _, cell in _COLUMNS))
+        table.add_row(_named(row), *(cell(row) for _, cell in _COLUMNS))
     return table
 
 
@@ -92,7 +96,7 @@ def _forgetting_table(rows: Sequence[MetricRow]) -> "Table":
         if row.difference is not None and row.difference_low is not None and row.difference_high is not None:
             interval = f"[{100 * row.difference_low:+.1f}, {100 * row.difference_high:+.1f}]"
             lost = (f"{100 * row.difference:+.1f} {row.verdict}", interval, _p(row.p_adjusted))
-        table.add_row(row.variant, row.measured_on, f"{100 * row.value:.1f}", *lost)
+        table.add_row(_named(row), row.measured_on, f"{100 * row.value:.1f}", *lost)
     return table
 
 

@@ -34,6 +34,7 @@ class MetricRow:
     it was not measured or means nothing. `synthetic` says what wrote the queries, as `chat qwen3`; None where people
     did. A digest is None where the variant has no such artifact. `precision` is the arithmetic that its weights were
     trained in, `dtype` that of its vectors; None where nothing was trained or encoded here, or it was not recorded.
+    `outdated` says of which other data or recipe than today's the figures are; such a row is compared with nothing.
     """
 
     dataset: str
@@ -76,6 +77,7 @@ class MetricRow:
     git_commit: str | None = None
     run_id: str | None = None
     evaluated_at: datetime
+    outdated: str | None = None
 
     def __post_init__(self) -> None:
         bounds = [self.difference_low, self.difference_high, self.detectable]

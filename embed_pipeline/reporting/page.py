@@ -150,14 +150,15 @@ def _arrange(report: DatasetReport, measures: tuple[Measure, ...], headline: Mea
     rows = [found.headline for found in sorted_variants if found.headline is not None]
     timed = [row for row in rows if row.latency_p50_ms]
     scale = charts.difference_scale(rows)
-    columns = [[found.by_measure[m] for found in sorted_variants if m in found.by_measure] for m in measures]
+    current = [found for found in sorted_variants if not found.any_row.outdated] or sorted_variants
+    columns = [[found.by_measure[m] for found in current if m in found.by_measure] for m in measures]
     best = [max((row.value for row in column), default=None) for column in columns]
     comparisons = sum(row.verdict is not None for row in rows)
 
     def variant(found: VariantRows) -> _Variant:
         row, look = found.headline, looks[found.variant]
         cells = [
-            _Cell(words.percent(found.by_measure[m].value), found.by_measure[m].value == top)
+            _Cell(words.percent(found.by_measure[m].value), found in current and found.by_measure[m].value == top)
             if m in found.by_measure
             else _Cell(words.MISSING, best=False)
             for m, top in zip(measures, best, strict=True)

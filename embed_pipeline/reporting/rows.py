@@ -114,6 +114,7 @@ def write_rows(rows: Iterable[MetricRow], path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for row in rows:
             fields = asdict(row) | dict.fromkeys(_STAMPED)
+            del fields["outdated"]  # what is outdated is known where the row is read
             file.write(json.dumps(fields, ensure_ascii=False, sort_keys=True) + "\n")
 
 

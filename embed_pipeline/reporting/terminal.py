@@ -55,7 +55,7 @@ def format_metrics(
 
     Figures are percent; the best of a column is bold, the last line is the ceiling. The last column is the difference
     to the baseline on the headline measure with verdict, interval and p. `rows`: one per variant and measure; those of
-    slices and general suites are left out.
+    slices and general suites are left out. Outdated rows come first, and say so in place of a difference.
     """
     tables: dict[tuple[str, str], dict[str, dict[Measure, MetricRow]]] = {}
     for row in rows:
@@ -95,10 +95,12 @@ def _format_table(
     from rich.table import Table
     from rich.text import Text
 
-    any_row = next(iter(next(iter(variants.values())).values()))
+    # Outdated figures stand beside the others and have no part in what is said of those.
+    current = {name: found for name, found in variants.items() if not _outdated(found)} or variants
+    any_row = next(iter(next(iter(current.values())).values()))
     baseline = next((row.baseline for found in variants.values() for row in found.values() if row.baseline), None)
     shown = [measure for measure in measures if any(measure in found for found in variants.values())]
-    best = {m: max(found[m].value for found in variants.values() if m in found) for m in shown}
+    best = {m: max((found[m].value for found in current.values() if m in found), default=None) for m in shown}
     table = Table(
         title=f"{title} · {any_row.queries} queries"
         + (f" · synthetic: {any_row.synthetic}" if any_row.synthetic else ""),
@@ -114,25 +116,33 @@ def _format_table(
     for measure in shown:
         label = measure.name.replace("_rate", "") if measure.name != named else ""
         named = measure.name
-        ceiling = next(found[measure].ceiling for found in variants.values() if measure in found)
+        ceiling = next(found[measure].ceiling for found in (*current.values(), *variants.values()) if measure in found)
         table.add_column(f"{label}\n@{measure.cutoff}", footer=format_percent(ceiling), justify="right", no_wrap=True)
     table.add_column(f"{headline}\nagainst {baseline or 'no baseline'}")
     ordered = sorted(
-        variants.items(), key=lambda item: (item[1][headline].value if headline in item[1] else -1, item[0])
+        variants.items(),
+        key=lambda item: (not _outdated(item[1]), item[1][headline].value if headline in item[1] else -1, item[0]),
     )
     for variant, found in ordered:
         cells: list[Text] = []
         for measure in shown:
             text = format_percent(found[measure].value) if measure in found else "–"
-            is_best = measure in found and found[measure].value == best[measure] and len(variants) > 1
-            cells.append(Text(text, style="bold" if is_best else ""))
+            is_best = measure in found and found[measure].value == best[measure] and len(current) > 1
+            style = "dim" if _outdated(found) else "bold" if is_best else ""
+            cells.append(Text(text, style=style))
         table.add_row(Text(variant), *cells, _verdict_cell(variant, baseline, found.get(headline)))
     return table
+
+
+def _outdated(found: Mapping[Measure, MetricRow]) -> str | None:
+    return next((row.outdated for row in found.values()), None)
 
 
 def _verdict_cell(variant: str, baseline: str | None, row: MetricRow | None) -> "Text":
     from rich.text import Text
 
+    if row is not None and row.outdated:
+        return Text(f"{row.outdated}: not compared", style="yellow")
     if row is None or row.verdict is None:
         return Text("baseline" if variant == baseline else "", style="dim")
     style = {"better": "bold green", "worse": "bold red", "no evidence": "yellow"}[row.verdict]

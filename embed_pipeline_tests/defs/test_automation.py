@@ -13,8 +13,8 @@ import pytest
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from embed_pipeline.definitions import build_definitions
-from embed_pipeline.defs.reevaluation import NIGHTLY_TAG
 from embed_pipeline.defs.resources import PipelineResource
+from embed_pipeline.defs.running import NIGHTLY_TAG
 from embed_pipeline.defs.teams import TEAM_TAG
 from embed_pipeline.graph.catalogue import JOBS
 from embed_pipeline.graph.topology import Node

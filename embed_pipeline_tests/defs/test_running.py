@@ -32,14 +32,26 @@ def run_with(fail, instance: dg.DagsterInstance | None = None) -> tuple[dg.Dagst
         return instance, ("interrupted",)
 
 
-def test_a_failure_is_told_in_the_words_that_left_the_asset_not_in_those_of_its_cause() -> None:
+def test_a_failure_is_told_in_the_words_that_left_the_asset_and_then_in_those_of_its_cause() -> None:
     def fail() -> None:
         try:
             raise csv.Error("',' expected after '\"'")
         except csv.Error as error:
             raise ValueError(SENTENCE) from error
 
-    assert run_with(fail)[1] == (f"ValueError: {SENTENCE}",)
+    assert run_with(fail)[1] == (f"ValueError: {SENTENCE}\nCause: _csv.Error: ',' expected after '\"'",)
+
+
+def test_a_cause_that_the_sentence_repeats_is_not_told_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        try:
+            raise OSError("no answer")
+        except OSError as error:
+            raise ValueError(f"the service at port 9: {error}. Start it.") from error
+
+    assert run_with(fail)[1] == ("ValueError: the service at port 9: no answer. Start it.",)
+    monkeypatch.setenv("EMBED_PIPELINE_DEBUG", "1")
+    assert "in fail" in run_with(fail)[1][0]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, dg.DagsterExecutionInterruptedError])

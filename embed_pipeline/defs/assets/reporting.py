@@ -6,22 +6,24 @@ from pathlib import Path
 
 import dagster as dg
 
+from embed_pipeline.artifacts import Manifest
 from embed_pipeline.assembly.alerts import alert_hook, describe_drops
 from embed_pipeline.assembly.collecting import collect_report, measured_again, measured_variants, profiles
 from embed_pipeline.assembly.hosted_samples import newest_samples
+from embed_pipeline.assembly.standing import ROWS_FILE, earlier_batches, standing_variants
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, picture, table
 from embed_pipeline.defs.checks import reporting as checks
 from embed_pipeline.defs.checks.outcome import CheckOutcome, describe_outcomes, results
 from embed_pipeline.defs.lineage_links import link_rows, pages_of
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
+from embed_pipeline.defs.running import DUE_TAG, NIGHTLY_TAG
 from embed_pipeline.evaluation.drops import find_drops
 from embed_pipeline.evaluation.measures import Measure
-from embed_pipeline.graph.catalogue import ALL, CODE_VERSIONS
+from embed_pipeline.graph.catalogue import CODE_VERSIONS
 from embed_pipeline.graph.node_settings import METRICS_FILE
-from embed_pipeline.graph.topology import Node
 from embed_pipeline.paths import write_whole
-from embed_pipeline.reporting.database import append_metrics, read_history
+from embed_pipeline.reporting.database import Batch, append_metrics, read_history, read_newest
 from embed_pipeline.reporting.metric_row import MetricRow
 from embed_pipeline.reporting.page import render_page
 from embed_pipeline.reporting.plots import plot_history, plot_latency_quality, plot_measure
@@ -29,7 +31,6 @@ from embed_pipeline.reporting.report_data import HistoryPoint
 from embed_pipeline.reporting.rows import make_rows, read_rows, stamp_rows, write_rows
 from embed_pipeline.significance import SignificanceSettings
 
-ROWS_FILE = "rows.jsonl"
 REPORTS_FOLDER = "reports"
 
 
@@ -60,9 +61,13 @@ def define_assets(partitions: Partitions) -> Assets:
             evaluated_at=datetime.now(UTC),
             profiles=profiles(step.graph),
         )
-        batch = append_metrics(step.project.home / METRICS_FILE, rows)
+        batch = _append(step, manifest, rows)
         outcomes = [*outcomes, checks.check_hosted_models(newest_samples(step.graph))]
-        metadata = {**_describe_rows(step, rows), "batch": batch, **_report_paths(step, {row.dataset for row in rows})}
+        metadata = {
+            **_describe_rows(step, _standing_rows(step)),
+            "batch": batch,
+            **_report_paths(step, {row.dataset for row in rows}),
+        }
         return materialized(manifest, rows=len(rows), metadata=metadata, checks=results(outcomes, checks.SPECS))
 
     @dg.asset(
@@ -85,6 +90,19 @@ def define_assets(partitions: Partitions) -> Assets:
         return materialized(manifest, rows=len(pages), folder=step.open(manifest), metadata=metadata)
 
     return [metrics_table, report]
+
+
+def _append(step: Step, manifest: Manifest, rows: Sequence[MetricRow]) -> int:
+    """The number of the batch: a new one for another evaluation, and for the same one where it was asked for anew."""
+    tags = step.context.run.tags
+    asked_for = tags.get(NIGHTLY_TAG) or ("" if DUE_TAG in tags else step.context.run_id)
+    return append_metrics(
+        step.project.home / METRICS_FILE,
+        Batch(rows=rows, fingerprint=manifest.fingerprint, occasion=asked_for),
+        standing=standing_variants(step.pipeline.model_copy(update={"on_request": True}).graph()),
+        earlier=lambda: earlier_batches(step.graph, manifest),
+        say=step.context.log.warning,
+    )
 
 
 def _report_paths(step: Step, datasets: Collection[str]) -> dict[str, dg.MetadataValue]:
@@ -117,7 +135,7 @@ def _describe_rows(step: Step, rows: Sequence[MetricRow]) -> Mapping[str, dg.Met
     plots = {}
     for dataset in dict.fromkeys(row.dataset for row in rows):
         headline = step.project.headline(dataset)
-        own = _headline_rows(rows, dataset, headline)
+        own, baseline = _headline_rows(rows, dataset, headline), step.project.datasets[dataset].baseline_variant
         headline_rows += own
         shown += [
             {
@@ -125,7 +143,7 @@ def _describe_rows(step: Step, rows: Sequence[MetricRow]) -> Mapping[str, dg.Met
                 "variant": row.variant,
                 "measure": str(headline),
                 "value": row.value,
-                "verdict": row.verdict or "baseline",
+                "verdict": row.outdated or row.verdict or ("baseline" if row.variant == baseline else "not compared"),
                 "p (Holm)": "" if row.p_adjusted is None else row.p_adjusted,
                 "query ms p50": "" if row.latency_p50_ms is None else row.latency_p50_ms,
             }
@@ -146,15 +164,15 @@ def _headline_rows(rows: Sequence[MetricRow], dataset: str, headline: Measure) -
     return [row for row in rows if row.dataset == dataset and row.covers_own_queries and row.at == headline]
 
 
+def _standing_rows(step: Step) -> tuple[MetricRow, ...]:
+    """What everybody shows: the rows of metrics_newest, of the data sets that can be read."""
+    path = step.project.home / METRICS_FILE
+    rows = read_newest(path, say=step.context.log.warning) if path.exists() else ()
+    return tuple(row for row in rows if row.dataset in step.project.datasets)
+
+
 def _write_reports(step: Step, out: Path) -> dict[str, object]:
-    evaluation = step.graph.input(Node("metrics_table", ALL))
-    rows = stamp_rows(
-        read_rows(step.open(evaluation) / ROWS_FILE),
-        run_id=evaluation.run_id,
-        git_commit=evaluation.git_commit,
-        evaluated_at=datetime.fromisoformat(evaluation.built_at),
-        profiles=profiles(step.graph),
-    )
+    rows = _standing_rows(step)
     history = read_history(step.project.home / METRICS_FILE)
     datasets = list(dict.fromkeys(row.dataset for row in rows))
     for name in datasets:
