@@ -76,9 +76,7 @@ def test_a_large_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "dataset.yaml"
     with path.open("wb") as file:
         file.truncate(MOST_BYTES + 1)
-    with pytest.raises(
-        ValueError, match=r"dataset\.yaml: expected settings of at most 524,288 bytes, found 524,289"
-    ):
+    with pytest.raises(ValueError, match=r"dataset\.yaml: expected settings of at most 524,288 bytes, found 524,289"):
         read_mapping(path)
 
 
