@@ -6,23 +6,25 @@ belong here: which files anybody wants; putting something in the place of someth
 
 import hashlib
 import os
+import re
 import secrets
 import stat
-import unicodedata
 from collections.abc import Iterable
 from io import BufferedReader
 from pathlib import Path, PurePosixPath
 
 _BLOCK_BYTES = 1 << 20
 _MOST_BYTES_OF_A_NAME = 255
-# Lone halves of characters, and marks that turn the direction of writing, so that a name reads as another one.
-_HIDDEN = ("Cs", "Cc")
-_DIRECTIONS = frozenset("\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# What terminals obey, lone halves of characters, and marks that turn the direction of writing, so that a name reads as
+# another one.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+)
 
 
 def printable(text: str) -> str:
     """The text with what a terminal obeys and does not show (ESC and the like) written as \\x1b; line breaks stay."""
-    return "".join(c if c in "\n\t" or not _is_hidden(c) else c.encode("unicode_escape").decode() for c in text)
+    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def check_relative(name: str) -> str:
@@ -151,10 +153,6 @@ def describe_mode(mode: int) -> str:
         (stat.S_ISSOCK, "a socket"),
     )
     return next((name for holds, name in kinds if holds(mode)), "a device")
-
-
-def _is_hidden(character: str) -> bool:
-    return unicodedata.category(character) in _HIDDEN or character in _DIRECTIONS
 
 
 def _is_too_long(part: str) -> bool:

@@ -27,7 +27,17 @@ WORKER_SIDE = {
     )
 }
 ORDER = (
-    *("records", "paths", "replacing", "significance", "interruption", "progress", "artifacts"),
+    *(
+        "records",
+        "paths",
+        "console",
+        "replacing",
+        "settings_file",
+        "significance",
+        "interruption",
+        "progress",
+        "artifacts",
+    ),
     *("dataset", "documents", "encoding", "synthesis", "retrieval", "mining", "training"),
     *("adaptation", "reranking", "evaluation", "merging", "reporting"),
     *("project", "graph", "assembly", "diagnosis"),

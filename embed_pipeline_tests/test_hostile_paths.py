@@ -171,6 +171,7 @@ def _remove_written(target: Path) -> None:
 @example("a\nvariants: [evil]\n#.csv", True)
 @example("\x1b[2J.csv", True)
 @example("a\x85b\u2028.csv", True)
+@example("a\\b.csv", True)
 @example("😀.csv", True)
 def test_a_file_of_any_name_gives_a_dataset_yaml_that_names_it_and_nothing_else(part: str, is_table: bool) -> None:
     with throw_away() as work:

@@ -84,7 +84,8 @@ def export(variant: str, folder: Path) -> None:
         if weighed:
             shutil.copyfile(weighed, made / WEIGHTS_FILE)
     if chosen.recipe.rerank and not chosen.trains_reranker:
-        click.echo(f"the second stage is {chosen.recipe.rerank.model} as it is; it was not copied")
+        model_name = escape(chosen.recipe.rerank.model)
+        console.print(f"the second stage is {model_name} as it is; it was not copied", soft_wrap=True)
 
 
 def _folder(graph: "Graph", node: "Node") -> Path:

@@ -20,11 +20,17 @@ from embed_pipeline.commands.terminal import ProjectCommand, console
 @click.option("--to", "to", required=True, help="The format to write; see docs/datasets.md for the list.")
 @click.option("--from", "source_format", help="The format of SOURCE; left out: what it looks like.")
 @click.option("--force", is_flag=True, help="Replace TARGET if it exists.")
-def convert(source: Path, target: Path, to: str, source_format: str | None, force: bool) -> None:
+@click.option(
+    "--guard/--no-guard",
+    default=True,
+    show_default=True,
+    help="csv and tsv: an apostrophe before cells that a spreadsheet would take for formulas.",
+)
+def convert(source: Path, target: Path, to: str, source_format: str | None, force: bool, guard: bool) -> None:
     """Write the data set in SOURCE to TARGET in another format, read back and compared before it appears."""
     from embed_pipeline.dataset.exchange.conversion import convert as convert_file
 
-    report = convert_file(source, target, to, source_format=source_format, force=force)
+    report = convert_file(source, target, to, source_format=source_format, force=force, guard=guard)
     written = report.written
     console.print(
         f"{report.source_format} → {report.target_format}: {written.queries} queries, {written.passages} passages, "

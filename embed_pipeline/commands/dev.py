@@ -1,6 +1,7 @@
 """`embed-pipeline dev`: the Dagster UI and its daemon, ended with all their runs."""
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
@@ -23,9 +24,12 @@ def dev(interruption: Interruption, port: int) -> None:
     """Start the Dagster UI and daemon on 127.0.0.1."""
     from embed_pipeline.defs.running import open_instance, prepare_environment
     from embed_pipeline.defs.services import Services
+    from embed_pipeline.defs.webserver import ORIGINS_VARIABLE, read_origins
 
     prepare_environment()
-    command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
+    read_origins(os.environ.get(ORIGINS_VARIABLE, ""))
+    program = [sys.executable, "-m", "embed_pipeline.defs.webserver", "dev"]
+    command = [*program, "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
     console.print(f"Dagster UI: http://127.0.0.1:{port} (stop with Ctrl-C)")
     with open_instance() as instance:
         # In a session of its own: the terminal's Ctrl-C reaches this process alone, which ends the others in order.

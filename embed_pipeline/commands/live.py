@@ -17,7 +17,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from embed_pipeline.commands.terminal import SafeConsole, console, terminal_stream
+from embed_pipeline.commands.terminal import console, terminal_stream
+from embed_pipeline.console import SafeConsole
 from embed_pipeline.interruption import Interruption
 from embed_pipeline.progress import Reading, format_seconds, read_progress
 

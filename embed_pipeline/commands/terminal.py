@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import click
-from rich.console import Console
-from rich.text import Text
 
 from embed_pipeline.commands.failures import describe_failure, print_traceback
+from embed_pipeline.console import SafeConsole
 from embed_pipeline.interruption import end_children, interruptible
 from embed_pipeline.paths import printable
 from embed_pipeline.project.finding import NoProjectError, UnknownNameError, find_project
@@ -27,13 +26,6 @@ _INTERRUPTION = "embed_pipeline.interruption"
 pass_interruption = click.decorators.pass_meta_key(
     _INTERRUPTION, doc_description="Gives a command its Interruption as first argument."
 )
-
-
-class SafeConsole(Console):
-    """Shows what a text says: whatever a file name or a text holds, the terminal obeys nothing of it."""
-
-    def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(printable(text), **options)
 
 
 console = SafeConsole(highlight=False)

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from embed_pipeline.dataset.exchange.columns import TableColumns
 from embed_pipeline.dataset.nearest import nearest_text
 from embed_pipeline.records import SPLITS, Split
+from embed_pipeline.settings_file import join_problems, read_mapping, shown
 
 SETTINGS_FILE = "dataset.yaml"
 
@@ -198,17 +198,11 @@ def read_dataset_settings(directory: Path) -> DatasetSettings:
         )
     if not path.is_file():
         raise ValueError(f"{path}: no such file. Every data set needs one; copy another data set's and edit it.")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        remedy = "Save it as UTF-8." if isinstance(error, UnicodeDecodeError) else "Correct the file."
-        raise ValueError(f"{path}: expected YAML in UTF-8: {error}. {remedy}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a mapping of settings, found {type(content).__name__}. Correct the file.")
+    content = read_mapping(path)
     try:
         return DatasetSettings.model_validate(content)
     except ValidationError as error:
-        raise ValueError("\n".join(_describe_errors(path, error))) from error
+        raise ValueError(join_problems(_describe_errors(path, error))) from error
 
 
 Setting = TypeVar("Setting")
@@ -243,7 +237,7 @@ def _describe_errors(path: Path, error: ValidationError) -> list[str]:
             lines.append(f"{path}, {field}: {item['msg'].removeprefix('Value error, ')}. Correct it.")
         else:
             expected = item["msg"].removeprefix("Input should be ").removeprefix("String should ")
-            lines.append(f"{path}, {field}: expected {expected}, found {item['input']!r}. Correct it.")
+            lines.append(f"{path}, {field}: expected {expected}, found {shown(item['input'])}. Correct it.")
     return lines
 
 

@@ -33,7 +33,13 @@ from embed_pipeline.graph.graph import PAIR_SCORES_FOLDER, USAGE_FOLDER, VECTORS
 from embed_pipeline.graph.node_settings import mining_encoder_settings
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.progress import Progress, Tally
-from embed_pipeline.project.project import Project, Runtime, environment_settings, parse_linked_folders
+from embed_pipeline.project.project import (
+    ENVIRONMENT,
+    Project,
+    Runtime,
+    environment_settings,
+    parse_linked_folders,
+)
 from embed_pipeline.project.recipes import AnyEncoderSettings, required
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.retrieval.searching import Search
@@ -205,9 +211,17 @@ class PipelineResource(dg.ConfigurableResource):
     on_request: bool = Field(False, description="Whether variants on request take part, where a data set names some.")
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Whoever started a run, its process says so in the run's tags."""
-        if context.run is not None and context.instance is not None:
-            keep_alive(context.instance, context.run)
+        """Refuses a run whose own config names places that this machine's owner did not; else says who carries it.
+
+        Raises:
+            ValueError: as `check_named_places`.
+        """
+        if context.run is not None:
+            resources = context.run.run_config.get("resources", {})
+            given = resources.get("pipeline", {}).get("config", {})
+            check_named_places(given, pipeline_from_environment())
+            if context.instance is not None:
+                keep_alive(context.instance, context.run)
 
     def project(self) -> Project:
         """The project as its data folder stands now."""
@@ -229,6 +243,32 @@ class PipelineResource(dg.ConfigurableResource):
     def step(self, context: dg.AssetExecutionContext) -> Step:
         """One partition of one asset, being materialised."""
         return Step(self, context)
+
+
+def check_named_places(given: Mapping[str, object], own: PipelineResource) -> None:
+    """Who may launch a run does not thereby read and write wherever the server may.
+
+    given: the config of a run for the resource, unresolved. own: the resource as the machine's owner set it.
+
+    Raises:
+        ValueError: a place in `given` is neither inside the project's folder nor inside one that `own` names.
+    """
+    linked = parse_linked_folders(own.linked_folders)
+    roots = [folder.resolve() for folder in (Path.cwd(), Path(own.data), Path(own.home), *linked)]
+    for name in ("data", "home", "artifacts", "linked_folders"):
+        value = given.get(name)
+        if value is None or value == getattr(own, name):
+            continue
+        texts = value.split(os.pathsep) if name == "linked_folders" and isinstance(value, str) else [value]
+        for text in texts:
+            # A colon or a tilde makes fsspec read another place than the name says.
+            plain = isinstance(text, str) and not (name == "artifacts" and (":" in text or text.startswith("~")))
+            if not plain or not any(Path(str(text)).resolve().is_relative_to(root) for root in roots):
+                raise ValueError(
+                    f"run config, resources.pipeline.config.{name}: expected a folder inside "
+                    f"{' or '.join(dict.fromkeys(map(str, roots)))}, found {str(text)[:200]!r}. Remove it from the "
+                    f"config; other places are set by {ENVIRONMENT[name]} where the server runs."
+                )
 
 
 def pipeline_from_environment() -> PipelineResource:

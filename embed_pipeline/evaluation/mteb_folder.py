@@ -17,6 +17,7 @@ from embed_pipeline.evaluation.mteb_content import read_content
 from embed_pipeline.evaluation.mteb_model import check_mteb_is_installed
 from embed_pipeline.evaluation.mteb_tasks import TaskType, build_task, languages_of, retrieval_content
 from embed_pipeline.records import Split
+from embed_pipeline.settings_file import read_mapping, shown
 
 if TYPE_CHECKING:
     from mteb import AbsTask
@@ -105,10 +106,8 @@ def _read_settings(path: Path) -> LocalTaskSettings:
     if not path.is_file():
         raise ValueError(f"{path}: no such file; a task folder needs one. Write name, type and language into it.")
     try:
-        return LocalTaskSettings.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return LocalTaskSettings.model_validate(read_mapping(path))
     except ValidationError as error:
         found = error.errors()[0]
         field = ".".join(str(part) for part in found["loc"]) or "content"
-        raise ValueError(f"{path}: {field}: {found['msg']}, found {found['input']!r}. Correct it.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected YAML in UTF-8, found {error}. Correct the file.") from error
+        raise ValueError(f"{path}: {field}: {found['msg']}, found {shown(found['input'])}. Correct it.") from error

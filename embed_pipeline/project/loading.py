@@ -20,6 +20,7 @@ from embed_pipeline.paths import plain_file
 from embed_pipeline.project.joining import join_variants
 from embed_pipeline.project.recipes import Recipe, read_recipe
 from embed_pipeline.project.variants import Variant
+from embed_pipeline.settings_file import join_problems
 from embed_pipeline.synthesis.settings import SynthesisSettings
 
 Section = TypeVar("Section", bound=BaseModel)
@@ -35,7 +36,7 @@ def read_section(model: type[Section], content: Mapping[str, Any], place: str) -
         return model.model_validate(dict(content))
     except ValidationError as error:
         lines = [_describe(model, place, item["loc"], item["type"], item["msg"]) for item in error.errors()]
-        raise ValueError("\n".join(lines)) from error
+        raise ValueError(join_problems(lines)) from error
 
 
 def _describe(model: type[BaseModel], place: str, location: tuple[int | str, ...], kind: str, message: str) -> str:

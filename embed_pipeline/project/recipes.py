@@ -8,7 +8,6 @@ must not change the numbers' meaning.
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from embed_pipeline.adaptation.settings import AdaptationSettings
@@ -20,6 +19,7 @@ from embed_pipeline.mining.negatives import MiningSettings
 from embed_pipeline.reranking.settings import RerankSettings
 from embed_pipeline.retrieval.fusion import FusionSettings
 from embed_pipeline.retrieval.hybrid import HybridSettings
+from embed_pipeline.settings_file import join_problems, read_mapping, shown
 from embed_pipeline.training.settings import TrainingSettings
 
 
@@ -122,13 +122,7 @@ def read_recipe(path: Path) -> Recipe:
         raise ValueError(
             f"{path}: no such recipe. Recipes there: {shipped}. Write the file or correct the variant's name."
         )
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        remedy = "Save it as UTF-8." if isinstance(error, UnicodeDecodeError) else "Correct the file."
-        raise ValueError(f"{path}: expected YAML in UTF-8: {error}. {remedy}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a mapping of settings, found {type(content).__name__}.")
+    content = read_mapping(path)
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
@@ -136,9 +130,9 @@ def read_recipe(path: Path) -> Recipe:
         fields = [[str(part) for part in item["loc"] if part not in ENCODER_KINDS] for item in error.errors()]
         lines = [
             f"{path}, {'.'.join(field) or 'recipe'}: {item['msg']}"
-            + ("" if item["type"] == "extra_forbidden" else f", found {item['input']!r}")
+            + ("" if item["type"] == "extra_forbidden" else f", found {shown(item['input'])}")
             for field, item in zip(fields, error.errors(), strict=True)
         ]
         raise ValueError(
-            "\n".join(lines) + "\nCorrect the recipe; every field is described in docs/recipes.md."
+            join_problems(lines) + "\nCorrect the recipe; every field is described in docs/recipes.md."
         ) from error

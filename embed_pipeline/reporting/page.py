@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embed_pipeline.evaluation.measures import Measure
+from embed_pipeline.paths import printable
 from embed_pipeline.reporting import charts, planes, words
 from embed_pipeline.reporting.metric_row import MetricRow
 from embed_pipeline.reporting.outcomes import Outcomes
@@ -115,6 +116,7 @@ def _environment() -> "Environment":
         loader=FileSystemLoader(_FOLDER, encoding="utf-8"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_finalize,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -130,6 +132,11 @@ def _environment() -> "Environment":
     }
     environment.globals |= {"SIGNS": words.SIGNS, "MISSING": words.MISSING, "PAIR_MEASURE": PAIR_MEASURE}
     return environment
+
+
+def _finalize(value: object) -> object:
+    """Texts without what a terminal obeys and a reader does not see; what is markup stays markup."""
+    return type(value)(printable(value)) if isinstance(value, str) else value
 
 
 def _breakable(name: str) -> "Markup":

@@ -34,11 +34,11 @@ def print_metrics(
 
     `headlines` by data set; HEADLINE for those it lacks.
     """
-    from rich.console import Console
+    from embed_pipeline.console import SafeConsole
 
-    console = Console(file=file)
+    console = SafeConsole(file=file)
     if not console.is_terminal:
-        console = Console(file=file, width=WIDTH_WITHOUT_TERMINAL, color_system=None)
+        console = SafeConsole(file=file, width=WIDTH_WITHOUT_TERMINAL, color_system=None)
     if not rows:
         console.print("No metrics yet.")
     for dataset, split in sorted({(row.dataset, row.split) for row in rows}):

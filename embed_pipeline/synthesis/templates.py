@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from embed_pipeline.dataset.nearest import nearest_text
 from embed_pipeline.paths import path_inside, plain_file
+from embed_pipeline.settings_file import parse_yaml, shown
 from embed_pipeline.synthesis.settings import JUDGE, SynthesisSettings
 
 SHIPPED = Path(__file__).parent / "templates"
@@ -148,13 +148,9 @@ def _fill(text: str, values: Mapping[str, str]) -> str:
 
 
 def _read_front_matter(path: Path, lines: list[str]) -> _FrontMatter:
-    try:
-        content = yaml.safe_load("\n".join(lines))
-    except yaml.MarkedYAMLError as error:
-        at = (error.problem_mark.line if error.problem_mark else 0) + 2
-        raise ValueError(f"{path}, line {at}: expected YAML: {error.problem}. Correct the line.") from error
+    content = parse_yaml("\n".join(lines), str(path), first_line=2)
     if not isinstance(content, dict):
-        raise ValueError(f"{path}, line 2: expected `passages` and `description`, found {content!r}. Add them.")
+        raise ValueError(f"{path}, line 2: expected `passages` and `description`, found {shown(content)}. Add them.")
     try:
         return _FrontMatter.model_validate(content)
     except ValidationError as error:

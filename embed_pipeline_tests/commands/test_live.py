@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from embed_pipeline.commands.live import _Shown
-from embed_pipeline.commands.terminal import SafeConsole
+from embed_pipeline.console import SafeConsole
 from embed_pipeline.defs.running import PlainWords
 from embed_pipeline_tests.small_project import edit_dataset, write_project
 

@@ -15,6 +15,8 @@ from embed_pipeline.project.project import ENVIRONMENT
 from embed_pipeline_tests.deployment.postgres_server import is_required
 from embed_pipeline_tests.deployment.services import CONFIGURATION, DEPLOY, PROGRAMS, UNITS, Unit, read_environment
 
+MOST_EXPOSURE = 30
+"""Tenths of systemd's scale: 0 is a service without a system, 100 is root without bounds."""
 SHARED, TEAM = (read_environment(DEPLOY / name) for name in ("environment.example", "team.environment.example"))
 LOCATIONS = {
     entry["grpc_server"]["location_name"]: entry["grpc_server"]
@@ -37,19 +39,48 @@ def test_every_option_of_a_unit_is_one_its_program_knows(path: Path) -> None:
     assert options and [option for option in options if not re.search(rf"^  .*?{option}\b", text, flags=re.M)] == []
 
 
-@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
-def test_systemd_finds_nothing_wrong_with_a_unit(path: Path, tmp_path: Path) -> None:
-    verify = shutil.which("systemd-analyze")
-    if verify is None:
+def _analyze(path: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """What `systemd-analyze` says of a unit; of a template, of its instance."""
+    program = shutil.which("systemd-analyze")
+    if program is None:
         reason = "systemd-analyze: expected it in PATH, found none. Install it: apt-get install systemd"
         (pytest.fail if is_required(os.environ) else pytest.skip)(reason)
-    unit = tmp_path / path.name.replace("@", "@underwriting")
+    unit = folder / path.name.replace("@", "@underwriting")
     # The programs lie elsewhere on this machine, and there is no such user; both are checked by starting the units.
     text = path.read_text(encoding="utf-8").replace(PROGRAMS, f"{Path(sys.executable).parent}/")
     unit.write_text(text, encoding="utf-8")
-    done = subprocess.run([verify, "verify", "--man=no", str(unit)], capture_output=True, text=True)
+    return subprocess.run([program, *words, str(unit)], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_systemd_finds_nothing_wrong_with_a_unit(path: Path, tmp_path: Path) -> None:
+    done = _analyze(path, tmp_path, "verify", "--man=no")
     assert [line for line in done.stderr.splitlines() if path.name.split("@")[0] in line] == []
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_a_unit_is_exposed_by_no_more_than_it_needs(path: Path, tmp_path: Path) -> None:
+    done = _analyze(path, tmp_path, "security", "--offline=true", "--no-pager", f"--threshold={MOST_EXPOSURE}")
+    found = re.search(r"Overall exposure level for .*: ([0-9.]+)", done.stdout)
+    assert found is not None, done.stderr
+    assert float(found[1]) <= MOST_EXPOSURE / 10 and done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_a_unit_may_do_what_its_program_does(path: Path) -> None:
+    unit = path.read_text(encoding="utf-8")
+    settings = dict(line.split("=", 1) for line in unit.splitlines() if re.match("[A-Z][A-Za-z]+=", line))
+    # PostgreSQL over a socket or TCP, gRPC, and torch, which looks for the machine's addresses.
+    families = {"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"}
+    assert set(settings["RestrictAddressFamilies"].split()) == families
+    assert settings["StateDirectory"] == "embed-pipeline" and settings["ProtectSystem"] == "strict"
+    # torch compiles, and the three services are one user: what one leaves in shared memory may be another's.
+    assert not {"MemoryDenyWriteExecute", "RemoveIPC", "PrivateNetwork", "ProcSubset"} & set(settings)
+    if "@" in path.name:
+        # Hosted models and a GPU: its runs are processes of this unit.
+        assert "IPAddressDeny" not in settings and "PrivateDevices" not in settings
+        assert "DeviceAllow=char-nvidia rw" in unit and settings["DevicePolicy"] == "closed"
 
 
 def test_every_server_listens_on_this_machine_alone() -> None:

@@ -240,6 +240,21 @@ def test_every_text_from_outside_is_escaped():
     assert EVIL in unescape(tags.text)
 
 
+def test_no_text_from_outside_is_a_command_for_who_prints_the_page():
+    hidden = "a\x1b[2J\x9b31m\r\u202eb"
+    row = compared(replace(ROW, variant=hidden, recipe={"note": hidden}, run_id=hidden, latency_p50_ms=3.0), 0.1, 0.001)
+    outcome = QueryOutcome("q", hidden, (hidden,), 0.0, 1.0, (Returned(hidden, False),), (Returned(hidden, True),))
+    page = render(
+        description=hidden,
+        rows=(*OWN, row, replace(row, measured_on=hidden, baseline=BASE_MODEL)),
+        history=(HistoryPoint(hidden, ROW.evaluated_at, 0.5, 0.4, 0.6),),
+        outcomes=(Outcomes("disease", "test", hidden, hidden, HEADLINE, 1, 0, 0, (outcome,), (outcome,)),),
+        word_map=f"<p>{hidden}</p>",
+    )
+    assert not {"\x1b", "\x9b", "\r", "\u202e"} & set(page)
+    assert page.count("\\x1b[2J") > 10 and "<p>a\\x1b[2J" in page, "markup stays markup"
+
+
 def test_equal_input_gives_equal_bytes_and_the_order_of_history_does_not_matter():
     assert render() == render() == render(history=REPORT.history[::-1])
 

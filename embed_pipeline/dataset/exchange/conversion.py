@@ -43,12 +43,14 @@ def convert(
     source_format: str | None = None,
     columns: TableColumns | None = None,
     force: bool = False,
+    guard: bool = True,
 ) -> ConversionReport:
     """The report of writing a file or folder as another format.
 
     The target is written beside its place, read back, compared, and only then put there. With `force` a folder that was
     written here, and not touched since, is replaced; a file that stands there is kept beside, as name.1. `columns`
-    names the source's.
+    names the source's. With `guard` cells of csv and tsv that a spreadsheet would take for formulas get an apostrophe,
+    which every reader here takes away again.
 
     Raises:
         ValueError: the target exists (and not `force`), has another ending than the format, holds the source or a file
@@ -66,8 +68,11 @@ def convert(
     if not reduced.dataset.queries:
         lost = ", ".join(f"{item.what}: {item.count}" for item in reduced.not_held) or "the source has no query"
         raise ValueError(f"{target}: expected a query that {to} can hold, found none ({lost}). Take another format.")
-    kept = _write_whole(reduced.dataset, target, writer)
+    kept, formulas = _write_whole(reduced.dataset, target, writer, guard)
     notes = [*content.notes, *(f"what stood at {target.name} is kept as {path.name}" for path in kept)]
+    if formulas:
+        how = "got an apostrophe; reading the file here takes it away again" if guard else "stand as they are"
+        notes.append(f"{formulas} cells that a spreadsheet would take for formulas {how}")
     if writer.holding.splits and len(content.splits) < len(content.queries):
         missing = len(content.queries) - len(content.splits)
         notes.append(f"{missing} queries have no split in {source.name}; they are written as train")
@@ -102,14 +107,16 @@ def _check_target(source: Path, target: Path, writer: Format, force: bool) -> No
     check_replaceable(target)
 
 
-def _write_whole(dataset: RetrievalDataset, target: Path, writer: Format) -> tuple[Path, ...]:
-    """The files that were kept because they stood at the target."""
+def _write_whole(
+    dataset: RetrievalDataset, target: Path, writer: Format, guard: bool
+) -> tuple[tuple[Path, ...], int | None]:
+    """The files that were kept because they stood at the target, and the number of cells that look like formulas."""
     before = kept_beside(target)
     with replacing(target) as made:
-        writer.write(dataset, made, None)
+        formulas = writer.write(dataset, made, guard)
         if canonical_digest(to_dataset(writer.read(made, None))) != canonical_digest(dataset):
             raise ValueError(
                 f"{target}: expected to read back what was written, found something else; {writer.name} as "
                 f"{kind_of(target) or 'a folder'} cannot hold these texts. Take another format or ending."
             )
-    return tuple(path for path in kept_beside(target) if path not in before)
+    return tuple(path for path in kept_beside(target) if path not in before), formulas

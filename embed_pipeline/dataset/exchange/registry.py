@@ -48,7 +48,8 @@ class Format:
     suffixes: tuple[str, ...]
     folder: bool
     read: Callable[[Path, TableColumns | None], PairsContent]
-    write: Callable[[RetrievalDataset, Path, TableColumns | None], None]
+    write: Callable[[RetrievalDataset, Path, bool], int | None]
+    """The third: whether cells that a spreadsheet would take for formulas are guarded; gives how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +107,17 @@ FORMATS: dict[str, Format] = {
             (".jsonl", ".parquet"),
             False,
             read_tuples,
-            write_tuples,
+            lambda dataset, path, guard: write_tuples(dataset, path, guard=guard),
         ),
-        Format("autotrain", "a CSV of anchor, positive, negative", TUPLES, (".csv",), False, read_tuples, write_tuples),
+        Format(
+            "autotrain",
+            "a CSV of anchor, positive, negative",
+            TUPLES,
+            (".csv",),
+            False,
+            read_tuples,
+            lambda dataset, path, guard: write_tuples(dataset, path, guard=guard),
+        ),
         Format(
             "jsonl_qrels",
             "a folder: queries.jsonl, corpus.jsonl, qrels.jsonl",
@@ -125,7 +134,7 @@ FORMATS: dict[str, Format] = {
             (*TABLE_SUFFIXES, ".jsonl"),
             False,
             read_question_table,
-            lambda dataset, path, _: write_question_table(dataset, path),
+            lambda dataset, path, guard: write_question_table(dataset, path, guard=guard),
         ),
     )
 }

@@ -67,6 +67,8 @@ def _place(file: InspectedFile, folder: Path) -> Iterator[dict[str, object]]:
             write_rag_json(_split_only(dataset, split), folder / f"{split}.json")
             yield {"file": f"{split}.json", "split": split}
         return
+    if "\\" in file.path.name:
+        raise ValueError(f"{file.path}: expected a file name without \\, found {file.path.name!r}. Rename the file.")
     copy_new(file.path, folder / file.path.name)
     entry: dict[str, object] = {"file": file.path.name}
     if file.format.name != _NATIVE:

@@ -62,11 +62,11 @@ def read_question_table(path: Path, columns: TableColumns | None = None) -> Pair
         identifier = None if columns.passage_id is None else _filled(row, columns.passage_id)
         passage = collector.passage(row.place, identifier, _filled(row, columns.passage), {})
         collector.judge(query, passage, 1 if columns.grade is None else _grade(row, columns.grade))
-    return collector.content(*[f"{empty} rows lack the question or the passage"] if empty else [])
+    return collector.content(*table.notes, *[f"{empty} rows lack the question or the passage"] if empty else [])
 
 
-def write_question_table(dataset: RetrievalDataset, path: Path) -> None:
-    """Write one row a judgment with the headers of `OWN`, then the attributes by name."""
+def write_question_table(dataset: RetrievalDataset, path: Path, *, guard: bool = True) -> int:
+    """Write one row a judgment with the headers of `OWN`, then the attributes by name. Returns as `write_table`."""
     queries = {query.id: query for query in dataset.queries}
     texts = {passage.id: passage.text for passage in dataset.passages}
     names = sorted({name for query in dataset.queries for name in query.attributes})
@@ -82,7 +82,7 @@ def write_question_table(dataset: RetrievalDataset, path: Path) -> None:
             str(judgment.grade),
         )
         rows.append([*fixed, *(query.attributes.get(name) for name in names)])
-    write_table(path, ["question", "context", "id", "context_id", "split", "grade", *names], rows)
+    return write_table(path, ["question", "context", "id", "context_id", "split", "grade", *names], rows, guard=guard)
 
 
 def _own_columns(table: Table) -> TableColumns:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from embed_pipeline.dataset.exchange.collecting import read_lines, write_lines, write_text
+from embed_pipeline.dataset.exchange.formulas import guard_rows, without_guards
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".parquet")
 _DELIMITERS = (",", "\t", ";", "|")
@@ -37,6 +38,7 @@ class Table:
     headers: tuple[str, ...]
     rows: tuple[Row, ...]
     found: str
+    notes: tuple[str, ...] = ()
 
 
 def kind_of(path: Path) -> str:
@@ -61,12 +63,15 @@ def read_table(path: Path) -> Table:
     if kind == ".xlsx":
         return _read_xlsx(path)
     if kind in (".csv", ".tsv", ".txt"):
-        return _read_csv(path)
+        return without_guards(_read_csv(path))
     raise ValueError(f"{path}: expected .csv, .tsv, .xlsx, .parquet or .jsonl, found {kind!r}. Rename or convert it.")
 
 
-def write_table(path: Path, headers: Sequence[str], rows: Sequence[Sequence[str | None]]) -> None:
+def write_table(path: Path, headers: Sequence[str], rows: Sequence[Sequence[str | None]], *, guard: bool = True) -> int:
     """Write the rows as the file's kind says; None is an empty cell. Same rows, same bytes (xlsx: same cells).
+
+    Returns how many cells a spreadsheet would have taken for formulas. `guard`: csv and tsv get an apostrophe before
+    these (formulas); xlsx says of every cell that it is a text.
 
     Raises:
         ValueError: the kind is unknown, or xlsx cannot hold a text.
@@ -87,10 +92,13 @@ def write_table(path: Path, headers: Sequence[str], rows: Sequence[Sequence[str 
         writer = csv.writer(
             buffer, delimiter="\t" if kind == ".tsv" else ",", quoting=csv.QUOTE_ALL, lineterminator="\n"
         )
-        writer.writerows([headers, *rows])
+        guarded, formulas = guard_rows([headers, *rows], guard=guard)
+        writer.writerows(guarded)
         write_text(path, buffer.getvalue())
+        return formulas
     else:
         raise ValueError(f"{path}: expected .csv, .tsv, .xlsx, .parquet or .jsonl, found {kind!r}. Rename the target.")
+    return 0
 
 
 def _read_csv(path: Path) -> Table:
@@ -183,7 +191,8 @@ def _write_xlsx(path: Path, headers: Sequence[str], rows: Sequence[Sequence[str 
         cells = [WriteOnlyCell(sheet, value) for value in row]
         for cell in cells:
             if cell.value is not None:
-                cell.data_type = "s"  # a text that starts with = is no formula
+                cell.data_type = "s"  # a text that starts with = is no formula,
+                cell.quotePrefix = True  # nor becomes one when somebody edits the cell
         sheet.append(cells)
     book.save(path)
 

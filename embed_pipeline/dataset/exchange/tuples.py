@@ -64,16 +64,18 @@ def read_tuples(path: Path, columns: TableColumns | None = None) -> PairsContent
         for header in negatives:
             if header in row.cells:
                 collector.judge(query, collector.passage(row.place, None, row.cells[header], {}), 0)
-    return collector.content()
+    return collector.content(*table.notes)
 
 
-def write_tuples(dataset: RetrievalDataset, path: Path, columns: TableColumns | None = None) -> None:
-    """Write pairs, or triplets where the data set has negatives (then every query must have one)."""
-    columns = columns or COLUMNS
+def write_tuples(dataset: RetrievalDataset, path: Path, *, guard: bool = True) -> int:
+    """Write pairs, or triplets where the data set has negatives (then every query must have one).
+
+    Returns as `write_table`.
+    """
     texts = {passage.id: passage.text for passage in dataset.passages}
     relevant = dataset.relevant()
     with_negatives = any(judgment.grade == 0 for judgment in dataset.judgments)
-    headers = [columns.query, columns.passage, *([columns.negative or "negative"] if with_negatives else [])]
+    headers = [COLUMNS.query, COLUMNS.passage, *([COLUMNS.negative or "negative"] if with_negatives else [])]
     rows: list[list[str | None]] = []
     for query in dataset.queries:
         positive = [texts[passage] for passage, grade in relevant[query.id].items() if grade > 0]
@@ -81,4 +83,4 @@ def write_tuples(dataset: RetrievalDataset, path: Path, columns: TableColumns | 
         for at in range(max(len(positive), len(negative))):
             row: list[str | None] = [query.text, positive[at % len(positive)]]
             rows.append([*row, negative[at % len(negative)]] if with_negatives else row)
-    write_table(path, headers, rows)
+    return write_table(path, headers, rows, guard=guard)

@@ -1,7 +1,10 @@
 """Every format reads back what it wrote, and says what it could not write."""
 
+import csv
+import io
 from pathlib import Path
 
+import openpyxl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -65,7 +68,7 @@ def data_sets(draw: st.DrawFn, text: st.SearchStrategy[str] = _text) -> Retrieva
 def _check_round_trip(dataset: RetrievalDataset, name: str, path: Path) -> None:
     form = FORMATS[name]
     reduced = reduce_dataset(dataset, form.holding)
-    form.write(reduced.dataset, path, None)
+    form.write(reduced.dataset, path, True)
     back = to_dataset(form.read(path, None))
     assert back == reduced.dataset
     assert canonical_digest(back) == canonical_digest(reduced.dataset)
@@ -160,7 +163,7 @@ def test_everything_that_a_format_has_no_place_for_is_counted(name: str, lost: d
 @pytest.mark.parametrize(("name", "file"), [*NAMES, XLSX])
 def test_a_conversion_there_and_back_keeps_what_the_format_holds(tmp_path: Path, name: str, file: str) -> None:
     source, there, back = tmp_path / "source.json", tmp_path / "there" / file, tmp_path / "back.json"
-    FORMATS["rag_json"].write(_small(), source, None)
+    FORMATS["rag_json"].write(_small(), source, True)
     report = convert(source, there, name)
     convert(there, back, "rag_json", source_format=name)
     reduced = reduce_dataset(_small(), FORMATS[name].holding)
@@ -172,7 +175,7 @@ def test_a_conversion_there_and_back_keeps_what_the_format_holds(tmp_path: Path,
 
 def test_nothing_is_overwritten_unless_forced_and_a_failure_leaves_the_old_target(tmp_path: Path) -> None:
     source, target = tmp_path / "source.json", tmp_path / "folder"
-    FORMATS["rag_json"].write(_small(), source, None)
+    FORMATS["rag_json"].write(_small(), source, True)
     convert(source, target, "beir")
     before = sorted(path.read_bytes() for path in target.rglob("*.*l*"))
     with pytest.raises(ValueError, match="nothing is overwritten"):
@@ -181,7 +184,7 @@ def test_nothing_is_overwritten_unless_forced_and_a_failure_leaves_the_old_targe
     with pytest.raises(ValueError, match="gone"):
         convert(source, target, "beir", force=True)
     assert sorted(path.read_bytes() for path in target.rglob("*.*l*")) == before
-    FORMATS["rag_json"].write(_small(), source, None)
+    FORMATS["rag_json"].write(_small(), source, True)
     convert(source, target, "jsonl_qrels", force=True)
     assert detect_format(target).format.name == "jsonl_qrels"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["folder", "source.json"]
@@ -189,7 +192,7 @@ def test_nothing_is_overwritten_unless_forced_and_a_failure_leaves_the_old_targe
 
 def test_a_text_that_a_workbook_cannot_hold_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
     dataset = build_dataset([Query("q", "bell \x07", "test")], [Passage("p", "x")], [Judgment("q", "p")])
-    FORMATS["rag_json"].write(dataset, tmp_path / "source.json", None)
+    FORMATS["rag_json"].write(dataset, tmp_path / "source.json", True)
     with pytest.raises(ValueError, match="control characters"):
         convert(tmp_path / "source.json", tmp_path / "out.xlsx", "table")
     with pytest.raises(ValueError, match=r"ends in \.json"):
@@ -210,3 +213,81 @@ def test_triplets_keep_every_positive_and_every_negative(
     _check_round_trip(dataset, name, tmp_path / file)
     (judged,) = FORMATS[name].read(tmp_path / file, None).relevant.values()
     assert sorted(judged.values()) == sorted(grades)
+
+
+FORMULAS = [
+    "=1+1",
+    "+1",
+    "-1",
+    "@SUM(1)",
+    "\tx",
+    "\rx",
+    "\nx",
+    '=HYPERLINK("http://a","b")',
+    "＝1",
+    "＋86",
+    "－",
+    "＠a",
+]
+_risky = st.one_of(
+    st.sampled_from(FORMULAS), st.text("'=+-@\t\r\n＝a", min_size=1, max_size=6), st.text("'ab", min_size=1, max_size=4)
+)
+
+
+@pytest.mark.parametrize(("name", "file"), [("table", "data.csv"), ("table", "data.tsv"), ("autotrain", "data.csv")])
+@pytest.mark.parametrize("guard", [True, False])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(dataset=data_sets(_risky))
+def test_every_text_comes_back_from_delimited_text_guarded_or_not(
+    tmp_path_factory: pytest.TempPathFactory, name: str, file: str, guard: bool, dataset: RetrievalDataset
+) -> None:
+    path = tmp_path_factory.mktemp("guarded") / file
+    reduced = reduce_dataset(dataset, FORMATS[name].holding)
+    FORMATS[name].write(reduced.dataset, path, guard)
+    assert to_dataset(FORMATS[name].read(path, None)) == reduced.dataset
+
+
+def _risky_set(*texts: str) -> RetrievalDataset:
+    return build_dataset(
+        [Query(f"q{at}", text, "train", {"=channel": "+1"}) for at, text in enumerate(texts)],
+        [Passage("-p", "@answer")],
+        [Judgment(f"q{at}", "-p", 1) for at in range(len(texts))],
+    )
+
+
+@pytest.mark.parametrize("file", ["out.csv", "out.tsv"])
+def test_no_cell_of_a_converted_table_is_a_formula_unless_asked_for(tmp_path: Path, file: str) -> None:
+    source = tmp_path / "source.json"
+    FORMATS["rag_json"].write(_risky_set(*FORMULAS), source, True)
+    delimiter = "," if file.endswith("csv") else "\t"
+
+    def cells() -> list[str]:
+        text = (tmp_path / file).read_bytes().decode()
+        return [cell for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) for cell in row]
+
+    guarded = convert(source, tmp_path / file, "table")
+    assert [cell for cell in cells() if cell and cell[0] in "=+-@\t\r\n＝＋－＠"] == []
+    assert "'=channel" in cells() and "'=1+1" in cells()
+    assert any("cells that a spreadsheet would take for formulas got an apostrophe" in note for note in guarded.notes)
+    convert(source, tmp_path / "back.json", "rag_json")
+    back = convert(tmp_path / file, tmp_path / "back_too.json", "rag_json")
+    assert (tmp_path / "back.json").read_bytes() == (tmp_path / "back_too.json").read_bytes()
+    assert any("read without the apostrophe" in note for note in back.notes)
+    plain = convert(source, tmp_path / file, "table", force=True, guard=False)
+    assert "=1+1" in cells() and "'=1+1" not in cells()
+    assert any("stand as they are" in note for note in plain.notes)
+
+
+def test_a_cell_of_a_workbook_is_a_text_and_stays_one_when_it_is_edited(tmp_path: Path) -> None:
+    path = tmp_path / "out.xlsx"
+    FORMATS["table"].write(_risky_set("=1+1", "plain"), path, True)
+    cells = [cell for row in openpyxl.load_workbook(path).active.iter_rows() for cell in row if cell.value is not None]  # type: ignore[union-attr]
+    assert {cell.data_type for cell in cells} == {"s"} and all(cell.quotePrefix for cell in cells)
+    assert "=1+1" in [cell.value for cell in cells]
+
+
+def test_a_file_without_such_cells_is_written_and_read_as_before(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    FORMATS["table"].write(_small(), path, True)
+    content = FORMATS["table"].read(path, None)
+    assert "'" not in path.read_text(encoding="utf-8") and content.notes == ()

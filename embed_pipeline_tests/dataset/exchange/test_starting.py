@@ -107,7 +107,7 @@ def test_a_folder_that_is_one_data_set_becomes_a_file_a_split(tmp_path: Path) ->
         [Passage("p", "one"), Passage("r", "two")],
         [Judgment("a", "p", 2), Judgment("b", "r")],
     )
-    FORMATS["beir"].write(dataset, tmp_path / "in", None)
+    FORMATS["beir"].write(dataset, tmp_path / "in", True)
     made = write_dataset_yaml(inspect(tmp_path / "in"), "mine", tmp_path / "data")
     assert sorted(path.name for path in made.parent.iterdir()) == ["dataset.yaml", "test.json", "train.json"]
 
