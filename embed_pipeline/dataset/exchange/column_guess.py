@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from embed_pipeline.dataset.exchange.columns import TableColumns
+from embed_pipeline.dataset.settings import TableColumns
 from embed_pipeline.dataset.exchange.table_files import Table
 from embed_pipeline.dataset.pairs_file import SPLIT_NAMES
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embed_pipeline.dataset.exchange.column_guess import guess_columns
-from embed_pipeline.dataset.exchange.columns import TableColumns
+from embed_pipeline.dataset.settings import TableColumns
 from embed_pipeline.dataset.exchange.languages import LanguageGuess, guess_language
 from embed_pipeline.dataset.exchange.registry import Format, detect_format
 from embed_pipeline.dataset.exchange.table_files import TABLE_SUFFIXES, kind_of, read_table

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from embed_pipeline.dataset.exchange.collecting import read_lines
-from embed_pipeline.dataset.exchange.columns import TableColumns
+from embed_pipeline.dataset.settings import TableColumns
 from embed_pipeline.dataset.exchange.flagembedding import HOLDING as FLAGEMBEDDING
 from embed_pipeline.dataset.exchange.flagembedding import read_flagembedding, write_flagembedding
 from embed_pipeline.dataset.exchange.holding import Holding

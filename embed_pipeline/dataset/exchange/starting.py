@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from embed_pipeline.dataset.exchange.columns import TableColumns
+from embed_pipeline.dataset.settings import TableColumns
 from embed_pipeline.dataset.exchange.holding import to_dataset
 from embed_pipeline.dataset.exchange.inspection import InspectedFile, Inspection, sorted_splits
 from embed_pipeline.dataset.exchange.json_objects import write_rag_json

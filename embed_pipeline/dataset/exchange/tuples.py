@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from embed_pipeline.dataset.exchange.collecting import Collector
-from embed_pipeline.dataset.exchange.columns import TableColumns
+from embed_pipeline.dataset.settings import TableColumns
 from embed_pipeline.dataset.exchange.holding import Holding
 from embed_pipeline.dataset.exchange.table_files import read_table, write_table
 from embed_pipeline.dataset.formats import RetrievalDataset

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from embed_pipeline.dataset.exchange.columns import TableColumns
+from embed_pipeline.dataset.settings import TableColumns
 from embed_pipeline.dataset.exchange.registry import detect_format, format_of, read_content
 
 GOOD_CORPUS = '{"_id": "p", "text": "x"}\n'
