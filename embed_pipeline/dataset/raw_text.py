@@ -1,7 +1,7 @@
 """Bytes of a raw file as text or JSON: unpacked within a limit, decoded, and with a place in every message.
 
-Belongs here: gzip, zip archives' sizes, encodings, JSON. Does not belong here: what the text means (exchange), workbooks
-(workbook_file).
+Belongs here: gzip, zip archives' sizes, encodings, JSON. Does not belong here: what the text means (exchange),
+workbooks (workbook_file).
 """
 
 import gzip
@@ -54,6 +54,7 @@ _CHAOS_APART = 0.02
 _COHERENCE_APART = 0.05
 # Of the letters beyond ASCII: fewer broken ones, and the file is UTF-8 with a fault.
 _BROKEN_SHARE = 0.05
+_ZERO_SHARE, _ZERO_SHARE_OF_ASCII = 0.01, 0.4
 _COMMON_SYLLABLES = 0.8
 _HALF_PAIR_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
@@ -89,7 +90,8 @@ def open_unpacked(path: Path) -> Iterator[IO[bytes]]:
         with io.BufferedReader(_Unpacked(path)) if path.suffix == ".gz" else path.open("rb") as file:
             yield file
     except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: cannot be read: {error}. Write the file again.") from error
+        expected = "a gzip file" if path.suffix == ".gz" else "a file to read"
+        raise ValueError(f"{path}: expected {expected}: {error}. Write it again.") from error
 
 
 def read_bytes(path: Path) -> bytes:
@@ -125,8 +127,8 @@ def decode_text(path: Path, data: bytes, encoding: str | None = None) -> Decoded
     marked = next((name for mark, name in _MARKS.items() if data.startswith(mark)), None)
     if marked is not None:
         return DecodedText(_decode(path, data, marked), marked.removesuffix("-sig"), guessed=False)
-    if b"\0" in data:
-        wide = _wide_encoding(path, data)
+    wide = _wide_encoding(data)
+    if wide is not None:
         return DecodedText(_decode(path, data, wide), wide, guessed=True)
     try:
         return DecodedText(data.decode(), "utf-8", guessed=False)
@@ -199,14 +201,25 @@ def _decode(path: Path, data: bytes, encoding: str) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         found = data[error.start : error.start + 4].hex(" ")
-        raise ValueError(f"{path}, line {line}: expected {encoding}, found the bytes {found}. Save it as UTF-8.") from error
+        raise ValueError(
+            f"{path}, line {line}: expected {encoding}, found the bytes {found}. Save it as UTF-8."
+        ) from error
 
 
-def _wide_encoding(path: Path, data: bytes) -> str:
+def _wide_encoding(data: bytes) -> str | None:
+    """UTF-16 without a mark: every other byte of its ASCII letters is zero, and where it begins there are some."""
     head = data[:_PROBED_BYTES]
     first, second = head[0::2].count(0), head[1::2].count(0)
-    if min(first, second) > max(first, second) / 10:
-        raise ValueError(f"{path}: expected text, found zero bytes. Save it as text in UTF-8.")
+    few, many = sorted((first, second))
+    if few > many / 10 or many < len(head) * _ZERO_SHARE:
+        return None
+    if many < len(head) * _ZERO_SHARE_OF_ASCII:
+        try:
+            head[: len(head) // 2 * 2].decode("utf-8")
+        except UnicodeDecodeError:
+            pass
+        else:
+            return None  # UTF-8 with a few zero bytes in it
     return "utf-16-le" if second > first else "utf-16-be"
 
 

@@ -35,7 +35,8 @@ class ColumnSettings(BaseModel):
     slices: tuple[Header, ...] = Field((), description="Headers of columns by whose values the results are sliced.")
     header_row: int | None = Field(None, ge=1, description="Row of the header; left out: the first that has them all.")
     label_separators: tuple[Separator, ...] = Field(
-        (), description='What stands between several labels in one cell, as ["、", ";", "\\n"]; a label that holds one '
+        (),
+        description='What stands between several labels in one cell, as ["、", ";", "\\n"]; a label that holds one '
         "and is in the list stays whole.",
     )
 

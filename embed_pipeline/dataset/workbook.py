@@ -137,9 +137,7 @@ def _locate_columns(sheet: Sheet, columns: ColumnSettings, *, place: str) -> tup
     return number, {name: by_text[normalised] for name, normalised in zip(wanted, names, strict=True)}
 
 
-def _describe_missing(
-    wanted: Sequence[str], number: int, texts: Mapping[int, str], place: str, sheet: Sheet
-) -> str:
+def _describe_missing(wanted: Sequence[str], number: int, texts: Mapping[int, str], place: str, sheet: Sheet) -> str:
     headers = [text for text in texts.values() if text]
     lines = []
     for name in wanted:
@@ -155,9 +153,7 @@ def _other_sheets(sheet: Sheet) -> str:
     return f"Other sheets: {list(sheet.others)}; name one as `sheet` in dataset.yaml."
 
 
-def _make_row(
-    workbook: str, sheet: str, row_number: int, columns: ColumnSettings, cells: Mapping[str, Cell]
-) -> RawRow:
+def _make_row(workbook: str, sheet: str, row_number: int, columns: ColumnSettings, cells: Mapping[str, Cell]) -> RawRow:
     def raw_cell(column: str) -> RawCell:
         cell = cells.get(column)
         if cell is None:

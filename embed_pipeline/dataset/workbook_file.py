@@ -1,7 +1,7 @@
 """One sheet of a workbook as rows of cells, or what the file is instead of a workbook: the only reader of xlsx.
 
-Belongs here: the container, the sheet, cells and merged ranges as they lie there. Does not belong here: headers and what
-a row means (workbook, exchange.table_files).
+Belongs here: the container, the sheet, cells and merged ranges as they lie there. Does not belong here: headers and
+what a row means (workbook, exchange.table_files).
 
 Rows are taken from openpyxl's parser and not from its sheets: these trust the size that a sheet claims, fill gaps with
 empty rows (two thousand million of them, if a row says that it is the last), and do not tell a formula without a stored

@@ -281,7 +281,10 @@ def test_a_strict_workbook_is_read_as_any_other(write_workbook) -> None:
 @pytest.mark.parametrize(
     ("cell", "told"),
     [
-        ('<row r="2000000000"><c r="A2000000000" t="str"><v>q</v></c></row>', "a row is numbered 2,000,000,000 after 1"),
+        (
+            '<row r="2000000000"><c r="A2000000000" t="str"><v>q</v></c></row>',
+            "a row is numbered 2,000,000,000 after 1",
+        ),
         ('<row r="2"><c r="ZZZ2" t="str"><v>q</v></c></row>', "row 2: a cell is in column 18,278"),
         ('<row r="1"><c r="A1" t="str"><v>q</v></c></row>', "a row is numbered 1 after 1"),
     ],
@@ -296,8 +299,8 @@ def test_a_place_that_no_sheet_has_is_told_at_once(write_workbook, edit_sheet, c
 
 def test_cells_far_out_cost_what_stands_in_the_file(write_workbook, edit_sheet) -> None:
     rows = "".join(
-        f'<row r="{number * 1000}"><c r="A{number * 1000}" t="str"><v>q{number}</v></c><c r="XFD{number * 1000}"/></row>'
-        for number in range(1, 1001)
+        f'<row r="{row}"><c r="A{row}" t="str"><v>q{row}</v></c><c r="XFD{row}"/></row>'
+        for row in range(1000, 1_000_001, 1000)
     )
     path = edit_sheet(write_workbook([HEADER]), lambda xml: xml.replace("</sheetData>", rows + "</sheetData>"))
     began = time.monotonic()
