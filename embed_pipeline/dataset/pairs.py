@@ -51,6 +51,8 @@ def clean_pairs(directory: Path, settings: DatasetSettings) -> CleanedData:
         (entry, read_content(path, entry.format, entry.columns))
         for entry, path in zip(settings.pairs, paths, strict=True)
     ]
+    for entry, content in contents:
+        ledger += [_reject(entry.file, "file", 0, "noted", "", f"{note}.") for note in content.notes]
     passages = _collect_passages(contents, ledger)
     candidates = list(_collect_queries(contents, passages, ledger, settings))
     _assign_splits(candidates, settings)

@@ -86,7 +86,8 @@ class _Complaints(logging.Handler):
 
 def _read_pages(builder: DocumentBuilder, reader: "PdfReader") -> list[_Page]:
     logger, complaints = logging.getLogger("pypdf"), _Complaints()
-    before, logger.handlers = logger.handlers, [complaints]
+    before = logger.handlers
+    logger.handlers = [complaints]
     level, propagates = logger.level, logger.propagate
     logger.setLevel(logging.WARNING)
     logger.propagate = False

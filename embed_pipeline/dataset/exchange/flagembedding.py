@@ -32,11 +32,7 @@ def read_flagembedding(path: Path) -> PairsContent:
     """
     collector, teacher_scores = Collector(), 0
     for line in read_lines(path):
-        identifier = line.found.get("id")
-        if isinstance(identifier, int) and not isinstance(identifier, bool):
-            identifier = str(identifier)
-        elif identifier is not None:
-            identifier = line.text("id")
+        identifier = None if line.found.get("id") is None else line.identifier("id")
         prompt = line.optional_text(PROMPT)
         query = collector.query(line.place, identifier, line.text("query"), {} if prompt is None else {PROMPT: prompt})
         positives = line.texts("pos")

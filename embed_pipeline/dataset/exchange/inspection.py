@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embed_pipeline.dataset.exchange.column_guess import guess_columns
-from embed_pipeline.dataset.exchange.columns import TableColumns
 from embed_pipeline.dataset.exchange.languages import LanguageGuess, guess_language
 from embed_pipeline.dataset.exchange.registry import Format, detect_format
+from embed_pipeline.dataset.exchange.table import content_of
 from embed_pipeline.dataset.exchange.table_files import TABLE_SUFFIXES, kind_of, read_table
 from embed_pipeline.dataset.normalisation import canonical_form
 from embed_pipeline.dataset.pairs_file import SPLIT_NAMES, PairsContent
+from embed_pipeline.dataset.settings import TableColumns
 from embed_pipeline.paths import plain_file
 from embed_pipeline.records import SPLITS, Split
 
@@ -157,9 +158,11 @@ def _inspect_file(path: Path, split: Split | None, language: str | None) -> Insp
             raise ValueError(f"{path}: {error}") from error
         columns = guess.columns
         reasons += [f"read as {table.found}", *guess.reasons]
+        content = content_of(path, table, columns)
+    else:
+        content = detection.format.read(path, None)
     if split is not None:
         reasons.append(f"split {split}: the file's name")
-    content = detection.format.read(path, columns)
     return InspectedFile(
         path=path,
         format=detection.format,

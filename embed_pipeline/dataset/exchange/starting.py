@@ -10,12 +10,11 @@ from pathlib import Path
 
 import yaml
 
-from embed_pipeline.dataset.exchange.columns import TableColumns
 from embed_pipeline.dataset.exchange.holding import to_dataset
 from embed_pipeline.dataset.exchange.inspection import InspectedFile, Inspection, sorted_splits
 from embed_pipeline.dataset.exchange.json_objects import write_rag_json
 from embed_pipeline.dataset.formats import RetrievalDataset, build_dataset
-from embed_pipeline.dataset.settings import SETTINGS_FILE
+from embed_pipeline.dataset.settings import SETTINGS_FILE, TableColumns
 from embed_pipeline.paths import copy_new
 from embed_pipeline.records import Split
 from embed_pipeline.replacing import new_folder
