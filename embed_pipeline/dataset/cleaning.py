@@ -1,6 +1,7 @@
 """From rows to the RAG data set: which rows and cells count, and an entry in the ledger for each that does not.
 
-Belongs here: the rules. Does not belong here: how a cell is read (workbook) and which split a query gets (splitting).
+Belongs here: the rules, and what they tell the owner of the workbook. Does not belong here: how a cell is read
+(workbook) and which split a query gets (splitting).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,23 +11,40 @@ from pathlib import Path
 
 from embed_pipeline.dataset.formats import RetrievalDataset, build_dataset, write_dataset
 from embed_pipeline.dataset.label_list import LabelList, read_label_list
-from embed_pipeline.dataset.ledger import CELL_REASONS, LEDGER_FILE, LedgerEntry, write_ledger
-from embed_pipeline.dataset.normalisation import normalise_text, passage_id, query_id
-from embed_pipeline.dataset.raw_files import workbook_paths
-from embed_pipeline.dataset.rejections import (
-    format_place,
-    reject,
-    reject_conflict,
-    reject_label_cell,
-    reject_question_cell,
-    reject_unknown_label,
+from embed_pipeline.dataset.ledger import (
+    CELL_REASONS,
+    LEDGER_FILE,
+    LedgerEntry,
+    Reason,
+    shorten_value,
+    write_ledger,
 )
+from embed_pipeline.dataset.nearest import Nearest
+from embed_pipeline.dataset.normalisation import normalise_text, passage_id, query_id, split_cell
+from embed_pipeline.dataset.raw_files import workbook_paths
 from embed_pipeline.dataset.settings import DatasetSettings, required
-from embed_pipeline.dataset.splitting import SplitAssignment, split_texts
-from embed_pipeline.dataset.workbook import RawCell, RawRow, read_rows
+from embed_pipeline.dataset.splitting import SplitAssignment, SplitConflict, split_texts
+from embed_pipeline.dataset.workbook import CellProblem, RawCell, RawRow, read_rows
 from embed_pipeline.records import Judgment, Passage, Query
 
 _PROGRESS_ROWS = 1000
+# What stands between several labels in a cell, where the settings do not say.
+_SEPARATORS = ("\n", "、", ";", ",", "|", "/")
+_QUESTION_REASONS: Mapping[CellProblem, Reason] = {
+    "not_text": "question_not_text",
+    "formula_without_value": "question_formula_without_value",
+    "error_value": "question_error_value",
+}
+_LABEL_REASONS: Mapping[CellProblem, Reason] = {
+    "not_text": "label_not_text",
+    "formula_without_value": "label_formula_without_value",
+    "error_value": "label_error_value",
+}
+_PROBLEMS: Mapping[CellProblem, str] = {
+    "not_text": "The cell holds a number, date or truth value. Format it as text and type it again.",
+    "formula_without_value": "The formula has no stored value. Open the workbook in Excel and save it.",
+    "error_value": "The formula or value is an Excel error. Correct it.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +111,14 @@ def clean_rows(rows: Iterable[RawRow], labels: LabelList, settings: DatasetSetti
     questions: dict[str, _Question] = {}
     ledger: list[LedgerEntry] = []
     order: dict[tuple[str, int], int] = {}
+    separators = settings.columns.label_separators if settings.columns else ()
     for row in rows:
         order[row.workbook, row.row_number] = len(order)
-        _read_row(row, labels, questions, ledger)
+        _read_row(row, labels, separators, questions, ledger)
     found = list(questions.values())
     assignment = split_texts([question.text for question in found], settings)
     firsts, texts = [question.first for question in found], [question.text for question in found]
-    ledger += [reject_conflict(conflict, firsts, texts) for conflict in assignment.conflicts]
+    ledger += [_reject_conflict(conflict, firsts, texts) for conflict in assignment.conflicts]
     ledger.sort(key=lambda entry: order[entry.workbook, entry.row])
     dataset = _make_dataset(found, assignment, labels)
     if not dataset.queries:
@@ -123,28 +142,35 @@ def write_cleaned(cleaned: CleanedData, directory: Path) -> None:
     write_ledger(cleaned.ledger, directory / LEDGER_FILE)
 
 
-def _read_row(row: RawRow, labels: LabelList, questions: dict[str, _Question], ledger: list[LedgerEntry]) -> None:
+def _read_row(
+    row: RawRow,
+    labels: LabelList,
+    separators: Sequence[str],
+    questions: dict[str, _Question],
+    ledger: list[LedgerEntry],
+) -> None:
     if row.question.problem is not None:
-        ledger.append(reject_question_cell(row, row.question.problem))
+        ledger.append(_reject_question_cell(row, row.question.problem))
         return
     text = normalise_text(row.question.text)
     if not text:
-        ledger.append(reject(row, "empty_question", detail="The row has no question."))
+        ledger.append(_reject(row, "empty_question", detail="The row has no question."))
         return
     filled = [cell for cell in row.labels if cell.problem is not None or normalise_text(cell.text)]
     if not filled:
-        ledger.append(reject(row, "no_label", value=text, detail="No label column of the row is filled."))
+        ledger.append(_reject(row, "no_label", value=text, detail="No label column of the row is filled."))
         return
-    known = _known_labels(row, filled, labels, ledger)
+    single = [part for cell in filled for part in _single_labels(cell, labels, separators)]
+    known = _known_labels(row, single, labels, ledger)
     if not known:
-        ledger.append(reject(row, "no_known_label", value=text, detail="None of the row's labels can be used."))
+        ledger.append(_reject(row, "no_known_label", value=text, detail="None of the row's labels can be used."))
         return
     question = questions.setdefault(text, _Question(text, row))
     question.labels |= known
     question.attributes = _attributes(row) | question.attributes
     if question.first is not row:
-        detail = f"Repeats {format_place(question.first)}; its labels were added there."
-        ledger.append(reject(row, "duplicate_question", value=text, detail=detail))
+        detail = f"Repeats {_format_place(question.first)}; its labels were added there."
+        ledger.append(_reject(row, "duplicate_question", value=text, detail=detail))
 
 
 def _attributes(row: RawRow) -> dict[str, str]:
@@ -158,15 +184,34 @@ def _known_labels(row: RawRow, cells: Sequence[RawCell], labels: LabelList, ledg
     for cell in cells:
         label = normalise_text(cell.text)
         if cell.problem is not None:
-            ledger.append(reject_label_cell(row, cell, cell.problem))
+            ledger.append(_reject_label_cell(row, cell, cell.problem))
+        elif label not in labels and (separator := _parted_by(cell, labels)):
+            detail = f"It holds several labels of the list between {separator!r}. Name it in columns, label_separators."
+            ledger.append(_reject(row, "several_labels", cell=cell, detail=detail))
         elif label not in labels:
-            ledger.append(reject_unknown_label(row, cell, labels.nearest(label)))
+            ledger.append(_reject_unknown_label(row, cell, labels.nearest(label)))
         elif label in known:
             detail = f"The row has the label in column {known[label]} already."
-            ledger.append(reject(row, "duplicate_label", cell=cell, detail=detail))
+            ledger.append(_reject(row, "duplicate_label", cell=cell, detail=detail))
         else:
             known[label] = cell.column
     return set(known)
+
+
+def _single_labels(cell: RawCell, labels: LabelList, separators: Sequence[str]) -> list[RawCell]:
+    """The cell, or one for each label in it where separators part it; a label that is in the list stays whole."""
+    if cell.problem is not None or not separators or normalise_text(cell.text) in labels:
+        return [cell]
+    return [RawCell(cell.column, part) for part in split_cell(cell.text, separators)] or [cell]
+
+
+def _parted_by(cell: RawCell, labels: LabelList) -> str | None:
+    """What parts the cell into labels of the list only."""
+    for separator in _SEPARATORS:
+        parts = split_cell(cell.text, (separator,))
+        if len(parts) > 1 and all(normalise_text(part) in labels for part in parts):
+            return separator
+    return None
 
 
 def _make_dataset(questions: Sequence[_Question], assignment: SplitAssignment, labels: LabelList) -> RetrievalDataset:
@@ -201,3 +246,60 @@ def _report_progress(rows: Iterable[RawRow], progress: Callable[[int], None]) ->
             progress(count)
         yield row
     progress(count)
+
+
+def _reject(
+    row: RawRow,
+    reason: Reason,
+    *,
+    detail: str,
+    cell: RawCell | None = None,
+    value: str = "",
+    nearest: Nearest | None = None,
+) -> LedgerEntry:
+    """The entry for a row, or for one cell of it; the value is the cell's text, or `value` for a row."""
+    return LedgerEntry(
+        workbook=row.workbook,
+        sheet=row.sheet,
+        row=row.row_number,
+        column=cell.column if cell else None,
+        reason=reason,
+        value=shorten_value(normalise_text(cell.text) if cell else value),
+        nearest=nearest.text if nearest else None,
+        nearest_score=nearest.score if nearest else None,
+        detail=detail,
+    )
+
+
+def _reject_question_cell(row: RawRow, problem: CellProblem) -> LedgerEntry:
+    """The entry for a row whose question is no usable text."""
+    return _reject(row, _QUESTION_REASONS[problem], cell=row.question, detail=_PROBLEMS[problem])
+
+
+def _reject_label_cell(row: RawRow, cell: RawCell, problem: CellProblem) -> LedgerEntry:
+    """The entry for a label cell that is no usable text."""
+    return _reject(row, _LABEL_REASONS[problem], cell=cell, detail=_PROBLEMS[problem])
+
+
+def _reject_unknown_label(row: RawRow, cell: RawCell, nearest: Nearest | None) -> LedgerEntry:
+    """The entry for a label that the label list does not have."""
+    hint = "nothing there resembles it" if nearest is None else f"nearest is {nearest.text!r}"
+    detail = f"Not in the label list; {hint}. Correct the cell or add the label."
+    return _reject(row, "unknown_label", cell=cell, nearest=nearest, detail=detail)
+
+
+def _reject_conflict(conflict: SplitConflict, rows: Sequence[RawRow], texts: Sequence[str]) -> LedgerEntry:
+    """The entry for a question near to earlier ones of different splits; `rows` and `texts` by position."""
+    neighbours = [
+        f"{_format_place(rows[near.position])} ({near.split}, similarity {near.similarity:.2f}, "
+        f"{query_id(texts[near.position])})"
+        for near in conflict.neighbours
+    ]
+    detail = f"Nearly the same as {' and '.join(neighbours)}; in any split it would leak into another."
+    row = rows[conflict.position]
+    return _reject(row, "near_duplicate_across_splits", value=texts[conflict.position], detail=detail)
+
+
+def _format_place(row: RawRow) -> str:
+    """Workbook, sheet and row in words."""
+    return f"{row.workbook}, sheet {row.sheet}, row {row.row_number}"

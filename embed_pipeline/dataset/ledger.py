@@ -45,6 +45,8 @@ Reason = Literal[
     "near_duplicate_question",
     "not_answerable",
     "lost_in_round_trip",
+    "several_labels",
+    "noted",
 ]
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
@@ -60,6 +62,8 @@ CELL_REASONS: frozenset[Reason] = frozenset(
         "empty_passage",
         "unknown_passage",
         "page_without_text",
+        "several_labels",
+        "noted",
     }
 )
 
@@ -71,7 +75,8 @@ VALUE_LENGTH = 80
 class LedgerEntry:
     """One rejected row, or one rejected cell when `column` names a label column.
 
-    For a file of pairs `workbook` is the file, `sheet` its section and `row` the position there, from 1. `value` is
+    For a file of pairs `workbook` is the file, `sheet` its section and `row` the position there, from 1; 0 is the file
+    as a whole. `value` is
     what stood there, shortened; `nearest` the known label nearest to an unknown one, with its similarity 0 to 100 in
     `nearest_score`; `detail` a sentence for the owner of the file.
     """

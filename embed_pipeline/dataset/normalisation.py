@@ -4,7 +4,9 @@ Belongs here: what makes two texts the same. Does not belong here: what makes th
 """
 
 import hashlib
+import re
 import unicodedata
+from collections.abc import Sequence
 
 
 class _ControlsOut(dict[int, str | None]):
@@ -38,6 +40,18 @@ def normalise_text(text: str) -> str:
     Normalising twice changes nothing. May be empty.
     """
     return " ".join(unicodedata.normalize("NFKC", text.translate(_CONTROLS_OUT)).split())
+
+
+def split_cell(text: str, separators: Sequence[str]) -> list[str]:
+    """The texts that separators part in a cell, in their order, each once; empty ones are none.
+
+    Full-width and half-width forms part alike: ";" also at "；". Without separators the text as it is, whatever it is.
+    """
+    if not separators:
+        return [text]
+    patterns = "|".join(re.escape(unicodedata.normalize("NFKC", separator)) for separator in separators)
+    parts = re.split(patterns, unicodedata.normalize("NFKC", text.replace("\r\n", "\n").replace("\r", "\n")))
+    return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
 
 
 def canonical_form(text: str) -> str:

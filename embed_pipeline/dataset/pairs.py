@@ -51,6 +51,8 @@ def clean_pairs(directory: Path, settings: DatasetSettings) -> CleanedData:
         (entry, read_content(path, entry.format, entry.columns))
         for entry, path in zip(settings.pairs, paths, strict=True)
     ]
+    for entry, content in contents:
+        ledger += [_reject(entry.file, "file", 0, "noted", "", f"{note}.") for note in content.notes]
     passages = _collect_passages(contents, ledger)
     candidates = list(_collect_queries(contents, passages, ledger, settings))
     _assign_splits(candidates, settings)
@@ -157,7 +159,10 @@ def _without_leaks(
                 kept.append((candidate, split))
                 continue
             other = candidates[near.position]
-            detail = f"Nearly the same as {other.query_id} of {other.split} (similarity {near.similarity:.2f})."
+            detail = (
+                f"Nearly the same as {other.query_id} of {other.split} (similarity {near.similarity:.2f}). Questions "
+                "that differ in a number alone are: if they ask different things, raise near_duplicate_threshold."
+            )
             reason: Reason = "near_duplicate_of_held_out"
             ledger.append(_reject(candidate.file, "queries", candidate.position, reason, candidate.text, detail))
         for at in accepted:

@@ -4,14 +4,12 @@ Belongs here: what every such file holds, and the layout of the JSON object. Doe
 content (pairs), other layouts (exchange).
 """
 
-import gzip
-import json
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from embed_pipeline.dataset.raw_text import parse_json, read_bytes
 from embed_pipeline.records import SPLITS, Split
 
 REFERENCE_ANSWER = "reference_answer"
@@ -100,13 +98,10 @@ def load_json_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file; a name that ends in .gz is unpacked.
 
     Raises:
-        ValueError: the file cannot be read, or is no JSON object.
+        NotOneJsonValue: what is in the file is no JSON value, perhaps several, one a line.
+        ValueError: the file cannot be read, is no JSON object, or has a key twice with different values.
     """
-    try:
-        data = path.read_bytes()
-        found = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
-    except (OSError, EOFError, zlib.error, ValueError) as error:  # ValueError: JSON and UTF-8
-        raise ValueError(f"{path}: expected a JSON object in UTF-8: {error}. Write the file again.") from error
+    found = parse_json(read_bytes(path), str(path))
     if not isinstance(found, dict):
         raise ValueError(
             f"{path}: expected queries, corpus and relevant_docs, found {type(found).__name__}. Correct it."
@@ -133,10 +128,27 @@ def texts_by_id(path: Path, key: str, value: Any) -> dict[str, str]:
     return value
 
 
+def parse_grade(value: object) -> int | None:
+    """The whole number that a grade is, as number or text (`1.0` is 1), None where it is none; below 0 is -1.
+
+    TREC's judges write -1 and -2 for junk: judged, and not relevant. Whoever reads it takes it for 0 and says so.
+    """
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not float(value).is_integer():
+        return None
+    return max(int(value), -1)
+
+
 def _grades(path: Path, key: str, query: str, judged: Any, grade: Literal[0, 1]) -> dict[str, int]:
     is_list = isinstance(judged, list) and all(isinstance(p, str) for p in judged)
     grades = dict.fromkeys(judged, grade) if is_list else judged
-    if not isinstance(grades, dict) or not all(type(value) is int and value >= 0 for value in grades.values()):
+    if isinstance(grades, dict):
+        grades = {passage: None if isinstance(value, str) else parse_grade(value) for passage, value in grades.items()}
+    if not isinstance(grades, dict) or not all(value is not None and value >= 0 for value in grades.values()):
         raise ValueError(
             f"{path}, {key}, {query}: expected a list of passage ids or grades from 0 by passage id, found "
             f"{judged!r}. Correct the file."

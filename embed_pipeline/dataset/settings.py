@@ -10,16 +10,18 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from embed_pipeline.dataset.exchange.columns import TableColumns
 from embed_pipeline.dataset.nearest import nearest_text
 from embed_pipeline.records import SPLITS, Split
 from embed_pipeline.settings_file import join_problems, read_mapping, shown
 
 SETTINGS_FILE = "dataset.yaml"
+NULL_VALUES = ("nan", "NaN", "None", "NULL", "null", "<NA>", "NaT", "#N/A")
+"""What other tools write for nothing: pandas, Python, databases, Excel."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[^/\\]+$")]
 Header = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+Separator = Annotated[str, StringConstraints(min_length=1)]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 
 
@@ -31,11 +33,41 @@ class ColumnSettings(BaseModel):
     question: Header = Field(description="Header of the column with the question.")
     labels: tuple[Header, ...] = Field(min_length=1, description="Headers of the label columns; cells may be empty.")
     slices: tuple[Header, ...] = Field((), description="Headers of columns by whose values the results are sliced.")
+    header_row: int | None = Field(None, ge=1, description="Row of the header; left out: the first that has them all.")
+    label_separators: tuple[Separator, ...] = Field(
+        (),
+        description='What stands between several labels in one cell, as ["、", ";", "\\n"]; a label that holds one '
+        "and is in the list stays whole.",
+    )
 
     @model_validator(mode="after")
     def _headers_differ(self) -> Self:
         _refuse_repeated("columns", (self.question, *self.labels, *self.slices))
         return self
+
+
+class TableColumns(BaseModel):
+    """How a question/context table or a file of tuples is read, and which headers hold what; None is not there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    query: str = Field("question", min_length=1, description="Header of the column with the question.")
+    passage: str = Field("context", min_length=1, description="Header of the column with the passage or answer.")
+    negative: str | None = Field(None, description="autotrain: header of the column with a passage that is wrong.")
+    id: str | None = Field(None, description="Header of the column with the question's id.")
+    passage_id: str | None = Field(None, description="Header of the column with the passage's id.")
+    split: str | None = Field(None, description="Header of the column with train, validation or test.")
+    grade: str | None = Field(None, description="Header of the column with a whole number; 0 is judged irrelevant.")
+    attributes: tuple[str, ...] = Field((), description="Headers by whose values the results are sliced.")
+    sheet: str | None = Field(None, min_length=1, description="xlsx: sheet to read; left out: the first visible one.")
+    header_row: int | None = Field(None, ge=1, description="Row of the header, from 1; left out: what looks like one.")
+    encoding: str | None = Field(None, description="csv: its encoding; left out: by its mark, UTF-8, or a guess.")
+    passage_separators: tuple[Separator, ...] = Field(
+        (), description='What stands between several passages (labels) in one cell, as ["、", "\\n"].'
+    )
+    null_values: tuple[str, ...] = Field(
+        NULL_VALUES, description="Cells with exactly this text are empty; [] where they are words."
+    )
 
 
 class PairsFile(BaseModel):

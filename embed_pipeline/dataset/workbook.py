@@ -3,25 +3,24 @@
 Belongs here: headers, cells, merged cells. Does not belong here: what a row means (cleaning), the file (workbook_file).
 """
 
-import re
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
-from embed_pipeline.dataset.header import locate_columns
-from embed_pipeline.dataset.merged_cells import MergedCells
+from embed_pipeline.dataset.nearest import nearest_text
+from embed_pipeline.dataset.normalisation import normalise_text
 from embed_pipeline.dataset.settings import ColumnSettings
-from embed_pipeline.dataset.sheet_scan import SheetScan, scan_sheet
-from embed_pipeline.dataset.workbook_file import DAMAGE, choose_sheet, damaged_workbook, open_workbook
-
-if TYPE_CHECKING:
-    from openpyxl.worksheet._read_only import ReadOnlyWorksheet
+from embed_pipeline.dataset.workbook_file import Cell, MergedRange, Sheet, open_sheet
 
 CellProblem = Literal["not_text", "formula_without_value", "error_value"]
 
-# Excel writes control characters of a text as _x000D_.
-_ESCAPED_CONTROL = re.compile(r"_x00[01][0-9A-Fa-f]_")
+HEADER_SEARCHED_ROWS = 20
+"""How many rows are looked at for the header: titles and notes above it are a few."""
+
+NumberedRow = tuple[int, Mapping[int, Cell]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,88 +44,123 @@ class RawRow:
     slices: tuple[RawCell, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _SheetCell:
-    value: Any
-    data_type: str
-    lacks_cached_value: bool = False
-
-
 def read_rows(path: Path, columns: ColumnSettings, sheet: str | None = None) -> Iterator[RawRow]:
     """The rows of a workbook from top to bottom, streamed; a row without any value in it is none.
 
-    Row numbers are Excel's. A merged cell's value counts for every row of its range. A formula counts as the value that
-    Excel stored with it; without one the cell has the problem formula_without_value.
+    Row numbers are Excel's. The header is the row that the settings name, else the first of the first
+    HEADER_SEARCHED_ROWS that has every column; what stands above it is not read. A merged cell's value counts for every
+    row of its range. A formula counts as the value that Excel stored with it; without one the cell has the problem
+    formula_without_value.
 
     Raises:
         ValueError: the file is no readable .xlsx, or the sheet or a header is missing or there twice.
     """
-    with open_workbook(path) as workbook:
-        found_sheet = choose_sheet(workbook, path, sheet)
-        place = f'{path.name}, sheet "{found_sheet.title}"'
-        scan = _scan(path, found_sheet)
-        rows = _stream_rows(path, found_sheet, with_formulas=scan.has_formulas)
-        positions = locate_columns(
-            ([cell.value for cell in row] for row in rows),
-            columns,
-            place=place,
-            other_sheets=[other.title for other in workbook.worksheets if other.title != found_sheet.title],
-        )
-        merged = MergedCells[_SheetCell](scan.merged, positions, place=place)
-        for row_number, row in enumerate(rows, start=2):
-            cells = {name: row[position] for name, position in positions.items() if position < len(row)}
+    with open_sheet(path, sheet) as found:
+        place = f'{path.name}, sheet "{found.title}"'
+        header_row, positions = _locate_columns(found, columns, place=place)
+        merged = MergedCells(found.merged, positions, header_row=header_row, place=place)
+        for row_number, row in found.rows:
+            if row_number <= header_row:
+                continue
+            cells = {name: row[position] for name, position in positions.items() if position in row}
             cells |= merged.fill(row_number, row)
-            if any(cell.value is not None for cell in (*row, *cells.values())):
-                yield _make_row(path.name, found_sheet.title, row_number, columns, cells)
+            if row or cells:
+                yield _make_row(path.name, found.title, row_number, columns, cells)
 
 
-def _scan(path: Path, sheet: "ReadOnlyWorksheet") -> SheetScan:
-    try:
-        # openpyxl has no public way to the sheet's own XML.
-        with sheet._get_source() as source:  # pyright: ignore[reportAttributeAccessIssue]
-            return scan_sheet(source)
-    except DAMAGE as error:
-        raise damaged_workbook(path, error) from error
+class MergedCells:
+    """Fills the cells that a merge left empty, row by row, holding only the ranges that reach the current row.
+
+    A range over several columns counts for the first of them that is wanted, so a merged label is one label.
+    """
+
+    def __init__(
+        self, ranges: Iterable[MergedRange], positions: Mapping[str, int], *, header_row: int, place: str
+    ) -> None:
+        """Raises ValueError if a wanted header is merged with rows below it, which would make it a value."""
+        self._starting: dict[int, list[tuple[MergedRange, str]]] = defaultdict(list)
+        self._open: dict[str, tuple[int, Cell]] = {}
+        by_position = sorted(positions.items(), key=lambda item: item[1])
+        for merged in ranges:
+            column = next((n for n, p in by_position if merged.first_column - 1 <= p < merged.last_column), None)
+            if column is None or merged.last_row <= header_row:
+                continue
+            if merged.first_row <= header_row:
+                raise ValueError(
+                    f'{place}: the header "{column}" must be one row, found it merged down to row {merged.last_row}. '
+                    f"Unmerge it and leave the header in row {header_row}."
+                )
+            self._starting[merged.first_row].append((merged, column))
+
+    def fill(self, row_number: int, row: Mapping[int, Cell]) -> Mapping[str, Cell]:
+        """The merged values that count for this row, by column; rows must come in order."""
+        ended = [column for column, (last_row, _) in self._open.items() if last_row < row_number]
+        for column in ended:
+            del self._open[column]
+        for merged, column in self._starting.pop(row_number, ()):
+            if merged.first_column - 1 in row:
+                self._open[column] = (merged.last_row, row[merged.first_column - 1])
+        return {column: cell for column, (_, cell) in self._open.items()}
 
 
-def _stream_rows(path: Path, sheet: "ReadOnlyWorksheet", *, with_formulas: bool) -> Iterator[list[_SheetCell]]:
-    """Every row from the first on, gaps as []; a second pass beside the first tells formulas from empty cells."""
-    try:
-        if not with_formulas:
-            for row in sheet.iter_rows():
-                yield [_SheetCell(cell.value, cell.data_type) for cell in row]
-            return
-        with open_workbook(path, cached_values=False) as formulas:
-            twins = choose_sheet(formulas, path, sheet.title).iter_rows()
-            for row, twin_row in zip(sheet.iter_rows(), twins, strict=True):
-                yield [_compare_cells(cell, twin) for cell, twin in zip(row, twin_row, strict=True)]
-    except DAMAGE as error:
-        raise damaged_workbook(path, error) from error
+def _locate_columns(sheet: Sheet, columns: ColumnSettings, *, place: str) -> tuple[int, Mapping[str, int]]:
+    """The header's row and the position, from 0, of every column of the settings in it; rows up to it are consumed.
+
+    Headers are compared normalised (white space, full-width letters). Other columns may be anything.
+    """
+    wanted = (columns.question, *columns.labels, *columns.slices)
+    names = [normalise_text(name) for name in wanted]
+    looked_at: list[tuple[int, dict[int, str]]] = []
+    for number, row in islice(sheet.rows, columns.header_row or HEADER_SEARCHED_ROWS):
+        if columns.header_row is not None and number < columns.header_row:
+            continue
+        texts = {position: normalise_text(str(cell.value)) for position, cell in row.items()}
+        looked_at.append((number, texts))
+        if columns.header_row is not None or set(names) <= set(texts.values()):
+            break
+    if not any(texts for _, texts in looked_at):
+        elsewhere = f" {_other_sheets(sheet)}" if sheet.others else ""
+        raise ValueError(f"{place}: the sheet is empty. Fill it or delete the file.{elsewhere}")
+    number, texts = looked_at[-1]
+    if not set(names) <= set(texts.values()):
+        # The row that has most of them is what the owner thinks of as the header.
+        number, texts = max(looked_at, key=lambda item: len(set(names) & set(item[1].values())))
+        raise ValueError(_describe_missing(wanted, number, texts, place, sheet))
+    for name, normalised in zip(wanted, names, strict=True):
+        twice = [position + 1 for position, text in texts.items() if text == normalised]
+        if len(twice) > 1:
+            raise ValueError(
+                f'{place}, row {number}: expected one column "{name}", found it as columns {twice}. '
+                "Rename or delete one."
+            )
+    by_text = {text: position for position, text in texts.items()}
+    return number, {name: by_text[normalised] for name, normalised in zip(wanted, names, strict=True)}
 
 
-def _compare_cells(cell: Any, twin: Any) -> _SheetCell:
-    # A formula whose stored value is the empty text has the type "str" and no value: that one is empty, not unknown.
-    lacks = twin.data_type == "f" and cell.value is None and cell.data_type != "str"
-    return _SheetCell(twin.value if lacks else cell.value, cell.data_type, lacks)
+def _describe_missing(wanted: Sequence[str], number: int, texts: Mapping[int, str], place: str, sheet: Sheet) -> str:
+    headers = [text for text in texts.values() if text]
+    lines = []
+    for name in wanted:
+        if normalise_text(name) not in headers:
+            nearest = nearest_text(name, headers)
+            hint = f' Nearest: "{nearest.text}".' if nearest else ""
+            lines.append(f'{place}, row {number}: expected a column "{name}", found {headers}.{hint}')
+    elsewhere = f" {_other_sheets(sheet)}" if sheet.others else ""
+    return "\n".join(lines) + f"\nRename the header or correct `columns` in dataset.yaml.{elsewhere}"
 
 
-def _make_row(
-    workbook: str, sheet: str, row_number: int, columns: ColumnSettings, cells: Mapping[str, _SheetCell]
-) -> RawRow:
+def _other_sheets(sheet: Sheet) -> str:
+    return f"Other sheets: {list(sheet.others)}; name one as `sheet` in dataset.yaml."
+
+
+def _make_row(workbook: str, sheet: str, row_number: int, columns: ColumnSettings, cells: Mapping[str, Cell]) -> RawRow:
     def raw_cell(column: str) -> RawCell:
         cell = cells.get(column)
         if cell is None:
             return RawCell(column, "")
-        if cell.lacks_cached_value:
-            formula = getattr(cell.value, "text", cell.value)  # an array formula is an object with its text
-            return RawCell(column, str(formula), "formula_without_value")
-        if cell.value is None:
-            return RawCell(column, "")
-        if cell.data_type == "e":
-            return RawCell(column, str(cell.value), "error_value")
-        if isinstance(cell.value, str):
-            return RawCell(column, _ESCAPED_CONTROL.sub(" ", cell.value))
-        return RawCell(column, str(cell.value), "not_text")
+        if cell.problem is not None:
+            return RawCell(column, cell.value, cell.problem)
+        return RawCell(column, str(cell.value), None if isinstance(cell.value, str) else "not_text")
 
     labels, slices = (tuple(map(raw_cell, names)) for names in (columns.labels, columns.slices))
     return RawRow(workbook, sheet, row_number, raw_cell(columns.question), labels, slices)

@@ -139,7 +139,7 @@ def test_a_malformed_file_is_named_with_its_key_and_id(tmp_path: Path, content: 
 def test_a_file_that_is_no_json_is_named(tmp_path: Path) -> None:
     settings = _two_files(tmp_path)
     (tmp_path / "test.json.gz").write_bytes(b"\x1f\x8b not gzip")
-    with pytest.raises(ValueError, match=r"test\.json\.gz: expected a JSON object"):
+    with pytest.raises(ValueError, match=r"test\.json\.gz: expected a gzip file"):
         clean_pairs(tmp_path, settings)
 
 

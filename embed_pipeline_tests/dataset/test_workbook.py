@@ -1,5 +1,7 @@
 import datetime
+import io
 import re
+import time
 import zipfile
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 
 from embed_pipeline.dataset.settings import ColumnSettings
 from embed_pipeline.dataset.workbook import RawCell, RawRow, read_rows
+from embed_pipeline.dataset.workbook_file import MergedRange, scan_merged
 
 COLUMNS = ColumnSettings(question="Question", labels=("Label", "Label2"))
 HEADER = ("Question", "Thinking", "Label", "Label2")
@@ -137,7 +140,7 @@ def test_sheet_is_the_first_visible_one_or_the_named_one(write_workbook) -> None
         ([(None,), (None,)], "the sheet is empty"),
         ([("Questions", "Label", "Label2"), ("q", "甲")], r'row 1: expected a column "Question".*Nearest: "Questions"'),
         ([("Question", "Label"), ("q", "甲")], r"expected a column \"Label2\", found \['Question', 'Label'\]"),
-        ([("Report 2024",), (None,), HEADER, ("q", None, "甲")], r"must be row 1, found it in row 3. Delete the rows"),
+        ([("Report 2024",), (None,), HEADER[:3], ("q", None, "甲")], r'row 3: expected a column "Label2", found'),
         ([(*HEADER, "Label"), ("q", None, "甲")], r'expected one column "Label", found it as columns \[3, 5\]'),
         ([("q1", "t", "甲", "乙")], r'expected a column "Question"'),
     ],
@@ -221,3 +224,102 @@ def test_every_flipped_byte_is_an_error_or_changes_nothing(write_workbook) -> No
             assert texts_of(path) == whole
         except ValueError as error:
             assert str(error).startswith("book.xlsx")
+
+
+CHUNK = 1 << 20
+TAIL = (
+    b'</sheetData><mergeCells count="2"><mergeCell ref="A2:A4"/>'
+    b"<x:mergeCell  ref='C5:AB60' /></mergeCells></worksheet>"
+)
+
+
+@pytest.mark.parametrize("cut", range(0, len(TAIL), 5))
+def test_merged_ranges_are_found_wherever_a_read_is_cut(cut: int) -> None:
+    """The filling puts the end of the first read `cut` bytes into the tail."""
+    filling = b"<c><v>" + b"1" * (CHUNK - cut - 6)
+    assert scan_merged(io.BytesIO(filling + TAIL)) == (MergedRange(2, 4, 1, 1), MergedRange(5, 60, 3, 28))
+
+
+def test_titles_and_empty_rows_above_the_header_are_passed_over(write_workbook) -> None:
+    title = [("Report 2024", None, "by the office"), (None,), HEADER, ("q1", None, "甲", "乙"), ("q2", None, "丙")]
+    path = write_workbook(title, merged=["A1:B2", "A4:A5"])
+    assert texts_of(path) == [(4, "q1", "甲", "乙"), (5, "q1", "丙", "")]
+
+
+def test_the_header_row_of_the_settings_is_taken_whatever_looks_like_one_before_it(write_workbook) -> None:
+    path = write_workbook([HEADER, ("an example", None, "label of it", None), (None,), HEADER, ("q1", None, "甲")])
+    named = COLUMNS.model_copy(update={"header_row": 4})
+    assert [(row.row_number, row.question.text) for row in read_rows(path, named)] == [(5, "q1")]
+    with pytest.raises(ValueError, match=r'row 2: expected a column "Question", found'):
+        list(read_rows(path, COLUMNS.model_copy(update={"header_row": 2})))
+
+
+def make_strict(path: Path) -> Path:
+    """The workbook as Excel saves it under "Strict Open XML Spreadsheet": the same parts under other names."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    for name, content in parts.items():
+        content = content.replace(
+            b"http://schemas.openxmlformats.org/spreadsheetml/2006/main",
+            b"http://purl.oclc.org/ooxml/spreadsheetml/main",
+        ).replace(
+            b"http://schemas.openxmlformats.org/officeDocument/2006/relationships",
+            b"http://purl.oclc.org/ooxml/officeDocument/relationships",
+        )
+        parts[name] = content
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_a_strict_workbook_is_read_as_any_other(write_workbook) -> None:
+    path = make_strict(write_workbook([HEADER, ("q1", None, "甲", "乙"), (None, None, "丙")], merged=["A2:A3"]))
+    assert texts_of(path) == [(2, "q1", "甲", "乙"), (3, "q1", "丙", "")]
+
+
+@pytest.mark.parametrize(
+    ("cell", "told"),
+    [
+        (
+            '<row r="2000000000"><c r="A2000000000" t="str"><v>q</v></c></row>',
+            "a row is numbered 2,000,000,000 after 1",
+        ),
+        ('<row r="2"><c r="ZZZ2" t="str"><v>q</v></c></row>', "row 2: a cell is in column 18,278"),
+        ('<row r="1"><c r="A1" t="str"><v>q</v></c></row>', "a row is numbered 1 after 1"),
+    ],
+)
+def test_a_place_that_no_sheet_has_is_told_at_once(write_workbook, edit_sheet, cell: str, told: str) -> None:
+    path = edit_sheet(write_workbook([HEADER]), lambda xml: xml.replace("</sheetData>", cell + "</sheetData>"))
+    began = time.monotonic()
+    with pytest.raises(ValueError, match=rf"book\.xlsx: damaged.*{told}"):
+        rows_of(path)
+    assert time.monotonic() - began < 2
+
+
+def test_cells_far_out_cost_what_stands_in_the_file(write_workbook, edit_sheet) -> None:
+    rows = "".join(
+        f'<row r="{row}"><c r="A{row}" t="str"><v>q{row}</v></c><c r="XFD{row}"/></row>'
+        for row in range(1000, 1_000_001, 1000)
+    )
+    path = edit_sheet(write_workbook([HEADER]), lambda xml: xml.replace("</sheetData>", rows + "</sheetData>"))
+    began = time.monotonic()
+    assert [row.row_number for row in rows_of(path)] == [number * 1000 for number in range(1, 1001)]
+    assert time.monotonic() - began < 2
+
+
+def test_a_workbook_that_unpacks_without_end_is_refused_before_it_is_unpacked(write_workbook) -> None:
+    path = write_workbook([HEADER, ("q1", None, "甲")])
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/media/image1.bin", bytes(100_000_000))
+    with pytest.raises(ValueError, match=r"book\.xlsx: expected a file that unpacks to at most 100 times its"):
+        rows_of(path)
+
+
+def test_a_workbook_of_ten_thousand_parts_is_refused(write_workbook) -> None:
+    path = write_workbook([HEADER, ("q1", None, "甲")])
+    with zipfile.ZipFile(path, "a") as archive:
+        for number in range(10_001):
+            archive.writestr(f"xl/{number}", b"")
+    with pytest.raises(ValueError, match=r"book\.xlsx: expected at most 10,000 files in it"):
+        rows_of(path)

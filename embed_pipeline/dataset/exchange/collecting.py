@@ -5,7 +5,8 @@ Belongs here: what readers of several formats share. Does not belong here: any f
 
 import gzip
 import json
-import zlib
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from embed_pipeline.dataset.normalisation import passage_id, query_id
 from embed_pipeline.dataset.pairs_file import SPLIT_NAMES, PairsContent
+from embed_pipeline.dataset.raw_text import MAX_LINE_BYTES, open_unpacked, parse_json
 from embed_pipeline.records import Split
 
 
@@ -29,6 +31,13 @@ class Line:
         if not isinstance(value, str):
             raise self.wrong(name, "text", value)
         return value
+
+    def identifier(self, name: str) -> str:
+        """The field's id, text or whole number. Raises ValueError where it is neither, or empty."""
+        value = self.found.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        return self.text(name)
 
     def optional_text(self, name: str) -> str | None:
         """The field's text, None where the field is missing or null. Raises ValueError as `text`."""
@@ -62,8 +71,9 @@ class Line:
 class Collector:
     """Queries, passages and judgments in the order they come in; the same id must mean the same text."""
 
-    def __init__(self) -> None:
-        self._content = _Parts()
+    def __init__(self, folder: Path) -> None:
+        """Notes name files below `folder`: they get into the ledger, whose bytes must not depend on where files lie."""
+        self._content, self._folder = _Parts(), folder
 
     def query(self, place: str, identifier: str | None, text: str, attributes: Mapping[str, str]) -> str:
         """The query's id, from its text where None is given. Raises ValueError: empty text, or the id has another."""
@@ -103,9 +113,15 @@ class Collector:
                 "Remove it from one."
             )
 
+    def note(self, what: str, place: str) -> None:
+        """Count something that was read and has no place in the data set; the first place of each kind is told."""
+        self._content.noted.setdefault(what, place.removeprefix(f"{self._folder}/"))
+        self._content.counts[what] += 1
+
     def content(self, *notes: str) -> PairsContent:
         """Everything that was gathered."""
         parts = self._content
+        notes += tuple(f"{count} {what}; the first: {parts.noted[what]}" for what, count in parts.counts.items())
         if parts.contradictions:
             notes = (
                 *notes,
@@ -122,31 +138,50 @@ class Collector:
         )
 
 
+def kind_of(path: Path) -> str:
+    """The file's kind by its name, .gz taken off: `.csv`, `.jsonl`, …"""
+    return Path(path.stem).suffix.lower() if path.suffix == ".gz" else path.suffix.lower()
+
+
 def read_lines(path: Path) -> Iterator[Line]:
-    """The objects of a file of JSON lines (.gz is unpacked), empty lines left out.
+    """The objects of a file of JSON lines (.gz is unpacked), empty lines left out; or of one array of objects.
 
     Raises:
-        ValueError: the file is missing or cannot be unpacked, or a line is no JSON object in UTF-8.
+        ValueError: the file is missing or cannot be unpacked, or a line is no JSON object in UTF-8 or longer than
+            MAX_LINE_BYTES.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file. Put it there.")
-    number = 0
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                data = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
-                if not data.strip():
-                    continue
-                found = json.loads(data)
-                if not isinstance(found, dict):
-                    raise ValueError(
-                        f"{path}, line {number}: expected an object, found {type(found).__name__}. Correct the line."
-                    )
-                yield Line(f"{path}, line {number}", found)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: expected a JSON object a line: {error}. Write the file again.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}, line {number}: expected a JSON object: {error}. Correct the line.") from error
+    with open_unpacked(path) as file:
+        number, first = 0, True
+        while data := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if len(data) > MAX_LINE_BYTES:
+                raise ValueError(
+                    f"{path}, line {number}: expected at most {MAX_LINE_BYTES >> 20} MiB, found a longer line. "
+                    "Write one record a line."
+                )
+            data = data.removeprefix(b"\xef\xbb\xbf") if number == 1 else data
+            if not data.strip():
+                continue
+            if first and data.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise ValueError(f"{path}: expected JSON in UTF-8, found UTF-16. Save it as UTF-8.")
+            if first and re.match(rb"\s*\[\s*(\{|$)", data):
+                yield from _records(path, data + file.read())
+                return
+            first = False
+            place = f"{path}, line {number}"
+            found = parse_json(data, place)
+            if not isinstance(found, dict):
+                raise ValueError(f"{place}: expected an object, found {type(found).__name__}. Correct the line.")
+            yield Line(place, found)
+
+
+def _records(path: Path, data: bytes) -> Iterator[Line]:
+    found = parse_json(data, str(path))
+    for number, record in enumerate(found, start=1):
+        place = f"{path}, record {number}"
+        if not isinstance(record, dict):
+            raise ValueError(f"{place}: expected an object, found {type(record).__name__}. Correct the record.")
+        yield Line(place, record)
 
 
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -169,6 +204,8 @@ class _Parts:
     passage_attributes: dict[str, dict[str, str]] = field(default_factory=dict)
     splits: dict[str, Split] = field(default_factory=dict)
     contradictions: int = 0
+    noted: dict[str, str] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
 
 
 def _add(texts: dict[str, str], place: str, what: str, identifier: str | None, from_text: str, text: str) -> str:

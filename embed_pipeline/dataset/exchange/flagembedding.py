@@ -30,13 +30,9 @@ def read_flagembedding(path: Path) -> PairsContent:
     Raises:
         ValueError: a line is no object, a field of another type (a text where a list belongs), or scores do not fit.
     """
-    collector, teacher_scores = Collector(), 0
+    collector, teacher_scores = Collector(path.parent), 0
     for line in read_lines(path):
-        identifier = line.found.get("id")
-        if isinstance(identifier, int) and not isinstance(identifier, bool):
-            identifier = str(identifier)
-        elif identifier is not None:
-            identifier = line.text("id")
+        identifier = None if line.found.get("id") is None else line.identifier("id")
         prompt = line.optional_text(PROMPT)
         query = collector.query(line.place, identifier, line.text("query"), {} if prompt is None else {PROMPT: prompt})
         positives = line.texts("pos")

@@ -1,20 +1,21 @@
 """Folders of queries.jsonl, corpus.jsonl and judgments: BEIR's qrels/*.tsv, or one qrels.jsonl.
 
 Belongs here: both layouts. In BEIR a query's split is the file its judgments are in, so a query without judgments is
-in none; a passage's title is its attribute `title`.
+in none.
 """
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any
 
 from embed_pipeline.dataset.exchange.collecting import Collector, Line, read_lines, write_lines, write_text
 from embed_pipeline.dataset.exchange.holding import Holding
 from embed_pipeline.dataset.formats import RetrievalDataset
-from embed_pipeline.dataset.pairs_file import SPLIT_NAMES, PairsContent
-from embed_pipeline.records import Attributes, Split
+from embed_pipeline.dataset.pairs_file import SPLIT_NAMES, PairsContent, parse_grade
+from embed_pipeline.dataset.raw_text import open_unpacked
+from embed_pipeline.records import Attributes, Passage, Split
 
 BEIR = Holding(queries="judged")
 JSONL_QRELS = Holding()
@@ -26,15 +27,15 @@ _SPLIT_FILES: dict[Split, str] = {"train": "train.tsv", "validation": "dev.tsv",
 def read_beir(folder: Path) -> PairsContent:
     """The content of corpus.jsonl, queries.jsonl and qrels/{train,dev,test}.tsv; queries in no qrels are left out.
 
+    A passage's text is its title and its text, as BEIR searches it; the title alone is an attribute as well. Judgments
+    of ids that the folder does not have are left out and counted, as public sets hold some.
+
     Raises:
-        ValueError: a file is missing or malformed, an id is there twice or unknown, a query is in two splits.
+        ValueError: a file is missing or malformed, an id is there twice, a query is in two splits, or no judgment names
+            ids of the folder.
     """
-    collector = Collector()
-    passages: set[str] = set()
-    for line in read_lines(folder / "corpus.jsonl"):
-        title = line.optional_text(TITLE)
-        attributes = line.attributes("metadata") | ({TITLE: title} if title else {})
-        passages.add(collector.passage(line.place, _new_id(line, "_id", passages), line.text("text"), attributes))
+    collector = Collector(folder)
+    passages = _read_corpus(folder, collector, lambda line: "_id", "metadata")
     queries: dict[str, Line] = {}
     for line in read_lines(folder / "queries.jsonl"):
         queries[_new_id(line, "_id", queries)] = line
@@ -46,14 +47,17 @@ def read_beir(folder: Path) -> PairsContent:
     for file in files:
         if file.stem not in SPLIT_NAMES:
             raise ValueError(f"{file}: expected train.tsv, dev.tsv or test.tsv. Rename or remove the file.")
-        for place, query, passage, grade in _read_qrels(file):
-            _check_known(place, "query-id", query, queries)
-            _check_known(place, "corpus-id", passage, passages)
+        for place, query, passage, found in _read_qrels(file):
+            grade = _judgment(collector, place, (query, queries), (passage, passages), found)
+            if grade is None:
+                continue
             line = queries[query]
             collector.query(line.place, query, line.text("text"), line.attributes("metadata"))
             collector.split(place, query, file.stem)
             collector.judge(query, passage, grade)
             judged.add(query)
+    if not judged:
+        raise ValueError(f"{folder / 'qrels'}: expected judgments of ids in this folder, found none. Correct the ids.")
     left = len(queries) - len(judged)
     return collector.content(*[f"{left} queries are in no qrels file and have no split"] if left else [])
 
@@ -61,13 +65,7 @@ def read_beir(folder: Path) -> PairsContent:
 def write_beir(dataset: RetrievalDataset, folder: Path) -> None:
     """Write the three parts into a new folder; attributes other than the title go to metadata."""
     (folder / "qrels").mkdir(parents=True)
-    write_lines(
-        folder / "corpus.jsonl",
-        (
-            {"_id": p.id, TITLE: p.attributes.get(TITLE, ""), "text": p.text, "metadata": _beir_metadata(p.attributes)}
-            for p in dataset.passages
-        ),
-    )
+    write_lines(folder / "corpus.jsonl", map(_beir_passage, dataset.passages))
     write_lines(
         folder / "queries.jsonl",
         ({"_id": q.id, "text": q.text, "metadata": dict(sorted(q.attributes.items()))} for q in dataset.queries),
@@ -84,17 +82,14 @@ def write_beir(dataset: RetrievalDataset, folder: Path) -> None:
 def read_jsonl_qrels(folder: Path) -> PairsContent:
     """The content of queries.jsonl, corpus.jsonl and qrels.jsonl (or judgments.jsonl).
 
-    Ids may be called id or _id, query_id, passage_id or corpus_id; grade or score, 1 where it is missing; split and
-    attributes are optional.
+    Ids may be called id or _id, query_id, passage_id or corpus_id; grade or score, 1 where it is missing; split, title
+    (which goes before the text, as in `read_beir`) and attributes are optional. Judgments of unknown ids are counted.
 
     Raises:
-        ValueError: a file is missing or malformed, an id is there twice or unknown.
+        ValueError: a file is missing or malformed, or an id is there twice.
     """
-    collector = Collector()
-    passages: set[str] = set()
-    for line in read_lines(folder / "corpus.jsonl"):
-        identifier = _new_id(line, _either(line, "id", "_id"), passages)
-        passages.add(collector.passage(line.place, identifier, line.text("text"), line.attributes("attributes")))
+    collector = Collector(folder)
+    passages = _read_corpus(folder, collector, lambda line: _either(line, "id", "_id"), "attributes")
     queries: set[str] = set()
     for line in read_lines(folder / "queries.jsonl"):
         identifier = _new_id(line, _either(line, "id", "_id"), queries)
@@ -104,14 +99,16 @@ def read_jsonl_qrels(folder: Path) -> PairsContent:
             collector.split(line.place, identifier, split)
     own = folder / "judgments.jsonl"
     for line in read_lines(own if own.is_file() else folder / "qrels.jsonl"):
-        query, passage = line.text("query_id"), line.text(_either(line, "passage_id", "corpus_id"))
-        _check_known(line.place, "query_id", query, queries)
-        _check_known(line.place, "passage_id", passage, passages)
+        query = line.identifier("query_id")
+        passage = line.identifier(_either(line, "passage_id", "corpus_id"))
         name = _either(line, "grade", "score")
-        grade = line.found.get(name, 1)
-        if type(grade) is not int or grade < 0:
-            raise line.wrong(name, "a whole number from 0", grade)
-        collector.judge(query, passage, grade)
+        found = line.found.get(name, 1)
+        grade = None if isinstance(found, str) else parse_grade(found)
+        if grade is None:
+            raise line.wrong(name, "a whole number", found)
+        grade = _judgment(collector, line.place, (query, queries), (passage, passages), grade)
+        if grade is not None:
+            collector.judge(query, passage, grade)
     return collector.content()
 
 
@@ -131,27 +128,64 @@ def write_jsonl_qrels(dataset: RetrievalDataset, folder: Path) -> None:
     )
 
 
+def _read_corpus(
+    folder: Path, collector: Collector, id_field: Callable[[Line], str], attributes_field: str
+) -> set[str]:
+    """Collect the passages of corpus.jsonl; their ids."""
+    passages: set[str] = set()
+    for line in read_lines(folder / "corpus.jsonl"):
+        title, text = line.optional_text(TITLE), line.text("text")
+        attributes = line.attributes(attributes_field) | ({TITLE: title} if title else {})
+        # Where somebody has put the title in front already, it does not come twice.
+        whole = f"{title} {text}" if title and text and not text.startswith(title) else text or title or ""
+        passages.add(collector.passage(line.place, _new_id(line, id_field(line), passages), whole, attributes))
+    return passages
+
+
+def _judgment(
+    collector: Collector, place: str, query: tuple[str, Container[str]], passage: tuple[str, Container[str]], grade: int
+) -> int | None:
+    """The grade from 0, None where an id is not known; the collector notes both."""
+    for what, (identifier, known) in (("query", query), ("passage", passage)):
+        if identifier not in known:
+            collector.note(f"judgments of a {what} that is not there are left out", f"{place}, {identifier!r}")
+            return None
+    if grade < 0:
+        collector.note("judgments below 0 are read as 0, judged and not relevant", place)
+    return max(grade, 0)
+
+
 def _read_qrels(path: Path) -> Iterator[tuple[str, str, str, int]]:
-    """(place, query id, passage id, grade) of every line."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter="\t", strict=True)
-            header = next(reader, [])
-            if header != QRELS_HEADER:
-                raise ValueError(f"{path}, line 1: expected the header {QRELS_HEADER}, found {header}. Correct it.")
-            for row in reader:
-                place = f"{path}, line {reader.line_num}"
-                if len(row) != len(QRELS_HEADER):
-                    raise ValueError(f"{place}: expected {len(QRELS_HEADER)} columns, found {len(row)}. Correct it.")
-                if not row[2].isascii() or not row[2].isdigit():
-                    raise ValueError(f"{place}, score: expected a whole number from 0, found {row[2]!r}. Correct it.")
-                yield place, row[0], row[1], int(row[2])
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected tab-separated UTF-8: {error}. Correct the file.") from error
+    """(place, query id, passage id, grade) of every line: BEIR's three columns with a header, or TREC's four."""
+    with open_unpacked(path) as file:
+        for number, raw in enumerate(file, start=1):
+            place = f"{path}, line {number}"
+            try:
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{place}: expected tab-separated UTF-8: {error}. Correct the line.") from error
+            row = line.split("\t") if "\t" in line else line.split()
+            if number == 1 and parse_grade(row[-1] if row else "") is None:
+                if row != QRELS_HEADER:
+                    raise ValueError(f"{place}: expected the header {QRELS_HEADER}, found {row}. Correct it.")
+                continue
+            if not row:
+                continue
+            if len(row) not in (3, 4):
+                raise ValueError(f"{place}: expected {len(QRELS_HEADER)} columns, found {len(row)}. Correct it.")
+            grade = parse_grade(row[-1])
+            if grade is None:
+                raise ValueError(f"{place}, score: expected a whole number, found {row[-1]!r}. Correct it.")
+            yield place, _unquoted(row[0]), _unquoted(row[-2]), grade
 
 
-def _new_id(line: Line, name: str, known: Any) -> str:
-    identifier = line.text(name)
+def _unquoted(cell: str) -> str:
+    """An id as our own writer quotes it, where it holds a delimiter or a quotation mark."""
+    return cell[1:-1].replace('""', '"') if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
+
+
+def _new_id(line: Line, name: str, known: Container[str]) -> str:
+    identifier = line.identifier(name)
     if not identifier or identifier in known:
         raise line.wrong(name, "an id that no earlier line has", identifier)
     return identifier
@@ -161,14 +195,15 @@ def _either(line: Line, name: str, other: str) -> str:
     return other if name not in line.found and other in line.found else name
 
 
-def _check_known(place: str, field: str, identifier: str, known: Any) -> None:
-    if identifier not in known:
-        raise ValueError(f"{place}, {field}: no record has the id {identifier!r}. Add it or correct the id.")
-
-
-def _beir_metadata(attributes: Attributes) -> dict[str, str]:
-    # An empty title cannot be told from none in its own field.
-    return {name: value for name, value in sorted(attributes.items()) if name != TITLE or not value}
+def _beir_passage(passage: Passage) -> dict[str, Any]:
+    """The passage as it is read back: the title in its own field where the text begins with it, else in metadata."""
+    attributes, text = dict(sorted(passage.attributes.items())), passage.text
+    title = attributes.get(TITLE, "")
+    rest = text.removeprefix(f"{title} ")
+    if not title or rest == text or not rest or rest.startswith(title):
+        return {"_id": passage.id, TITLE: "", "text": text, "metadata": attributes}
+    del attributes[TITLE]
+    return {"_id": passage.id, TITLE: title, "text": rest, "metadata": attributes}
 
 
 def _attributes(attributes: Attributes) -> dict[str, dict[str, str]]:

@@ -6,21 +6,24 @@ Belongs here: what the columns mean. Does not belong here: encodings, delimiters
 from pathlib import Path
 
 from embed_pipeline.dataset.exchange.collecting import Collector
-from embed_pipeline.dataset.exchange.columns import TableColumns
 from embed_pipeline.dataset.exchange.holding import Holding
-from embed_pipeline.dataset.exchange.table_files import Row, Table, read_table, write_table
+from embed_pipeline.dataset.exchange.table_files import Row, Table, read_table
+from embed_pipeline.dataset.exchange.table_writing import write_table
 from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.dataset.nearest import nearest_text
-from embed_pipeline.dataset.pairs_file import PairsContent
+from embed_pipeline.dataset.normalisation import split_cell
+from embed_pipeline.dataset.pairs_file import PairsContent, parse_grade
+from embed_pipeline.dataset.settings import TableColumns
 
 OWN = TableColumns(id="id", passage_id="context_id", split="split", grade="grade")
 """The headers that are written, and read where none are named; every further column is then an attribute."""
 
+_FIXED = (OWN.query, OWN.passage, "id", "context_id", "split", "grade")
 HOLDING = Holding(
     queries="judged",
     unjudged_passages=False,
     passage_attributes=(),
-    refused_attributes=("question", "context", "id", "context_id", "split", "grade"),
+    refused_attributes=_FIXED,
     empty_attributes=False,
 )
 
@@ -30,38 +33,47 @@ def read_question_table(path: Path, columns: TableColumns | None = None) -> Pair
 
     Without names the columns of `OWN` are read as far as they are there, and the others are attributes.
     A row without a passage gives a query without a judgment, a row without a question a query without a text: cleaning
-    leaves both out with the reason.
+    leaves both out with the reason. A cell may hold several passages, where `passage_separators` says what parts them.
 
     Raises:
-        ValueError: the file is malformed, a named column is missing, an id, split or grade is empty or none; names
-            file, row and column.
+        ValueError: the file is malformed, a named column is missing or there twice, an id, split or grade is empty or
+            none; names file, row and column.
     """
-    table = read_table(path)
+    return content_of(path, read_table(path, columns), columns)
+
+
+def content_of(path: Path, table: Table, columns: TableColumns | None) -> PairsContent:
+    """As `read_question_table`, of a table that was read."""
+    # What was written here has every column of OWN, and its words are words.
+    written_here = columns is None and set(_FIXED) <= set(table.headers)
     columns = columns or _own_columns(table)
+    table = table if written_here else table.without(columns.null_values)
     named = (columns.query, columns.passage, columns.id, columns.passage_id, columns.split, columns.grade)
     for name in (*named, *columns.attributes):
-        if name is not None and name not in table.headers:
+        if name is not None:
             nearest = nearest_text(name, list(table.headers))
-            hint = f" Nearest: {nearest.text!r}." if nearest else ""
-            raise ValueError(f"{path}: expected a column {name!r}, found {list(table.headers)}.{hint} Rename it.")
-    collector, empty = Collector(), 0
+            table.check_header(path, name, f" Nearest: {nearest.text!r}." if nearest else "")
+    if columns.passage_id and columns.passage_separators:
+        raise ValueError(f"{path}: a cell of several passages has no one id. Remove passage_id or passage_separators.")
+    collector, empty = Collector(path.parent), 0
     for number, row in enumerate(table.rows, start=1):
-        if columns.query not in row.cells or columns.passage not in row.cells:
+        text, passages = row.text(columns.query), _passages(row, columns)
+        if text is None or not passages:
             empty += 1
-        if columns.query not in row.cells:
+        if text is None:
             collector.empty_query(f"row {number}")
             continue
-        attributes = {name: row.cells[name] for name in columns.attributes if name in row.cells}
-        text = _filled(row, columns.query)
+        attributes = {name: value for name in columns.attributes if (value := row.value(name)) is not None}
         identifier = None if columns.id is None else _filled(row, columns.id)
         query = collector.query(f"{row.place}, {columns.query}", identifier, text, attributes)
         if columns.split is not None:
             collector.split(row.place, query, _filled(row, columns.split))
-        if columns.passage not in row.cells:
+        if not passages:
             continue
         identifier = None if columns.passage_id is None else _filled(row, columns.passage_id)
-        passage = collector.passage(row.place, identifier, _filled(row, columns.passage), {})
-        collector.judge(query, passage, 1 if columns.grade is None else _grade(row, columns.grade))
+        grade = 1 if columns.grade is None else _grade(row, columns.grade, collector)
+        for text in passages:
+            collector.judge(query, collector.passage(row.place, identifier, text, {}), grade)
     return collector.content(*table.notes, *[f"{empty} rows lack the question or the passage"] if empty else [])
 
 
@@ -82,31 +94,39 @@ def write_question_table(dataset: RetrievalDataset, path: Path, *, guard: bool =
             str(judgment.grade),
         )
         rows.append([*fixed, *(query.attributes.get(name) for name in names)])
-    return write_table(path, ["question", "context", "id", "context_id", "split", "grade", *names], rows, guard=guard)
+    return write_table(path, [*_FIXED, *names], rows, guard=guard)
 
 
 def _own_columns(table: Table) -> TableColumns:
     def there(name: str | None) -> str | None:
         return name if name in table.headers else None
 
-    known = {OWN.query, OWN.passage, OWN.id, OWN.passage_id, OWN.split, OWN.grade}
     return TableColumns(
         id=there(OWN.id),
         passage_id=there(OWN.passage_id),
         split=there(OWN.split),
         grade=there(OWN.grade),
-        attributes=tuple(header for header in table.headers if header not in known),
+        attributes=tuple(header for header in table.headers if header not in _FIXED),
     )
 
 
+def _passages(row: Row, columns: TableColumns) -> list[str]:
+    text = row.text(columns.passage)
+    return [] if text is None else split_cell(text, columns.passage_separators)
+
+
 def _filled(row: Row, header: str) -> str:
-    if header not in row.cells:
+    text = row.text(header)
+    if text is None:
         raise ValueError(f"{row.place}, {header}: expected text, found an empty cell. Fill it in or remove the row.")
-    return row.cells[header]
+    return text
 
 
-def _grade(row: Row, header: str) -> int:
+def _grade(row: Row, header: str, collector: Collector) -> int:
     value = _filled(row, header)
-    if not value.isascii() or not value.isdigit():
+    grade = parse_grade(value)
+    if grade is None:
         raise ValueError(f"{row.place}, {header}: expected a whole number from 0, found {value!r}. Correct the cell.")
-    return int(value)
+    if grade < 0:
+        collector.note("grades below 0 are read as 0, judged and not relevant", row.place)
+    return max(grade, 0)

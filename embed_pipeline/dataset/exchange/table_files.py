@@ -1,26 +1,67 @@
-"""Rows of cells in csv, xlsx, parquet and jsonl files: every cell a text or nothing.
+"""Rows of cells in csv, xlsx, parquet and jsonl files: every cell a text, nothing, or what it is instead.
 
-Belongs here: encoding, delimiter, and the one reading and writing of each kind. Does not belong here: what a column
-means (table, tuples).
+Belongs here: the header, and the one reading of each kind. Does not belong here: what a column means
+(table, tuples), writing (table_writing), what lies below the cells (delimited_text, workbook_file).
 """
 
-import csv
-import gzip
-import io
-import re
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from embed_pipeline.dataset.exchange.collecting import read_lines, write_lines, write_text
-from embed_pipeline.dataset.exchange.formulas import guard_rows, without_guards
+from embed_pipeline.dataset.exchange.collecting import kind_of, read_lines
+from embed_pipeline.dataset.exchange.delimited_text import read_delimited
+from embed_pipeline.dataset.exchange.table_writing import without_guards
+from embed_pipeline.dataset.settings import TableColumns
+from embed_pipeline.dataset.workbook import HEADER_SEARCHED_ROWS, MergedCells
+from embed_pipeline.dataset.workbook_file import Cell, Sheet, open_sheet
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".parquet")
-_DELIMITERS = (",", "\t", ";", "|")
-_PROBED_BYTES = 1_000_000
-_PROBED_ROWS = 200
+QUESTION_NAMES = (
+    *("question", "query", "questions", "queries", "anchor", "ask", "问题", "提问", "問題", "質問", "질문", "вопрос"),
+    *("سؤال", "frage", "pregunta", "pergunta", "domanda", "vraag"),
+)
+"""What the column of questions is called, in the order of preference."""
+PASSAGE_NAMES = (
+    *("context", "answer", "passage", "answers", "positive", "document", "response", "reply", "content", "text"),
+    *(
+        "label",
+        "intent",
+        "category",
+        "答案",
+        "回答",
+        "答复",
+        "段落",
+        "标签",
+        "答え",
+        "回答文",
+        "답변",
+        "ответ",
+        "контекст",
+    ),
+    *("جواب", "antwort", "kontext", "réponse", "reponse", "contexte", "respuesta", "contexto", "resposta", "risposta"),
+    *("contesto", "antwoord"),
+)
+"""What the column of passages is called."""
+
+_MOST_ROWS = 10_000_000
+_TOLD = 5
+_FEW = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class NoText:
+    """A cell that holds no text: what it holds, and whether it stands for one that Excel could not write down.
+
+    A `lost` cell (formula without a stored value, Excel error) is as good as empty; any other is an error where a text
+    is wanted.
+    """
+
+    found: str
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,30 +69,71 @@ class Row:
     """One row's filled cells by header; `place` is file and row for messages. An empty cell is not there."""
 
     place: str
-    cells: Mapping[str, str]
+    cells: Mapping[str, str | NoText]
+
+    def text(self, header: str) -> str | None:
+        """The cell's text, None where it is empty or lost. Raises ValueError where it is no text."""
+        value = self.cells.get(header)
+        if not isinstance(value, NoText):
+            return value
+        if value.lost:
+            return None
+        raise ValueError(f"{self.place}, {header}: expected text, found {value.found}. Write one text a cell.")
+
+    def value(self, header: str) -> str | None:
+        """As `text`, truth values included: what results are sliced by."""
+        value = self.cells.get(header)
+        return value.found.lower() if value in (NoText("True"), NoText("False")) else self.text(header)  # pyright: ignore
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A file's headers and rows in its order, and how it was read."""
+    """A file's headers and rows in its order, how it was read, and what in it is not read.
+
+    `repeated` has the positions, from 1, of every header that is there more than once; it is none of `headers`.
+    """
 
     headers: tuple[str, ...]
     rows: tuple[Row, ...]
     found: str
     notes: tuple[str, ...] = ()
+    repeated: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def check_header(self, path: Path, name: str, hint: str = "") -> None:
+        """Raise ValueError where no column, or more than one, is called so."""
+        if name in self.repeated:
+            raise ValueError(
+                f"{path}: expected headers that differ, found {name!r} as columns {list(self.repeated[name])}. "
+                "Name every column once."
+            )
+        if name not in self.headers:
+            raise ValueError(f"{path}: expected a column {name!r}, found {some(self.headers)}.{hint} Rename it.")
+
+    def without(self, null_values: Iterable[str]) -> "Table":
+        """The table with cells of exactly these texts taken for empty, which a note counts."""
+        nulls, counts = frozenset(null_values), Counter[str]()
+        rows = []
+        for row in self.rows:
+            found = [value for value in row.cells.values() if isinstance(value, str) and value in nulls]
+            counts.update(found)
+            rows.append(
+                row if not found else replace(row, cells={h: v for h, v in row.cells.items() if v not in nulls})
+            )
+        if not counts:
+            return self
+        told = ", ".join(f"{text!r}: {count}" for text, count in counts.items())
+        return replace(self, rows=tuple(rows), notes=(*self.notes, f"cells that say nothing are read as empty: {told}"))
 
 
-def kind_of(path: Path) -> str:
-    """The file's kind by its name, .gz taken off: `.csv`, `.jsonl`, …"""
-    return Path(path.stem).suffix.lower() if path.suffix == ".gz" else path.suffix.lower()
+def read_table(path: Path, columns: TableColumns | None = None) -> Table:
+    """The table in a csv, tsv, xlsx, parquet or jsonl file; `columns` may name sheet, header row and encoding.
 
-
-def read_table(path: Path) -> Table:
-    """The table in a csv, tsv, xlsx (first sheet), parquet or jsonl file.
+    The header of a csv or xlsx is the first row that names a question and a passage, else the first that fills more
+    than half of the columns; what stands above it is not read. A merged cell's value counts for every row of its range.
 
     Raises:
-        ValueError: the file is missing, of another kind or malformed, a header is missing or twice, or a row is longer
-            than the header; names file and row.
+        ValueError: the file is missing, of another kind or malformed, there is no row below a header, or a row of a csv
+            is longer than the header; names file and row.
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file. Put it there.")
@@ -61,140 +143,90 @@ def read_table(path: Path) -> Table:
     if kind == ".parquet":
         return _read_parquet(path)
     if kind == ".xlsx":
-        return _read_xlsx(path)
+        return _read_xlsx(path, columns or TableColumns())
     if kind in (".csv", ".tsv", ".txt"):
-        return without_guards(_read_csv(path))
+        return without_guards(_read_csv(path, columns or TableColumns()))
     raise ValueError(f"{path}: expected .csv, .tsv, .xlsx, .parquet or .jsonl, found {kind!r}. Rename or convert it.")
 
 
-def write_table(path: Path, headers: Sequence[str], rows: Sequence[Sequence[str | None]], *, guard: bool = True) -> int:
-    """Write the rows as the file's kind says; None is an empty cell. Same rows, same bytes (xlsx: same cells).
+def _read_csv(path: Path, columns: TableColumns) -> Table:
+    text = read_delimited(path, columns.encoding)
+    header_line, header, below = _split_header(path, text.records, columns.header_row, "line")
+    width = max(header) + 1
+    over_lines: list[int] = []
 
-    Returns how many cells a spreadsheet would have taken for formulas. `guard`: csv and tsv get an apostrophe before
-    these (formulas); xlsx says of every cell that it is a text.
+    def checked() -> Iterator[tuple[str, Mapping[int, Any]]]:
+        for line, row in below:
+            if max(row) >= width:
+                beyond = next(cell for at, cell in row.items() if at >= width)
+                raise ValueError(
+                    f"{path}, line {line}: expected {width} cells, found {max(row) + 1} (beyond the header: "
+                    f"{beyond!r:.40}). Quote cells that hold the delimiter."
+                )
+            if any(text.holds_rows(cell, width) for cell in row.values()):
+                over_lines.append(line)
+            yield f"{path}, line {line}", row
 
-    Raises:
-        ValueError: the kind is unknown, or xlsx cannot hold a text.
-    """
-    kind = kind_of(path)
-    if kind in (".jsonl", ".json"):
-        write_lines(path, ({h: v for h, v in zip(headers, row, strict=True) if v is not None} for row in rows))
-    elif kind == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        columns = {header: pa.array([row[at] for row in rows], pa.string()) for at, header in enumerate(headers)}
-        pq.write_table(pa.table(columns), path)
-    elif kind == ".xlsx":
-        _write_xlsx(path, headers, rows)
-    elif kind in (".csv", ".tsv"):
-        buffer = io.StringIO(newline="")
-        writer = csv.writer(
-            buffer, delimiter="\t" if kind == ".tsv" else ",", quoting=csv.QUOTE_ALL, lineterminator="\n"
-        )
-        guarded, formulas = guard_rows([headers, *rows], guard=guard)
-        writer.writerows(guarded)
-        write_text(path, buffer.getvalue())
-        return formulas
-    else:
-        raise ValueError(f"{path}: expected .csv, .tsv, .xlsx, .parquet or .jsonl, found {kind!r}. Rename the target.")
-    return 0
+    table = _table(path, header, checked(), f"{text.found}, header in line {header_line}")
+    if not 0 < len(over_lines) <= max(1, _FEW * len(table.rows)):
+        return table  # where many are, cells of several lines are how the file is
+    note = (
+        f"{len(over_lines)} cells go over several lines that look like rows; the first begins in line {over_lines[0]}. "
+        "If the quotation mark there is a mere mark, write it twice"
+    )
+    return replace(table, notes=(*table.notes, note))
 
 
-def _read_csv(path: Path) -> Table:
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: expected a gzip file: {error}. Write it again.") from error
-    text, encoding = _decode(data)
-    delimiter = _delimiter(text)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    found: list[tuple[str, Sequence[Any]]] = []
-    # A field may be a whole document: the default limit of 128 KiB is for small cells.
-    limit = csv.field_size_limit(max(len(text), 131072))
-    try:
-        start = 1
-        for row in reader:
-            found.append((f"{path}, line {start}", row))
-            start = reader.line_num + 1
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: expected CSV: {error}. Correct the quotes.") from error
-    finally:
-        csv.field_size_limit(limit)
-    return _table(path, found, f"{encoding}, delimiter {delimiter!r}")
+def _read_xlsx(path: Path, columns: TableColumns) -> Table:
+    """The table of the named sheet, else of the first visible one that is a table: a cover sheet may lie before it."""
+    with open_sheet(path, columns.sheet) as sheet:
+        visible = [name for name in sheet.others if name not in sheet.hidden]
+        table = _sheet_table(path, sheet, columns)
+    names = [sheet.title, *sheet.others]
+    if columns.sheet is None and not _is_table(table):
+        for name in visible:
+            with open_sheet(path, name) as other:
+                found = _sheet_table(path, other, columns)
+            if _is_table(found):
+                sheet, table = other, found
+                break
+    if table is None:
+        raise ValueError(f"{path}, sheet {sheet.title!r}: expected a header and rows, found none. Fill it.")
+    others = [f"{name}{' (hidden)' if name in sheet.hidden else ''}" for name in names if name != sheet.title]
+    notes = [f"other sheets are not read: {some(others)}"] if others else []
+    return replace(table, notes=(*notes, *table.notes))
 
 
-def _decode(data: bytes) -> tuple[str, str]:
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", errors="replace"), "utf-16"
-    high = re.findall(rb"[\x80-\xff]+", data[:_PROBED_BYTES])
-    # Chinese letters are bytes in pairs, a Western accented letter stands alone among ASCII.
-    paired = sum(len(run) for run in high if len(run) > 1) > sum(len(run) for run in high) / 2
-    for encoding in ("utf-8-sig", *(("gb18030", "cp1252") if paired else ("cp1252", "gb18030"))):
-        try:
-            return data.decode(encoding), encoding.removesuffix("-sig")
-        except UnicodeDecodeError:
-            continue
-    return data.decode("latin-1"), "latin-1"
+def _is_table(table: Table | None) -> bool:
+    return table is not None and len(table.headers) > 1 and bool(table.rows)
 
 
-def _delimiter(text: str) -> str:
-    """The one that cuts most of the first rows into as many cells as the header, two or more; else the comma."""
-
-    def fitting(delimiter: str) -> tuple[float, int]:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        try:
-            rows = [row for _, row in zip(range(_PROBED_ROWS), reader, strict=False) if row]
-        except csv.Error:
-            return 0.0, 0
-        width = len(rows[0]) if rows else 0
-        share = sum(len(row) == width for row in rows) / len(rows) if width > 1 else 0.0
-        return share, width
-
-    return max(_DELIMITERS, key=fitting)
-
-
-def _read_xlsx(path: Path) -> Table:
-    import zipfile
-
-    import openpyxl
-    from openpyxl.utils.exceptions import InvalidFileException
-
-    try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-    except (InvalidFileException, zipfile.BadZipFile, KeyError, OSError) as error:
-        raise ValueError(f"{path}: expected an xlsx workbook: {error}. Save it as xlsx again.") from error
-    try:
-        sheet = book.worksheets[0]
-        found = [
-            (f"{path}, row {number}", row) for number, row in enumerate(sheet.iter_rows(values_only=True), start=1)
-        ]
-        return _table(path, found, f"sheet {sheet.title!r}")
-    finally:
-        book.close()
+def _sheet_table(path: Path, sheet: Sheet, columns: TableColumns) -> Table | None:
+    """The sheet's table, None where the sheet is empty."""
+    place = f'{path.name}, sheet "{sheet.title}"'
+    filled = ((number, row) for number, row in sheet.rows if row)
+    first = next(filled, None)
+    if first is None:
+        return None
+    header_row, found, below = _split_header(path, chain([first], filled), columns.header_row, "row")
+    positions = {str(at): at for at in found}
+    merged = MergedCells(sheet.merged, positions, header_row=header_row, place=place)
+    rows = (
+        (f"{path}, row {number}", {at: _value(cell) for at, cell in _filled(merged, number, row).items()})
+        for number, row in below
+    )
+    header = {at: cell.value for at, cell in found.items()}
+    return _table(path, header, rows, f"sheet {sheet.title!r}, header in row {header_row}")
 
 
-def _write_xlsx(path: Path, headers: Sequence[str], rows: Sequence[Sequence[str | None]]) -> None:
-    import openpyxl
-    from openpyxl.cell import WriteOnlyCell
-    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+def _filled(merged: MergedCells, number: int, row: Mapping[int, Cell]) -> Mapping[int, Cell]:
+    return {**row, **{int(at): cell for at, cell in merged.fill(number, row).items()}}
 
-    for value in (value for row in [headers, *rows] for value in row if value is not None):
-        if len(value) > 32767 or "\r" in value or ILLEGAL_CHARACTERS_RE.search(value):
-            raise ValueError(
-                f"{path}: expected at most 32767 characters and no control characters a cell, found {value!r:.80}. "
-                "Write csv or parquet instead."
-            )
-    book = openpyxl.Workbook(write_only=True)
-    sheet = book.create_sheet("data")
-    for row in [headers, *rows]:
-        cells = [WriteOnlyCell(sheet, value) for value in row]
-        for cell in cells:
-            if cell.value is not None:
-                cell.data_type = "s"  # a text that starts with = is no formula,
-                cell.quotePrefix = True  # nor becomes one when somebody edits the cell
-        sheet.append(cells)
-    book.save(path)
+
+def _value(cell: Cell) -> Any:
+    if cell.problem == "formula_without_value":
+        return NoText("a formula without a stored value: open the workbook in Excel and save it", lost=True)
+    return NoText(f"the Excel error {cell.value}", lost=True) if cell.problem == "error_value" else cell.value
 
 
 def _read_parquet(path: Path) -> Table:
@@ -202,52 +234,121 @@ def _read_parquet(path: Path) -> Table:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        count = pq.read_metadata(path).num_rows
+        if count > _MOST_ROWS:
+            raise ValueError(f"{path}: expected at most {_MOST_ROWS:,} rows, found {count:,}. Split the file.")
+        table = pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path}: expected a parquet file: {error}. Write it again.") from error
-    columns = [column.to_pylist() for column in table.columns]
-    rows = zip(*columns, strict=True) if columns else iter([])
-    found = [(f"{path}, row {number}", row) for number, row in enumerate(rows, start=1)]
-    return _table(path, [(f"{path}, header", table.column_names), *found], "parquet")
+    columns = [_arrow_values(column) for column in table.columns]
+    rows = ((f"{path}, row {number}", dict(enumerate(row))) for number, row in enumerate(zip(*columns, strict=True), 1))
+    return _table(path, dict(enumerate(table.column_names)), rows, "parquet")
+
+
+def _arrow_values(column: Any) -> Sequence[Any]:
+    """The column's values, or NoText for all of them where its type or bytes make no texts."""
+    import pyarrow as pa
+
+    if pa.types.is_nested(column.type):
+        return [NoText(f"values of type {column.type}")] * len(column)
+    try:
+        values = column.to_pylist()
+        # Older writers leave out that bytes are texts.
+        return [v.decode() if isinstance(v, bytes) else v for v in values]
+    except (pa.ArrowException, ValueError, OverflowError) as error:  # ValueError: not UTF-8, a date beyond Python's
+        return [NoText(f"values that cannot be read ({error})")] * len(column)
 
 
 def _read_jsonl(path: Path) -> Table:
     lines = list(read_lines(path))
-    headers = list(dict.fromkeys(name for line in lines for name in line.found))
-    found = [(line.place, [line.found.get(name) for name in headers]) for line in lines]
-    return _table(path, [(f"{path}, header", headers), *found], "JSON lines")
+    header = dict(enumerate(dict.fromkeys(name for line in lines for name in line.found)))
+    position = {name: at for at, name in header.items()}
+    rows = ((line.place, {position[name]: value for name, value in line.found.items()}) for line in lines)
+    return _table(path, header, rows, "JSON lines")
 
 
-def _table(path: Path, found: Sequence[tuple[str, Sequence[Any]]], how: str) -> Table:
-    filled = [(place, row) for place, row in found if any(cell not in (None, "") for cell in row)]
-    if not filled:
+def _split_header(
+    path: Path, rows: Iterator[tuple[int, Mapping[int, Any]]], header_row: int | None, what: str
+) -> tuple[int, Mapping[int, Any], Iterator[tuple[int, Mapping[int, Any]]]]:
+    """Number and cells of the header, and the rows below it."""
+    filled = ((number, row) for number, row in rows if row)
+    if header_row is not None:
+        found = next(((number, row) for number, row in filled if number >= header_row), None)
+        if found is None or found[0] != header_row:
+            raise ValueError(f"{path}, {what} {header_row}: expected the header, found nothing. Correct `header_row`.")
+        return *found, filled
+    first = list(islice(filled, HEADER_SEARCHED_ROWS))
+    if not first:
         raise ValueError(f"{path}: expected a header and rows, found none. Write the file again.")
-    headers = tuple("" if cell is None else str(cell).strip() for cell in filled[0][1])
-    while headers and not headers[-1]:
-        headers = headers[:-1]
-    repeated = [header for at, header in enumerate(headers) if not header or header in headers[:at]]
-    if repeated:
-        raise ValueError(
-            f"{filled[0][0]}: expected headers that differ, found {list(headers)}. Name every column once."
-        )
-    return Table(headers, tuple(_rows(headers, filled[1:])), how)
+    at = _header_index([row for _, row in first])
+
+    def below() -> Iterator[tuple[int, Mapping[int, Any]]]:
+        yield from first[at + 1 :]
+        yield from filled
+
+    return *first[at], below()
 
 
-def _rows(headers: tuple[str, ...], found: Sequence[tuple[str, Sequence[Any]]]) -> Iterator[Row]:
+def _header_index(rows: Sequence[Mapping[int, Any]]) -> int:
+    for at, row in enumerate(rows):
+        names = {_header_text(value).casefold() for value in row.values()}
+        if names & set(QUESTION_NAMES) and names & set(PASSAGE_NAMES):
+            return at
+    most = max(map(len, rows))
+    return next((at for at, row in enumerate(rows) if len(row) > 1 and 2 * len(row) > most), 0)
+
+
+def _header_text(value: Any) -> str:
+    return str(value.value if isinstance(value, Cell) else value).strip().strip("\u200b\ufeff").strip()
+
+
+def _table(path: Path, header: Mapping[int, Any], found: Iterable[tuple[str, Mapping[int, Any]]], how: str) -> Table:
+    positions: dict[str, list[int]] = {}
+    for at, value in header.items():
+        if value is not None and _header_text(value):
+            positions.setdefault(_header_text(value), []).append(at)
+    names = {at[0]: name for name, at in positions.items() if len(at) == 1}
+    repeated = {name: tuple(p + 1 for p in at) for name, at in positions.items() if len(at) > 1}
+    passed_over = {position for at in positions.values() if len(at) > 1 for position in at}
+    rows, nameless, lost = [], set[int](), Counter[tuple[str, str]]()
     for place, row in found:
-        extra = [cell for cell in row[len(headers) :] if cell not in (None, "")]
-        if extra:
-            raise ValueError(
-                f"{place}: expected {len(headers)} cells, found {len(row)} (beyond the header: {extra[0]!r:.40}). "
-                "Quote cells that hold the delimiter."
-            )
-        cells = {header: _cell(place, header, value) for header, value in zip(headers, row, strict=False)}
-        yield Row(place, {header: value for header, value in cells.items() if value})
+        cells: dict[str, str | NoText] = {}
+        for at, value in row.items():
+            cell = _cell(value)
+            if cell is None:
+                continue
+            name = names.get(at)
+            if name is not None:
+                cells[name] = cell
+                if isinstance(cell, NoText) and cell.lost:
+                    lost[name, cell.found] += 1
+            elif at not in passed_over:
+                nameless.add(at)
+        if cells:
+            rows.append(Row(place, cells))
+    if not positions:
+        raise ValueError(f"{path}: expected a header and rows, found none. Write the file again.")
+    notes = [f"{count} cells of {name} are lost: {why}" for (name, why), count in lost.most_common(_TOLD)]
+    if nameless:
+        notes.append(f"columns without a header are not read: {some([str(at + 1) for at in sorted(nameless)])}")
+    if repeated:
+        notes.append(f"columns of the same header are not read: {some(list(repeated))}")
+    return Table(tuple(names.values()), tuple(rows), how, tuple(notes), repeated)
 
 
-def _cell(place: str, header: str, value: Any) -> str:
-    if value is None or isinstance(value, str):
-        return value or ""
+def _cell(value: Any) -> str | NoText | None:
+    if value is None or isinstance(value, NoText):
+        return value
+    if isinstance(value, str):
+        return value or None
     if isinstance(value, bool | list | dict | bytes):
-        raise ValueError(f"{place}, {header}: expected text, found {value!r:.60}. Write one text a cell.")
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+        return NoText(f"{value!r:.60}")
+    if isinstance(value, float):
+        return (str(int(value)) if value.is_integer() else str(value)) if math.isfinite(value) else None
+    return str(value)
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few names; there may be twenty thousand."""
+    more = f" and {len(names) - _TOLD:,} more" if len(names) > _TOLD + 1 else ""
+    return f"{list(names[: _TOLD if more else None])}{more}"

@@ -8,11 +8,12 @@ import re
 from pathlib import Path
 
 from embed_pipeline.dataset.exchange.collecting import Collector
-from embed_pipeline.dataset.exchange.columns import TableColumns
 from embed_pipeline.dataset.exchange.holding import Holding
-from embed_pipeline.dataset.exchange.table_files import read_table, write_table
+from embed_pipeline.dataset.exchange.table_files import read_table
+from embed_pipeline.dataset.exchange.table_writing import write_table
 from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.dataset.pairs_file import PairsContent
+from embed_pipeline.dataset.settings import NULL_VALUES, TableColumns
 
 COLUMNS = TableColumns(query="anchor", passage="positive", negative="negative")
 HOLDING = Holding(
@@ -37,7 +38,7 @@ def read_tuples(path: Path, columns: TableColumns | None = None) -> PairsContent
             that must not be.
     """
     columns = columns or COLUMNS
-    table = read_table(path)
+    table = read_table(path, columns)
     labels = [header for header in table.headers if header.lower() in _SCORES]
     if labels:
         raise ValueError(
@@ -45,9 +46,8 @@ def read_tuples(path: Path, columns: TableColumns | None = None) -> PairsContent
             "which say how similar two texts are and not which one answers. Remove the column "
             "and the rows that are no pairs."
         )
-    missing = [name for name in (columns.query, columns.passage) if name not in table.headers]
-    if missing:
-        raise ValueError(f"{path}: expected a column {missing[0]!r}, found {list(table.headers)}. Rename the column.")
+    for name in (columns.query, columns.passage):
+        table.check_header(path, name)
     base = re.escape(columns.negative or "negative")
     negatives = [header for header in table.headers if re.fullmatch(rf"{base}(_\d+)?", header)]
     unknown = sorted(set(table.headers) - {columns.query, columns.passage, *negatives})
@@ -56,14 +56,18 @@ def read_tuples(path: Path, columns: TableColumns | None = None) -> PairsContent
             f"{path}, {unknown[0]}: expected {columns.query}, {columns.passage} and negatives only. "
             "Remove the column, or read the file as a table."
         )
-    collector = Collector()
+    collector = Collector(path.parent)
     for row in table.rows:
-        query = collector.query(f"{row.place}, {columns.query}", None, row.cells.get(columns.query, ""), {})
+        texts = {header: row.text(header) or "" for header in (columns.query, columns.passage, *negatives)}
+        for text in texts.values():
+            if text in NULL_VALUES:
+                collector.note(f"texts {text!r} are read as they stand, not as empty", row.place)
+        query = collector.query(f"{row.place}, {columns.query}", None, texts[columns.query], {})
         place = f"{row.place}, {columns.passage}"
-        collector.judge(query, collector.passage(place, None, row.cells.get(columns.passage, ""), {}), 1)
+        collector.judge(query, collector.passage(place, None, texts[columns.passage], {}), 1)
         for header in negatives:
-            if header in row.cells:
-                collector.judge(query, collector.passage(row.place, None, row.cells[header], {}), 0)
+            if texts[header]:
+                collector.judge(query, collector.passage(row.place, None, texts[header], {}), 0)
     return collector.content(*table.notes)
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from embed_pipeline.dataset.exchange.columns import TableColumns
 from embed_pipeline.dataset.exchange.registry import detect_format, format_of, read_content
+from embed_pipeline.dataset.settings import TableColumns
 
 GOOD_CORPUS = '{"_id": "p", "text": "x"}\n'
 GOOD_QUERIES = '{"_id": "q", "text": "?"}\n'
@@ -90,7 +90,7 @@ def _object(**changes: object) -> str:
         ("table", "t.csv", 'question,context,id\n"a\nb",c,1\nd,e,1\n', "line 4, question: query '1' has another text"),
         ("table", "t.csv", "question,question\na,b\n", "expected headers that differ"),
         ("table", "t.csv", "", "expected a header and rows"),
-        ("table", "t.xlsx", "no workbook", r"t\.xlsx: expected an xlsx workbook"),
+        ("table", "t.xlsx", "no workbook", r"t\.xlsx: expected an \.xlsx workbook, found text"),
     ],
 )
 def test_a_malformed_file_is_named_with_its_record_and_field(
@@ -104,19 +104,18 @@ def test_a_malformed_file_is_named_with_its_record_and_field(
 @pytest.mark.parametrize(
     ("name", "files", "message"),
     [
-        ("beir", {**BEIR, "qrels/test.tsv": "q\tp\t1\n"}, r"test\.tsv, line 1: expected the header"),
+        ("beir", {**BEIR, "qrels/test.tsv": "q\tp\tgrade\n"}, r"test\.tsv, line 1: expected the header"),
         ("beir", {**BEIR, "qrels/test.tsv": HEADER + "q\tp\n"}, "line 2: expected 3 columns, found 2"),
         ("beir", {**BEIR, "qrels/test.tsv": HEADER + "q\tp\t0.5\n"}, "line 2, score: expected a whole number"),
-        ("beir", {**BEIR, "qrels/test.tsv": HEADER + "q\tgone\t1\n"}, "line 2, corpus-id: no record has the id 'gone'"),
+        (
+            "beir",
+            {**BEIR, "qrels/test.tsv": HEADER + "q\tgone\t1\n"},
+            "qrels: expected judgments of ids in this folder",
+        ),
         ("beir", {**BEIR, "qrels/all.tsv": HEADER}, r"all\.tsv: expected train\.tsv, dev\.tsv or test\.tsv"),
         ("beir", {**BEIR, "qrels/dev.tsv": HEADER + "q\tp\t1\n", "qrels/test.tsv": HEADER + "q\tp\t1\n"}, "one split"),
         ("beir", {**BEIR, "corpus.jsonl": GOOD_CORPUS * 2}, r"corpus\.jsonl, line 2, _id: expected an id that no earl"),
-        ("beir", {**BEIR, "queries.jsonl": '{"_id": 7, "text": "?"}'}, r"queries\.jsonl, line 1, _id: expected text"),
-        (
-            "jsonl_qrels",
-            {**JSONL, "qrels.jsonl": '{"query_id": "x", "passage_id": "p"}'},
-            "line 1, query_id: no record",
-        ),
+        ("beir", {**BEIR, "queries.jsonl": '{"_id": [7], "text": "?"}'}, r"queries\.jsonl, line 1, _id: expected text"),
         (
             "jsonl_qrels",
             {**JSONL, "qrels.jsonl": '{"query_id": "q", "passage_id": "p", "grade": true}'},

@@ -91,7 +91,7 @@ def test_a_raw_csv_becomes_a_data_set_that_needs_no_edit(tmp_path: Path) -> None
     assert {query.split for query in dataset.queries} == {"train", "validation", "test"}
     assert {name for query in dataset.queries for name in query.attributes} == {"Thema"}
     text = made.read_text(encoding="utf-8")
-    assert "# Kunden Fragen.csv: Frage is the question: its name." in text and "Bemerkung: not read" in text
+    assert "# Kunden Fragen.csv: Frage is the question: its name." in text and "not read: Nr, Bemerkung" in text
 
 
 def test_columns_without_telling_names_are_found_by_question_marks_and_length(tmp_path: Path) -> None:

@@ -1,0 +1,156 @@
+"""Records of a text file whose cells a delimiter parts: its encoding, its delimiter, and whether it quotes cells.
+
+Belongs here: bytes to records. Does not belong here: which record is the header and what columns mean (table_files).
+"""
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from embed_pipeline.dataset.raw_text import decode_text, read_bytes
+
+_DELIMITERS = (",", "\t", ";", "|")
+_EXCELS_OWN_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_WHOLE_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_OTHER_KINDS = {
+    b"pk\x03\x04": "a zip archive, perhaps an .xlsx",
+    b"\xd0\xcf\x11\xe0": "an old Office file, perhaps an .xls",
+    b"par1": "a parquet file",
+    b"%pdf": "a PDF",
+    b"<html": "HTML",
+    b"<!doc": "HTML",
+    b"<?xml": "XML",
+}
+_PROBED_CHARACTERS = 1_000_000
+_PROBED_ROWS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class DelimitedText:
+    """The records of a file, each with its first line, from 1, and its filled cells by position, from 0.
+
+    `records` can be gone through once, and raises ValueError where quotes do not close. `found` says how it was read.
+    """
+
+    delimiter: str
+    quoted: bool
+    found: str
+    records: Iterator[tuple[int, Mapping[int, str]]]
+
+    def holds_rows(self, cell: str, width: int) -> bool:
+        """Whether a quoted cell goes over lines most of which would be records: its quote may be a mere mark."""
+        inner = _LINE_END.split(cell)[1:-1] if self.quoted and "\n" in cell else []
+        return bool(inner) and 2 * sum(line.count(self.delimiter) == width - 1 for line in inner) >= len(inner)
+
+
+def read_delimited(path: Path, encoding: str | None = None) -> DelimitedText:
+    """The records of a csv or tsv; a name that ends in .gz is unpacked, Excel's line `sep=;` is no record.
+
+    Where every line is a record as it stands and a cell begins with a quotation mark that nothing closes, the file
+    quotes nothing, as TSV of other tools does.
+
+    Raises:
+        ValueError: the file cannot be unpacked, or its encoding is not plain to see.
+    """
+    data = read_bytes(path)
+    other = next((what for mark, what in _OTHER_KINDS.items() if data.lstrip()[:5].lower().startswith(mark)), None)
+    if other is not None:
+        raise ValueError(
+            f"{path}: expected text with a row a line, found {other}. Save it as CSV in UTF-8, or rename it."
+        )
+    decoded = decode_text(path, data, encoding)
+    text, first_line = decoded.text.lstrip("\ufeff"), 1
+    own_line = _EXCELS_OWN_LINE.match(text)
+    if own_line:
+        text, first_line, delimiter = text[own_line.end() :], 2, own_line[1]
+    else:
+        delimiter = _delimiter(text)
+    reading = _quotes_of(text, delimiter)
+    quoted = reading is not None
+    if reading is not None:
+        records = _quoted(path, text, reading, first_line)
+    else:
+        records = _unquoted(text, delimiter, first_line)
+    return DelimitedText(
+        delimiter=delimiter,
+        quoted=quoted,
+        found=f"{decoded.encoding}{' (a guess)' if decoded.guessed else ''}, delimiter {delimiter!r}"
+        + ("" if quoted else ", without quoting: a cell begins with a quotation mark that nothing closes"),
+        records=((line, {at: cell for at, cell in enumerate(row) if cell}) for line, row in records),
+    )
+
+
+def _quotes_of(text: str, delimiter: str) -> dict[str, Any] | None:
+    """How cells are quoted, for csv.reader; None where nothing is."""
+    reading: dict[str, Any] = {"delimiter": delimiter, "strict": True}
+    if re.search(rf'{re.escape(delimiter)} +"', text):
+        reading["skipinitialspace"] = True  # a quoted cell may stand behind a space
+    if '\\"' in text and not _is_csv(text, reading) and _is_csv(text, reading | {"escapechar": "\\"}):
+        return reading | {"escapechar": "\\"}
+    return None if _quotes_nothing(text, delimiter) else reading
+
+
+def _is_csv(text: str, reading: Mapping[str, Any]) -> bool:
+    try:
+        return all(True for _ in csv.reader(io.StringIO(text, newline=""), **reading))
+    except csv.Error:
+        return False
+
+
+def _quoted(path: Path, text: str, reading: Mapping[str, Any], first_line: int) -> Iterator[tuple[int, Sequence[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), **reading)
+    # A field may be a whole document: the default limit of 128 KiB is for small cells.
+    limit = csv.field_size_limit(max(len(text), 131072))
+    line = first_line
+    try:
+        for row in reader:
+            yield line, row
+            line = reader.line_num + first_line
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {line}: expected CSV: {error}. Correct the quotes there.") from error
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _unquoted(text: str, delimiter: str, first_line: int) -> Iterator[tuple[int, Sequence[str]]]:
+    for line, record in enumerate(_LINE_END.split(text), start=first_line):
+        cells = record.split(delimiter)
+        yield line, [c.strip()[1:-1].replace('""', '"') if _WHOLE_QUOTED.fullmatch(c.strip()) else c for c in cells]
+
+
+def _quotes_nothing(text: str, delimiter: str) -> bool:
+    """Whether every line is a row, and one has a cell that begins with a quotation mark and does not end with one."""
+    if '"' not in text:
+        return False
+    lines = [line for line in _LINE_END.split(text) if line]
+    if len({line.count(delimiter) for line in lines}) != 1:
+        return False
+    cells = (cell for line in lines if '"' in line for cell in line.split(delimiter))
+    return any(cell.startswith('"') and not _WHOLE_QUOTED.fullmatch(cell.strip()) for cell in cells)
+
+
+def _delimiter(text: str) -> str:
+    """The one that cuts most of the first rows into as many cells, two or more; else the comma."""
+    probe = text[:_PROBED_CHARACTERS]
+    limit = csv.field_size_limit(max(len(probe), 131072))
+
+    def fitting(delimiter: str) -> tuple[float, int]:
+        reader = csv.reader(io.StringIO(probe, newline=""), delimiter=delimiter)
+        try:
+            widths = Counter(len(row) for row in islice(reader, _PROBED_ROWS) if row)
+        except csv.Error:
+            return 0.0, 0
+        width, count = max(widths.items(), key=lambda item: (item[1], item[0]), default=(0, 0))
+        return (count / widths.total(), width) if width > 1 else (0.0, width)
+
+    try:
+        return max(_DELIMITERS, key=fitting)
+    finally:
+        csv.field_size_limit(limit)
