@@ -92,16 +92,22 @@ def _quotes_of(text: str, delimiter: str) -> dict[str, Any] | None:
     reading: dict[str, Any] = {"delimiter": delimiter, "strict": True}
     if re.search(rf'{re.escape(delimiter)} +"', text):
         reading["skipinitialspace"] = True  # a quoted cell may stand behind a space
-    if '\\"' in text and not _is_csv(text, reading) and _is_csv(text, reading | {"escapechar": "\\"}):
-        return reading | {"escapechar": "\\"}
-    return None if _quotes_nothing(text, delimiter) else reading
+    if '\\"' in text and _count_records(text, reading) is None:
+        escaping = reading | {"escapechar": "\\"}
+        if _count_records(text, escaping) is not None:
+            return escaping
+    return None if _quotes_nothing(text, reading) else reading
 
 
-def _is_csv(text: str, reading: Mapping[str, Any]) -> bool:
+def _count_records(text: str, reading: Mapping[str, Any]) -> int | None:
+    """None where it is no CSV so read."""
+    limit = csv.field_size_limit(max(len(text), 131072))
     try:
-        return all(True for _ in csv.reader(io.StringIO(text, newline=""), **reading))
+        return sum(bool(record) for record in csv.reader(io.StringIO(text, newline=""), **reading))
     except csv.Error:
-        return False
+        return None
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _quoted(path: Path, text: str, reading: Mapping[str, Any], first_line: int) -> Iterator[tuple[int, Sequence[str]]]:
@@ -125,15 +131,18 @@ def _unquoted(text: str, delimiter: str, first_line: int) -> Iterator[tuple[int,
         yield line, [c.strip()[1:-1].replace('""', '"') if _WHOLE_QUOTED.fullmatch(c.strip()) else c for c in cells]
 
 
-def _quotes_nothing(text: str, delimiter: str) -> bool:
-    """Whether every line is a row, and one has a cell that begins with a quotation mark and does not end with one."""
+def _quotes_nothing(text: str, reading: Mapping[str, Any]) -> bool:
+    """Whether every line is a row as it stands, and quotation marks would make one row of several, or none close."""
     if '"' not in text:
         return False
     lines = [line for line in _LINE_END.split(text) if line]
+    delimiter = reading["delimiter"]
     if len({line.count(delimiter) for line in lines}) != 1:
         return False
     cells = (cell for line in lines if '"' in line for cell in line.split(delimiter))
-    return any(cell.startswith('"') and not _WHOLE_QUOTED.fullmatch(cell.strip()) for cell in cells)
+    if not any(cell.startswith('"') and not _WHOLE_QUOTED.fullmatch(cell.strip()) for cell in cells):
+        return False
+    return _count_records(text, reading) != len(lines)
 
 
 def _delimiter(text: str) -> str:
