@@ -159,7 +159,10 @@ def _without_leaks(
                 kept.append((candidate, split))
                 continue
             other = candidates[near.position]
-            detail = f"Nearly the same as {other.query_id} of {other.split} (similarity {near.similarity:.2f})."
+            detail = (
+                f"Nearly the same as {other.query_id} of {other.split} (similarity {near.similarity:.2f}). Questions "
+                "that differ in a number alone are: if they ask different things, raise near_duplicate_threshold."
+            )
             reason: Reason = "near_duplicate_of_held_out"
             ledger.append(_reject(candidate.file, "queries", candidate.position, reason, candidate.text, detail))
         for at in accepted:

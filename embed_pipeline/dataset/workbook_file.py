@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 # What openpyxl lets through from zip, XML and broken references inside a damaged file.
 _DAMAGE = (
+    AttributeError,
     zipfile.BadZipFile,
     zlib.error,
     ParseError,

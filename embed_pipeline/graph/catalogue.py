@@ -80,7 +80,7 @@ CODE_VERSIONS: Mapping[str, str] = {
     "raw_documents": "1",
     "passages": "2",
     "synthetic_qa": "1",
-    "cleaned_qa": "3",
+    "cleaned_qa": "4",
     "mined_negatives": "3",
     "finetuned_checkpoint": "5",
     "word_vectors": "1",

@@ -13,7 +13,9 @@ from string import Template
 
 from embed_pipeline.dataset.exchange.inspection import inspect
 from embed_pipeline.dataset.exchange.starting import describe_inspection, write_dataset_yaml
-from embed_pipeline.dataset.settings import SETTINGS_FILE
+from embed_pipeline.dataset.ledger import summarise_ledger
+from embed_pipeline.dataset.pairs import clean_pairs
+from embed_pipeline.dataset.settings import SETTINGS_FILE, read_dataset_settings
 from embed_pipeline.documents.starting import (
     describe_documents,
     find_documents,
@@ -21,6 +23,7 @@ from embed_pipeline.documents.starting import (
     write_documents_yaml,
 )
 from embed_pipeline.project.finding import MARKER
+from embed_pipeline.records import SPLITS
 from embed_pipeline.replacing import new_folder
 
 EXAMPLE = "faq_en"
@@ -34,6 +37,8 @@ a hosted one and one's own server."""
 EXTRAS = ("bundled",)
 """What the recipes need beside the package."""
 
+_CLEANED_AT_ONCE = 20_000
+"""Questions up to which `init` cleans the new data set to say what is left out; more take longer than one waits."""
 _TEMPLATE = Path(__file__).parent / "template"
 _PLACES = {
     "README.md": "README.md",
@@ -91,7 +96,26 @@ def start_dataset(source: Path, name: str, data: Path) -> StartedDataset:
         found = inspect_documents(source, documents)
         return StartedDataset(write_documents_yaml(found, name, data), describe_documents(found))
     inspection = inspect(source)
-    return StartedDataset(write_dataset_yaml(inspection, name, data), describe_inspection(inspection))
+    settings = write_dataset_yaml(inspection, name, data)
+    lines = [describe_inspection(inspection)]
+    if inspection.queries <= _CLEANED_AT_ONCE:
+        lines += _describe_cleaning(settings.parent)
+    return StartedDataset(settings, "\n".join(lines))
+
+
+def _describe_cleaning(folder: Path) -> list[str]:
+    """What a run would keep of the new data set and leave out, with a reason each."""
+    try:
+        cleaned = clean_pairs(folder, read_dataset_settings(folder))
+    except ValueError as error:
+        return [f"A run would fail: {error}"]
+    splits = ", ".join(f"{len(cleaned.dataset.queries_of(split))} {split}" for split in SPLITS)
+    lines = [f"A run keeps {cleaned.counts.queries} of {cleaned.counts.rows} questions ({splits})."]
+    for reason, count in summarise_ledger(cleaned.ledger).items():
+        first = next(entry for entry in cleaned.ledger if entry.reason == reason)
+        if reason != "noted":  # told with the files
+            lines.append(f"Left out: {count} × {reason}. The first: {first.value or first.sheet}: {first.detail}")
+    return lines
 
 
 def dataset_name(source: Path) -> str:

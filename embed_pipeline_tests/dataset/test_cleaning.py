@@ -38,6 +38,37 @@ def told(entry: LedgerEntry) -> tuple[int, str | None, str]:
     return entry.row, entry.column, entry.reason
 
 
+def test_several_labels_in_a_cell_are_counted_and_with_their_separator_read(settings: DatasetSettings) -> None:
+    rows = [
+        row(2, "两个标签", "糖尿病、高血压"),
+        row(3, "换行", "糖尿病\n脂肪肝", "高血压"),
+        row(4, "全角分号", "高血压；糖尿病"),
+        row(5, "一个不在表里", "高血压、糖尿并"),
+    ]
+    cleaned = clean_rows(rows, LABELS, settings)
+    assert summarise_ledger(cleaned.ledger) == {"no_known_label": 3, "unknown_label": 1, "several_labels": 3}
+    assert "several labels of the list between '、'. Name it in columns, label_separators" in cleaned.ledger[0].detail
+    assert settings.columns is not None
+    columns = settings.columns.model_copy(update={"label_separators": ("、", ";", "\n")})
+    cleaned = clean_rows(rows, LABELS, settings.model_copy(update={"columns": columns}))
+    assert labels_by_question(cleaned) == {
+        "两个标签": {"糖尿病", "高血压"},
+        "换行": {"糖尿病", "脂肪肝", "高血压"},
+        "全角分号": {"高血压", "糖尿病"},
+        "一个不在表里": {"高血压"},
+    }
+    assert list(map(told, cleaned.ledger)) == [(5, "Label", "unknown_label")]
+
+
+def test_a_label_that_holds_a_separator_stays_whole(settings: DatasetSettings) -> None:
+    labels = LabelList(("fees, charges", "fees", "loans"))
+    assert settings.columns is not None
+    columns = settings.columns.model_copy(update={"label_separators": (",",)})
+    rows = [row(2, "one", "fees, charges"), row(3, "two", "fees, loans")]
+    cleaned = clean_rows(rows, labels, settings.model_copy(update={"columns": columns}))
+    assert labels_by_question(cleaned) == {"one": {"fees, charges"}, "two": {"fees", "loans"}}
+
+
 def test_each_rule_has_its_reason_row_and_column(settings: DatasetSettings) -> None:
     number = RawCell("Label", "3.5", "not_text")
     cleaned = clean_rows(

@@ -5,6 +5,7 @@ Belongs here: what readers of several formats share. Does not belong here: any f
 
 import gzip
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -70,8 +71,9 @@ class Line:
 class Collector:
     """Queries, passages and judgments in the order they come in; the same id must mean the same text."""
 
-    def __init__(self) -> None:
-        self._content = _Parts()
+    def __init__(self, folder: Path) -> None:
+        """Notes name files below `folder`: they get into the ledger, whose bytes must not depend on where files lie."""
+        self._content, self._folder = _Parts(), folder
 
     def query(self, place: str, identifier: str | None, text: str, attributes: Mapping[str, str]) -> str:
         """The query's id, from its text where None is given. Raises ValueError: empty text, or the id has another."""
@@ -113,7 +115,7 @@ class Collector:
 
     def note(self, what: str, place: str) -> None:
         """Count something that was read and has no place in the data set; the first place of each kind is told."""
-        self._content.noted.setdefault(what, place)
+        self._content.noted.setdefault(what, place.removeprefix(f"{self._folder}/"))
         self._content.counts[what] += 1
 
     def content(self, *notes: str) -> PairsContent:
@@ -136,6 +138,11 @@ class Collector:
         )
 
 
+def kind_of(path: Path) -> str:
+    """The file's kind by its name, .gz taken off: `.csv`, `.jsonl`, …"""
+    return Path(path.stem).suffix.lower() if path.suffix == ".gz" else path.suffix.lower()
+
+
 def read_lines(path: Path) -> Iterator[Line]:
     """The objects of a file of JSON lines (.gz is unpacked), empty lines left out; or of one array of objects.
 
@@ -155,7 +162,9 @@ def read_lines(path: Path) -> Iterator[Line]:
             data = data.removeprefix(b"\xef\xbb\xbf") if number == 1 else data
             if not data.strip():
                 continue
-            if first and data.lstrip().startswith(b"[") and path.name.removesuffix(".gz").endswith(".json"):
+            if first and data.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise ValueError(f"{path}: expected JSON in UTF-8, found UTF-16. Save it as UTF-8.")
+            if first and re.match(rb"\s*\[\s*(\{|$)", data):
                 yield from _records(path, data + file.read())
                 return
             first = False

@@ -19,9 +19,11 @@ _MOST_VALUES = 20
 _MOST_ATTRIBUTES = 20
 # Between labels in one cell. A comma stands in sentences too: the parts decide.
 _SEPARATORS = ("\n", "、", ";", "|", ",", "/")
+_INSIDE_LABELS_TOO = (",", "/")
 _LABEL_LENGTH = 40
 _KNOWN_PARTS = 0.9
 _TOLD = 5
+_LONGEST_HEADER = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ def guess_columns(table: Table) -> ColumnGuess:
         reasons.append(f"{passage} is the passage: the longest texts (median {lengths[passage]:.0f} characters).")
     if query is None or passage is None:
         raise ValueError(_nothing_found(table, unusable))
+    if query.endswith(("?", "？")) or len(query) > _LONGEST_HEADER:
+        reasons.append("The header reads like a row of the data and is not read as one: write a header above it.")
     attributes = [header for header, cells in left.items() if header not in (query, passage) and _is_slice(cells)]
     reasons.extend(f"{header}: few values that repeat, so results are sliced by it." for header in attributes[:_TOLD])
     if len(attributes) > _MOST_ATTRIBUTES:
@@ -102,26 +106,36 @@ def guess_columns(table: Table) -> ColumnGuess:
 
 
 def guess_separators(cells: Sequence[str]) -> tuple[str, ...]:
-    """What stands between several labels in one cell: where it parts a cell, nearly every part is a label elsewhere.
+    """What stands between several labels in one cell, where the cells are labels and not sentences.
 
-    Empty where cells are sentences, or no cell holds more than one.
+    A separator counts where more than one cell holds it and its parts are labels elsewhere: one of each cell's, or
+    nearly all where it is one that stands inside labels too (comma, slash).
     """
     if statistics.median(map(len, cells)) > _LABEL_LENGTH:
         return ()
+    whole = {cell.strip() for cell in cells if len(split_cell(cell, _SEPARATORS)) == 1}
     found = []
     for separator in _SEPARATORS:
         parted = [parts for cell in cells if len(parts := split_cell(cell, (separator,))) > 1]
-        whole = {split_cell(cell, (separator,))[0] for cell in cells if len(split_cell(cell, (separator,))) == 1}
-        parts = [part for group in parted for part in group]
         # A part may hold another of the separators.
-        known = sum(bool(whole.intersection(split_cell(part, _SEPARATORS))) or part in whole for part in parts)
-        if len(parted) > 1 and known >= _KNOWN_PARTS * len(parts):
+        known = [[bool(whole.intersection(split_cell(part, _SEPARATORS))) for part in parts] for parts in parted]
+        if separator in _INSIDE_LABELS_TOO:
+            fitting, count = sum(map(sum, known)), sum(map(len, known))
+        else:
+            fitting, count = sum(map(any, known)), len(known)
+        if len(parted) > 1 and fitting >= _KNOWN_PARTS * count:
             found.append(separator)
     return tuple(found)
 
 
 def _nothing_found(table: Table, unusable: Mapping[str, NoText]) -> str:
-    told = next((f" {header} holds {value.found}." for header, value in unusable.items() if value.lost), "")
+    if not table.rows:
+        return f"expected rows below the header, found the header {some(table.headers)} alone. Add rows."
+    if table.repeated:
+        return (
+            f"expected headers that differ, found {some(list(table.repeated))} more than once. Name every column once."
+        )
+    told = next((f" {header} holds {value.found}, which is no text." for header, value in unusable.items()), "")
     return f"expected a column of questions and one of passages, found {some(table.headers)}.{told or ' Add one.'}"
 
 

@@ -6,9 +6,9 @@ Belongs here: the steps of a conversion and its report. Does not belong here: wh
 from dataclasses import dataclass
 from pathlib import Path
 
+from embed_pipeline.dataset.exchange.collecting import kind_of
 from embed_pipeline.dataset.exchange.holding import NotHeld, canonical_digest, reduce_dataset, to_dataset
 from embed_pipeline.dataset.exchange.registry import Format, detect_format, format_of
-from embed_pipeline.dataset.exchange.table_files import kind_of
 from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.dataset.settings import TableColumns
 from embed_pipeline.replacing import check_replaceable, kept_beside, replacing

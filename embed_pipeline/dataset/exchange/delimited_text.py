@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from embed_pipeline.dataset.raw_text import decode_text, read_bytes
 
@@ -18,6 +19,15 @@ _DELIMITERS = (",", "\t", ";", "|")
 _EXCELS_OWN_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _WHOLE_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_OTHER_KINDS = {
+    b"pk\x03\x04": "a zip archive, perhaps an .xlsx",
+    b"\xd0\xcf\x11\xe0": "an old Office file, perhaps an .xls",
+    b"par1": "a parquet file",
+    b"%pdf": "a PDF",
+    b"<html": "HTML",
+    b"<!doc": "HTML",
+    b"<?xml": "XML",
+}
 _PROBED_CHARACTERS = 1_000_000
 _PROBED_ROWS = 200
 
@@ -35,9 +45,9 @@ class DelimitedText:
     records: Iterator[tuple[int, Mapping[int, str]]]
 
     def holds_rows(self, cell: str, width: int) -> bool:
-        """Whether a quoted cell goes over lines of which each would be a record: its quote may be a mere mark."""
+        """Whether a quoted cell goes over lines most of which would be records: its quote may be a mere mark."""
         inner = _LINE_END.split(cell)[1:-1] if self.quoted and "\n" in cell else []
-        return bool(inner) and all(line.count(self.delimiter) == width - 1 for line in inner)
+        return bool(inner) and 2 * sum(line.count(self.delimiter) == width - 1 for line in inner) >= len(inner)
 
 
 def read_delimited(path: Path, encoding: str | None = None) -> DelimitedText:
@@ -49,15 +59,25 @@ def read_delimited(path: Path, encoding: str | None = None) -> DelimitedText:
     Raises:
         ValueError: the file cannot be unpacked, or its encoding is not plain to see.
     """
-    decoded = decode_text(path, read_bytes(path), encoding)
-    text, first_line = decoded.text, 1
+    data = read_bytes(path)
+    other = next((what for mark, what in _OTHER_KINDS.items() if data.lstrip()[:5].lower().startswith(mark)), None)
+    if other is not None:
+        raise ValueError(
+            f"{path}: expected text with a row a line, found {other}. Save it as CSV in UTF-8, or rename it."
+        )
+    decoded = decode_text(path, data, encoding)
+    text, first_line = decoded.text.lstrip("\ufeff"), 1
     own_line = _EXCELS_OWN_LINE.match(text)
     if own_line:
         text, first_line, delimiter = text[own_line.end() :], 2, own_line[1]
     else:
         delimiter = _delimiter(text)
-    quoted = not _quotes_nothing(text, delimiter)
-    records = _quoted(path, text, delimiter, first_line) if quoted else _unquoted(text, delimiter, first_line)
+    reading = _quotes_of(text, delimiter)
+    quoted = reading is not None
+    if reading is not None:
+        records = _quoted(path, text, reading, first_line)
+    else:
+        records = _unquoted(text, delimiter, first_line)
     return DelimitedText(
         delimiter=delimiter,
         quoted=quoted,
@@ -67,8 +87,31 @@ def read_delimited(path: Path, encoding: str | None = None) -> DelimitedText:
     )
 
 
-def _quoted(path: Path, text: str, delimiter: str, first_line: int) -> Iterator[tuple[int, Sequence[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+def _quotes_of(text: str, delimiter: str) -> dict[str, Any] | None:
+    """How cells are quoted, for csv.reader; None where nothing is."""
+    reading: dict[str, Any] = {"delimiter": delimiter, "strict": True}
+    if re.search(rf'{re.escape(delimiter)} +"', text):
+        reading["skipinitialspace"] = True  # a quoted cell may stand behind a space
+    if '\\"' in text and _count_records(text, reading) is None:
+        escaping = reading | {"escapechar": "\\"}
+        if _count_records(text, escaping) is not None:
+            return escaping
+    return None if _quotes_nothing(text, reading) else reading
+
+
+def _count_records(text: str, reading: Mapping[str, Any]) -> int | None:
+    """None where it is no CSV so read."""
+    limit = csv.field_size_limit(max(len(text), 131072))
+    try:
+        return sum(bool(record) for record in csv.reader(io.StringIO(text, newline=""), **reading))
+    except csv.Error:
+        return None
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _quoted(path: Path, text: str, reading: Mapping[str, Any], first_line: int) -> Iterator[tuple[int, Sequence[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), **reading)
     # A field may be a whole document: the default limit of 128 KiB is for small cells.
     limit = csv.field_size_limit(max(len(text), 131072))
     line = first_line
@@ -85,18 +128,21 @@ def _quoted(path: Path, text: str, delimiter: str, first_line: int) -> Iterator[
 def _unquoted(text: str, delimiter: str, first_line: int) -> Iterator[tuple[int, Sequence[str]]]:
     for line, record in enumerate(_LINE_END.split(text), start=first_line):
         cells = record.split(delimiter)
-        yield line, [c[1:-1].replace('""', '"') if _WHOLE_QUOTED.fullmatch(c) else c for c in cells]
+        yield line, [c.strip()[1:-1].replace('""', '"') if _WHOLE_QUOTED.fullmatch(c.strip()) else c for c in cells]
 
 
-def _quotes_nothing(text: str, delimiter: str) -> bool:
-    """Whether every line is a row, and one has a cell that begins with a quotation mark and does not end with one."""
+def _quotes_nothing(text: str, reading: Mapping[str, Any]) -> bool:
+    """Whether every line is a row as it stands, and quotation marks would make one row of several, or none close."""
     if '"' not in text:
         return False
     lines = [line for line in _LINE_END.split(text) if line]
+    delimiter = reading["delimiter"]
     if len({line.count(delimiter) for line in lines}) != 1:
         return False
     cells = (cell for line in lines if '"' in line for cell in line.split(delimiter))
-    return any(cell.startswith('"') and not _WHOLE_QUOTED.fullmatch(cell) for cell in cells)
+    if not any(cell.startswith('"') and not _WHOLE_QUOTED.fullmatch(cell.strip()) for cell in cells):
+        return False
+    return _count_records(text, reading) != len(lines)
 
 
 def _delimiter(text: str) -> str:

@@ -30,7 +30,7 @@ def read_flagembedding(path: Path) -> PairsContent:
     Raises:
         ValueError: a line is no object, a field of another type (a text where a list belongs), or scores do not fit.
     """
-    collector, teacher_scores = Collector(), 0
+    collector, teacher_scores = Collector(path.parent), 0
     for line in read_lines(path):
         identifier = None if line.found.get("id") is None else line.identifier("id")
         prompt = line.optional_text(PROMPT)

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from embed_pipeline.dataset.exchange.collecting import kind_of
 from embed_pipeline.dataset.exchange.column_guess import guess_columns
 from embed_pipeline.dataset.exchange.languages import LanguageGuess, guess_language
 from embed_pipeline.dataset.exchange.registry import Format, detect_format
 from embed_pipeline.dataset.exchange.table import content_of
-from embed_pipeline.dataset.exchange.table_files import TABLE_SUFFIXES, kind_of, read_table
+from embed_pipeline.dataset.exchange.table_files import TABLE_SUFFIXES, read_table
 from embed_pipeline.dataset.normalisation import canonical_form
 from embed_pipeline.dataset.pairs_file import SPLIT_NAMES, PairsContent
 from embed_pipeline.dataset.settings import TableColumns
@@ -151,7 +152,7 @@ def _inspect_file(path: Path, split: Split | None, language: str | None) -> Insp
     detection = detect_format(path)
     columns, reasons, confidence = None, [detection.reason], detection.score
     if detection.format.name == "table":
-        table = read_table(path)
+        table = detection.table or read_table(path)
         try:
             guess = guess_columns(table)
         except ValueError as error:

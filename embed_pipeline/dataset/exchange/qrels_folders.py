@@ -34,7 +34,7 @@ def read_beir(folder: Path) -> PairsContent:
         ValueError: a file is missing or malformed, an id is there twice, a query is in two splits, or no judgment names
             ids of the folder.
     """
-    collector = Collector()
+    collector = Collector(folder)
     passages = _read_corpus(folder, collector, lambda line: "_id", "metadata")
     queries: dict[str, Line] = {}
     for line in read_lines(folder / "queries.jsonl"):
@@ -88,7 +88,7 @@ def read_jsonl_qrels(folder: Path) -> PairsContent:
     Raises:
         ValueError: a file is missing or malformed, or an id is there twice.
     """
-    collector = Collector()
+    collector = Collector(folder)
     passages = _read_corpus(folder, collector, lambda line: _either(line, "id", "_id"), "attributes")
     queries: set[str] = set()
     for line in read_lines(folder / "queries.jsonl"):

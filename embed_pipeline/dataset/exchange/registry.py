@@ -5,10 +5,11 @@ Belongs here: the table and the recognition. Does not belong here: any format's 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from embed_pipeline.dataset.exchange.collecting import read_lines
+from embed_pipeline.dataset.exchange.collecting import kind_of, read_lines
 from embed_pipeline.dataset.exchange.flagembedding import HOLDING as FLAGEMBEDDING
 from embed_pipeline.dataset.exchange.flagembedding import read_flagembedding, write_flagembedding
 from embed_pipeline.dataset.exchange.holding import Holding
@@ -29,7 +30,7 @@ from embed_pipeline.dataset.exchange.qrels_folders import (
 )
 from embed_pipeline.dataset.exchange.table import HOLDING as TABLE
 from embed_pipeline.dataset.exchange.table import read_question_table, write_question_table
-from embed_pipeline.dataset.exchange.table_files import TABLE_SUFFIXES, kind_of, read_table, some
+from embed_pipeline.dataset.exchange.table_files import TABLE_SUFFIXES, Table, read_table, some
 from embed_pipeline.dataset.exchange.tuples import HOLDING as TUPLES
 from embed_pipeline.dataset.exchange.tuples import read_tuples, write_tuples
 from embed_pipeline.dataset.formats import RetrievalDataset
@@ -38,6 +39,7 @@ from embed_pipeline.dataset.pairs_file import PairsContent, read_pairs_file
 from embed_pipeline.dataset.raw_text import NotOneJsonValue, parse_json, read_bytes
 from embed_pipeline.dataset.settings import TableColumns
 
+_PROBED_LINES = 100
 _OTHER_SPREADSHEETS = (".xls", ".xlsb", ".xlsm", ".ods", ".numbers", ".et")
 
 
@@ -57,11 +59,15 @@ class Format:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """The format that a file looks like, how sure (0 to 1), and what was found that says so."""
+    """The format that a file looks like, how sure (0 to 1), and what was found that says so.
+
+    `table` is what was read to see it, where that was the whole table.
+    """
 
     format: Format
     score: float
     reason: str
+    table: Table | None = None
 
 
 FORMATS: dict[str, Format] = {
@@ -172,11 +178,12 @@ def detect_format(path: Path, columns: TableColumns | None = None) -> Detection:
             return _detect_fields(path, *_first_fields(path))
         return _detect_object(path, found) if isinstance(found, dict) else _detect_fields(path, *_first_fields(path))
     if kind in TABLE_SUFFIXES:
-        headers = read_table(path, columns).headers
+        table = read_table(path, columns)
+        headers = table.headers
         if {"anchor", "positive"} <= set(headers):
             name = "autotrain" if kind == ".csv" else "sentence_transformers"
-            return Detection(FORMATS[name], 0.95, f"columns {some(headers)}")
-        return Detection(FORMATS["table"], 0.6, f"a {kind} table with columns {some(headers)}")
+            return Detection(FORMATS[name], 0.95, f"columns {some(headers)}", table)
+        return Detection(FORMATS["table"], 0.6, f"a {kind} table with columns {some(headers)}", table)
     if kind in _OTHER_SPREADSHEETS:
         raise ValueError(
             f"{path}: expected .xlsx or .csv, found another kind of spreadsheet ({kind}). Save it as .xlsx."
@@ -213,8 +220,10 @@ def _detect_object(path: Path, found: dict[str, Any]) -> Detection:
 
 
 def _first_fields(path: Path) -> tuple[list[str], str]:
-    first = next(iter(read_lines(path)), None)
-    return ([], "no lines") if first is None else (sorted(first.found), "JSON lines")
+    # A field that is null may be left out of a line.
+    first = [line.found for line in islice(read_lines(path), _PROBED_LINES)]
+    fields = sorted({name for found in first for name in found})
+    return fields, "JSON lines" if first else "no lines"
 
 
 def _detect_fields(path: Path, fields: list[str], what: str) -> Detection:

@@ -20,6 +20,7 @@ from embed_pipeline.records import Split
 from embed_pipeline.replacing import new_folder
 
 _NATIVE = "rag_json"
+_TOLD_FILES, _TOLD_LINES = 3, 10
 
 
 def write_dataset_yaml(inspection: Inspection, name: str, data_folder: Path) -> Path:
@@ -54,8 +55,17 @@ def new_dataset_folder(data_folder: Path, name: str) -> Iterator[Path]:
 
 
 def describe_inspection(inspection: Inspection) -> str:
-    """What was found, in a few lines for a terminal."""
-    return "\n".join(line.removeprefix("# ") for line in _found(inspection))
+    """What was found, what each choice was made of and what is not read, on one screen of a terminal."""
+    lines = [line.removeprefix("# ") for line in _found(inspection)]
+    for file in inspection.files[:_TOLD_FILES]:
+        found = [reason for reason in file.reasons if reason not in file.content.notes]
+        lines += [f"{file.path.name}: {one_line(reason)}" for reason in found[:_TOLD_LINES]]
+        lines += [f"{file.path.name}, note: {one_line(note)}" for note in file.content.notes[:_TOLD_LINES]]
+    if len(inspection.files) > _TOLD_FILES:
+        lines.append(
+            f"{len(inspection.files) - _TOLD_FILES} more files: what was found in them stands in dataset.yaml."
+        )
+    return "\n".join(lines)
 
 
 def _place(file: InspectedFile, folder: Path) -> Iterator[dict[str, object]]:

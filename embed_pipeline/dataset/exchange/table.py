@@ -7,7 +7,8 @@ from pathlib import Path
 
 from embed_pipeline.dataset.exchange.collecting import Collector
 from embed_pipeline.dataset.exchange.holding import Holding
-from embed_pipeline.dataset.exchange.table_files import Row, Table, read_table, write_table
+from embed_pipeline.dataset.exchange.table_files import Row, Table, read_table
+from embed_pipeline.dataset.exchange.table_writing import write_table
 from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.dataset.nearest import nearest_text
 from embed_pipeline.dataset.normalisation import split_cell
@@ -54,7 +55,7 @@ def content_of(path: Path, table: Table, columns: TableColumns | None) -> PairsC
             table.check_header(path, name, f" Nearest: {nearest.text!r}." if nearest else "")
     if columns.passage_id and columns.passage_separators:
         raise ValueError(f"{path}: a cell of several passages has no one id. Remove passage_id or passage_separators.")
-    collector, empty = Collector(), 0
+    collector, empty = Collector(path.parent), 0
     for number, row in enumerate(table.rows, start=1):
         text, passages = row.text(columns.query), _passages(row, columns)
         if text is None or not passages:

@@ -1,25 +1,23 @@
 """Rows of cells in csv, xlsx, parquet and jsonl files: every cell a text, nothing, or what it is instead.
 
-Belongs here: the header, and the one reading and writing of each kind. Does not belong here: what a column means
-(table, tuples), what lies below the cells (delimited_text, workbook_file).
+Belongs here: the header, and the one reading of each kind. Does not belong here: what a column means
+(table, tuples), writing (table_writing), what lies below the cells (delimited_text, workbook_file).
 """
 
-import csv
-import io
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from embed_pipeline.dataset.exchange.collecting import read_lines, write_lines, write_text
+from embed_pipeline.dataset.exchange.collecting import kind_of, read_lines
 from embed_pipeline.dataset.exchange.delimited_text import read_delimited
-from embed_pipeline.dataset.exchange.formulas import guard_rows, without_guards
+from embed_pipeline.dataset.exchange.table_writing import without_guards
 from embed_pipeline.dataset.settings import TableColumns
 from embed_pipeline.dataset.workbook import HEADER_SEARCHED_ROWS, MergedCells
-from embed_pipeline.dataset.workbook_file import Cell, open_sheet
+from embed_pipeline.dataset.workbook_file import Cell, Sheet, open_sheet
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".parquet")
 QUESTION_NAMES = (
@@ -51,6 +49,7 @@ PASSAGE_NAMES = (
 
 _MOST_ROWS = 10_000_000
 _TOLD = 5
+_FEW = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +125,6 @@ class Table:
         return replace(self, rows=tuple(rows), notes=(*self.notes, f"cells that say nothing are read as empty: {told}"))
 
 
-def kind_of(path: Path) -> str:
-    """The file's kind by its name, .gz taken off: `.csv`, `.jsonl`, …"""
-    return Path(path.stem).suffix.lower() if path.suffix == ".gz" else path.suffix.lower()
-
-
 def read_table(path: Path, columns: TableColumns | None = None) -> Table:
     """The table in a csv, tsv, xlsx, parquet or jsonl file; `columns` may name sheet, header row and encoding.
 
@@ -155,45 +149,11 @@ def read_table(path: Path, columns: TableColumns | None = None) -> Table:
     raise ValueError(f"{path}: expected .csv, .tsv, .xlsx, .parquet or .jsonl, found {kind!r}. Rename or convert it.")
 
 
-def write_table(path: Path, headers: Sequence[str], rows: Sequence[Sequence[str | None]], *, guard: bool = True) -> int:
-    """Write the rows as the file's kind says; None is an empty cell. Same rows, same bytes (xlsx: same cells).
-
-    Returns how many cells a spreadsheet would have taken for formulas. `guard`: csv and tsv get an apostrophe before
-    these (formulas); xlsx says of every cell that it is a text.
-
-    Raises:
-        ValueError: the kind is unknown, or xlsx cannot hold a text.
-    """
-    kind = kind_of(path)
-    if kind in (".jsonl", ".json"):
-        write_lines(path, ({h: v for h, v in zip(headers, row, strict=True) if v is not None} for row in rows))
-    elif kind == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        columns = {header: pa.array([row[at] for row in rows], pa.string()) for at, header in enumerate(headers)}
-        pq.write_table(pa.table(columns), path)
-    elif kind == ".xlsx":
-        _write_xlsx(path, headers, rows)
-    elif kind in (".csv", ".tsv"):
-        buffer = io.StringIO(newline="")
-        writer = csv.writer(
-            buffer, delimiter="\t" if kind == ".tsv" else ",", quoting=csv.QUOTE_ALL, lineterminator="\n"
-        )
-        guarded, formulas = guard_rows([headers, *rows], guard=guard)
-        writer.writerows(guarded)
-        write_text(path, buffer.getvalue())
-        return formulas
-    else:
-        raise ValueError(f"{path}: expected .csv, .tsv, .xlsx, .parquet or .jsonl, found {kind!r}. Rename the target.")
-    return 0
-
-
 def _read_csv(path: Path, columns: TableColumns) -> Table:
     text = read_delimited(path, columns.encoding)
     header_line, header, below = _split_header(path, text.records, columns.header_row, "line")
     width = max(header) + 1
-    notes: list[str] = []
+    over_lines: list[int] = []
 
     def checked() -> Iterator[tuple[str, Mapping[int, Any]]]:
         for line, row in below:
@@ -204,32 +164,59 @@ def _read_csv(path: Path, columns: TableColumns) -> Table:
                     f"{beyond!r:.40}). Quote cells that hold the delimiter."
                 )
             if any(text.holds_rows(cell, width) for cell in row.values()):
-                notes.append(
-                    f"line {line}: a cell goes over several lines, and each of them would be a row. If its quotation "
-                    "mark is a mere mark, write it twice"
-                )
+                over_lines.append(line)
             yield f"{path}, line {line}", row
 
     table = _table(path, header, checked(), f"{text.found}, header in line {header_line}")
-    return replace(table, notes=(*table.notes, *notes[:_TOLD]))
+    if not 0 < len(over_lines) <= max(1, _FEW * len(table.rows)):
+        return table  # where many are, cells of several lines are how the file is
+    note = (
+        f"{len(over_lines)} cells go over several lines that look like rows; the first begins in line {over_lines[0]}. "
+        "If the quotation mark there is a mere mark, write it twice"
+    )
+    return replace(table, notes=(*table.notes, note))
 
 
 def _read_xlsx(path: Path, columns: TableColumns) -> Table:
+    """The table of the named sheet, else of the first visible one that is a table: a cover sheet may lie before it."""
     with open_sheet(path, columns.sheet) as sheet:
-        place = f'{path.name}, sheet "{sheet.title}"'
-        filled = ((number, row) for number, row in sheet.rows if row)
-        header_row, found, below = _split_header(path, filled, columns.header_row, "row")
-        header = {at: cell.value for at, cell in found.items()}
-        positions = {str(at): at for at in header}
-        merged = MergedCells(sheet.merged, positions, header_row=header_row, place=place)
-        rows = (
-            (f"{path}, row {number}", {at: _value(cell) for at, cell in _filled(merged, number, row).items()})
-            for number, row in below
-        )
-        table = _table(path, header, rows, f"sheet {sheet.title!r}, header in row {header_row}")
-    others = [f"{name!r}{' (hidden)' if name in sheet.hidden else ''}" for name in sheet.others]
+        visible = [name for name in sheet.others if name not in sheet.hidden]
+        table = _sheet_table(path, sheet, columns)
+    names = [sheet.title, *sheet.others]
+    if columns.sheet is None and not _is_table(table):
+        for name in visible:
+            with open_sheet(path, name) as other:
+                found = _sheet_table(path, other, columns)
+            if _is_table(found):
+                sheet, table = other, found
+                break
+    if table is None:
+        raise ValueError(f"{path}, sheet {sheet.title!r}: expected a header and rows, found none. Fill it.")
+    others = [f"{name}{' (hidden)' if name in sheet.hidden else ''}" for name in names if name != sheet.title]
     notes = [f"other sheets are not read: {some(others)}"] if others else []
     return replace(table, notes=(*notes, *table.notes))
+
+
+def _is_table(table: Table | None) -> bool:
+    return table is not None and len(table.headers) > 1 and bool(table.rows)
+
+
+def _sheet_table(path: Path, sheet: Sheet, columns: TableColumns) -> Table | None:
+    """The sheet's table, None where the sheet is empty."""
+    place = f'{path.name}, sheet "{sheet.title}"'
+    filled = ((number, row) for number, row in sheet.rows if row)
+    first = next(filled, None)
+    if first is None:
+        return None
+    header_row, found, below = _split_header(path, chain([first], filled), columns.header_row, "row")
+    positions = {str(at): at for at in found}
+    merged = MergedCells(sheet.merged, positions, header_row=header_row, place=place)
+    rows = (
+        (f"{path}, row {number}", {at: _value(cell) for at, cell in _filled(merged, number, row).items()})
+        for number, row in below
+    )
+    header = {at: cell.value for at, cell in found.items()}
+    return _table(path, header, rows, f"sheet {sheet.title!r}, header in row {header_row}")
 
 
 def _filled(merged: MergedCells, number: int, row: Mapping[int, Cell]) -> Mapping[int, Cell]:
@@ -242,29 +229,6 @@ def _value(cell: Cell) -> Any:
     return NoText(f"the Excel error {cell.value}", lost=True) if cell.problem == "error_value" else cell.value
 
 
-def _write_xlsx(path: Path, headers: Sequence[str], rows: Sequence[Sequence[str | None]]) -> None:
-    import openpyxl
-    from openpyxl.cell import WriteOnlyCell
-    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
-
-    for value in (value for row in [headers, *rows] for value in row if value is not None):
-        if len(value) > 32767 or "\r" in value or ILLEGAL_CHARACTERS_RE.search(value):
-            raise ValueError(
-                f"{path}: expected at most 32767 characters and no control characters a cell, found {value!r:.80}. "
-                "Write csv or parquet instead."
-            )
-    book = openpyxl.Workbook(write_only=True)
-    sheet = book.create_sheet("data")
-    for row in [headers, *rows]:
-        cells = [WriteOnlyCell(sheet, value) for value in row]
-        for cell in cells:
-            if cell.value is not None:
-                cell.data_type = "s"  # a text that starts with = is no formula,
-                cell.quotePrefix = True  # nor becomes one when somebody edits the cell
-        sheet.append(cells)
-    book.save(path)
-
-
 def _read_parquet(path: Path) -> Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -273,7 +237,7 @@ def _read_parquet(path: Path) -> Table:
         count = pq.read_metadata(path).num_rows
         if count > _MOST_ROWS:
             raise ValueError(f"{path}: expected at most {_MOST_ROWS:,} rows, found {count:,}. Split the file.")
-        table = pq.read_table(path)
+        table = pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path}: expected a parquet file: {error}. Write it again.") from error
     columns = [_arrow_values(column) for column in table.columns]
@@ -335,7 +299,7 @@ def _header_index(rows: Sequence[Mapping[int, Any]]) -> int:
 
 
 def _header_text(value: Any) -> str:
-    return str(value.value if isinstance(value, Cell) else value).strip()
+    return str(value.value if isinstance(value, Cell) else value).strip().strip("\u200b\ufeff").strip()
 
 
 def _table(path: Path, header: Mapping[int, Any], found: Iterable[tuple[str, Mapping[int, Any]]], how: str) -> Table:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from embed_pipeline.dataset.exchange.collecting import Collector
 from embed_pipeline.dataset.exchange.holding import Holding
-from embed_pipeline.dataset.exchange.table_files import read_table, write_table
+from embed_pipeline.dataset.exchange.table_files import read_table
+from embed_pipeline.dataset.exchange.table_writing import write_table
 from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.dataset.pairs_file import PairsContent
 from embed_pipeline.dataset.settings import NULL_VALUES, TableColumns
@@ -55,7 +56,7 @@ def read_tuples(path: Path, columns: TableColumns | None = None) -> PairsContent
             f"{path}, {unknown[0]}: expected {columns.query}, {columns.passage} and negatives only. "
             "Remove the column, or read the file as a table."
         )
-    collector = Collector()
+    collector = Collector(path.parent)
     for row in table.rows:
         texts = {header: row.text(header) or "" for header in (columns.query, columns.passage, *negatives)}
         for text in texts.values():

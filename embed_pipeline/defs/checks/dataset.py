@@ -9,7 +9,7 @@ from embed_pipeline.dataset.cleaning import CleanedData
 from embed_pipeline.dataset.contradictions import find_contradictions
 from embed_pipeline.dataset.duplicate_passages import COMPARED_CHARACTERS, SIMILAR_FROM, find_duplicate_passages
 from embed_pipeline.dataset.formats import RetrievalDataset
-from embed_pipeline.dataset.ledger import shorten_value, summarise_ledger
+from embed_pipeline.dataset.ledger import CELL_REASONS, shorten_value, summarise_ledger
 from embed_pipeline.dataset.settings import DatasetSettings
 from embed_pipeline.dataset.shift import Shift, measure_shift, newest_batch
 from embed_pipeline.defs.checks.outcome import CheckOutcome
@@ -78,6 +78,29 @@ SPECS = [
 ]
 
 
+_NEAR_REASONS = ("near_duplicate_of_held_out", "near_duplicate_across_splits")
+
+
+def _costliest(cleaned: CleanedData) -> list[tuple[str, int]]:
+    """What cost most rows, with the number of them, the most first."""
+    found = summarise_ledger(cleaned.ledger)
+    rows = [(reason, count) for reason, count in found.items() if reason not in CELL_REASONS | {"duplicate_question"}]
+    return sorted(rows, key=lambda item: -item[1])[:_EXAMPLES]
+
+
+def _fill_splits(cleaned: CleanedData) -> str:
+    """What to do about an empty split: by what emptied it, as the ledger knows."""
+    reason, count = next(iter(_costliest(cleaned)), ("", 0))
+    if 2 * count < cleaned.counts.queries:
+        return "Add rows, or give the empty split a larger share in dataset.yaml."
+    if reason in _NEAR_REASONS:
+        return (
+            f"{count} questions were left out because they are nearly those of another split ({reason}). If they ask "
+            "different things, raise near_duplicate_threshold in dataset.yaml; else add questions that differ more."
+        )
+    return f"{count} questions were left out as {reason}: read the ledger, correct what it says, and run again."
+
+
 def check_cleaned(
     dataset: RetrievalDataset,
     cleaned: CleanedData,
@@ -110,8 +133,12 @@ def check_cleaned(
             name="every_split_has_queries",
             passed=not empty,
             blocking=True,
-            figures={"empty_splits": ", ".join(empty) or "none", "queries": len(dataset.queries)},
-            remedy="Add rows, or give the empty split a larger share in dataset.yaml.",
+            figures={
+                "empty_splits": ", ".join(empty) or "none",
+                "queries": len(dataset.queries),
+                **{f"left out, {reason}": count for reason, count in _costliest(cleaned)},
+            },
+            remedy=_fill_splits(cleaned),
         ),
         CheckOutcome(
             name="few_rows_are_rejected",
