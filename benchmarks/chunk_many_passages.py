@@ -19,8 +19,7 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from embed_pipeline.dataset.formats import CORPUS_FILE, read_passages
-from embed_pipeline.documents.building import DocumentBuilder
-from embed_pipeline.documents.document import Document
+from embed_pipeline.documents.document import Document, DocumentBuilder
 from embed_pipeline.documents.passages import write_passages
 from embed_pipeline.documents.settings import DocumentSettings
 from embed_pipeline.encoding.bundled import bundled_english_directory

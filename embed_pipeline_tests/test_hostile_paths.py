@@ -24,7 +24,7 @@ from embed_pipeline.dataset.exchange.conversion import convert
 from embed_pipeline.dataset.exchange.inspection import inspect
 from embed_pipeline.dataset.exchange.starting import write_dataset_yaml
 from embed_pipeline.dataset.settings import read_dataset_settings
-from embed_pipeline.documents.files import document_paths
+from embed_pipeline.documents.reading import document_paths
 from embed_pipeline.documents.settings import DocumentSettings
 from embed_pipeline.documents.starting import find_documents, inspect_documents, write_documents_yaml
 from embed_pipeline.paths import copy_new, digest_of, path_inside, printable

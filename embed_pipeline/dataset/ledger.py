@@ -32,12 +32,15 @@ Reason = Literal[
     "unsupported_file",
     "broken_file",
     "encrypted_file",
+    "file_too_large",
     "wrong_encoding",
     "no_text",
     "page_without_text",
+    "unreadable_characters",
     "hidden_text",
     "running_lines",
-    "unreadable_characters",
+    "outside_content",
+    "embedded_content",
     "duplicate_passage",
     "unanswered_call",
     "malformed_question",
@@ -64,6 +67,11 @@ CELL_REASONS: frozenset[Reason] = frozenset(
         "page_without_text",
         "several_labels",
         "noted",
+        "unreadable_characters",
+        "hidden_text",
+        "running_lines",
+        "outside_content",
+        "embedded_content",
     }
 )
 

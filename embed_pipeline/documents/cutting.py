@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from embed_pipeline.dataset.normalisation import normalise_text, passage_id
-from embed_pipeline.documents.articles import article_name
 from embed_pipeline.documents.document import Block, Document
+from embed_pipeline.documents.headings import article_name
 from embed_pipeline.documents.sentences import Span, sentence_spans, strip_span
 from embed_pipeline.documents.settings import DocumentSettings
 from embed_pipeline.records import Passage

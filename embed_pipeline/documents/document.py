@@ -1,14 +1,24 @@
 """What a reader makes of a file: its text, and the blocks of the text with their headings and pages.
 
-Belongs here: the records between reading and cutting. Does not belong here: any file format, any rule of cutting.
+Belongs here: the records between reading and cutting, and the builder that every reader hands its blocks to. Does not
+belong here: any file format, any rule of cutting.
 """
 
+import re
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from embed_pipeline.dataset.ledger import Reason
 
 BlockKind = Literal["heading", "text", "list", "table"]
+
+# Browsers write these into a PDF where a font shares the glyph of a radical; NFKC leaves them as they are.
+_RADICALS = str.maketrans(
+    "⺠⻁⻄⻅⻆⻉⻋⻓⻔⻘⻙⻚⻛⻜⻝⻢⻣⻤⻥⻦⻨⻩⻬⻮⻰⻳", "民虎西见角贝车长门青韦页风飞食马骨鬼鱼鸟麦黄齐齿龙龟"
+)
+_KEPT_CONTROLS = {"\n", "\t"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +58,71 @@ class Document:
     text: str
     blocks: tuple[Block, ...]
     problems: tuple[DocumentProblem, ...] = ()
+
+
+class DocumentBuilder:
+    """Collects the blocks of one file; used once, by one thread."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self._parts: list[str] = []
+        self._length = 0
+        self._blocks: list[Block] = []
+        self._headings: list[tuple[int, str]] = []
+        self._problems: list[DocumentProblem] = []
+
+    def heading(self, text: str, level: int, page: int | None = None) -> None:
+        """A heading of a level from 1; it ends every heading of its level and below."""
+        text = " ".join(clean(text).split())
+        if text:
+            self._headings = [known for known in self._headings if known[0] < level]
+            self._headings.append((level, text))
+            self._add("heading", text, page)
+
+    def block(self, text: str, kind: BlockKind = "text", page: int | None = None) -> None:
+        """A paragraph, list item or table row under the headings so far; white space alone is none."""
+        text = clean(text).strip()
+        if text:
+            self._add(kind, text, page)
+
+    def problem(self, reason: str, detail: str, place: str = "") -> None:
+        """Something that could not be read."""
+        self._problems.append(DocumentProblem(self.file, place, reason, detail))  # pyright: ignore[reportArgumentType]
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return "\n\n".join(self._parts)
+
+    def build(self) -> Document:
+        """The document; one without text, and without a reason for it, gets the reason no_text."""
+        if not self._blocks and not self._problems:
+            self.problem("no_text", "The file holds no text.")
+        return Document(self.file, self.text, tuple(self._blocks), tuple(self._problems))
+
+    def _add(self, kind: BlockKind, text: str, page: int | None) -> None:
+        start = self._length + 2 * bool(self._parts)
+        self._parts.append(text)
+        self._length = start + len(text)
+        path = tuple(text for _, text in self._headings)
+        self._blocks.append(Block(kind, start, self._length, path, page))
+
+
+def joined_cells(cells: Sequence[str]) -> str:
+    """A table's row as text, in which an empty cell keeps its place: `Mon | | 22:10`; empty where all cells are."""
+    return " ".join(" | ".join(cells).split()).rstrip("| ")
+
+
+def clean(text: str) -> str:
+    """The text with one kind of line break, without controls, and with characters in place of radicals."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n").translate(_RADICALS)
+    text = re.sub(r"[\u2f00-\u2fdf]", lambda match: unicodedata.normalize("NFKC", match.group()), text)
+    return "".join(c for c in text if c in _KEPT_CONTROLS or unicodedata.category(c) not in ("Cc", "Cs"))
+
+
+def describe_error(error: Exception) -> str:
+    """What a library came across, short: `zlib.error: Error -3 while decompressing data`."""
+    place = type(error).__module__.partition(".")[0]
+    name = type(error).__qualname__ if place == "builtins" else f"{place}.{type(error).__qualname__}"
+    told = " ".join(str(error).split())[:120]
+    return f"{name}: {told}" if told else name

@@ -7,18 +7,15 @@ text. Does not belong here: headers and footers, which every page repeats.
 
 import io
 import re
-import zipfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from embed_pipeline.documents.building import DocumentBuilder, joined_cells
+from embed_pipeline.documents.document import DocumentBuilder, joined_cells
 
 if TYPE_CHECKING:
     from docx.document import Document as WordDocument
     from docx.text.paragraph import Paragraph
 
-MAX_UNPACKED_BYTES = 300_000_000
-MAX_ENTRIES = 10_000
 _HEADING_STYLE = re.compile(r"^(?:heading|标题|überschrift|titre|título|titolo)\s*(\d)$", re.IGNORECASE)
 _TITLE_STYLES = ("title", "标题", "titel", "titre")
 _OLE_MARK = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -29,36 +26,17 @@ _DEEPEST = 60
 
 
 def read_docx(builder: DocumentBuilder, content: bytes) -> None:
-    """The blocks of a docx file; one with a password, broken, or far larger than it looks, becomes a problem."""
+    """The blocks of a docx file; one with a password becomes a problem."""
     from docx import Document as open_docx
 
     if content.startswith(_OLE_MARK):
         builder.problem("encrypted_file", "It is protected by a password, or an old .doc. Save it as docx without one.")
-        return
-    if too_large := _is_too_large(content):
-        builder.problem("broken_file", too_large)
         return
     document = open_docx(io.BytesIO(content))
     reader = _Reader(builder, document)
     reader.take_blocks(document.element.body)
     if reader.hidden:
         builder.problem("hidden_text", f"{reader.hidden} characters that Word does not show were left out.")
-
-
-def _is_too_large(content: bytes) -> str:
-    """What is wrong with the size of an archive once unpacked, empty where nothing is."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):
-        return ""  # said by the reader
-    size = sum(entry.file_size for entry in entries)
-    if size <= MAX_UNPACKED_BYTES and len(entries) <= MAX_ENTRIES:
-        return ""
-    return (
-        f"Unpacked it has {len(entries):,} entries and {size / 1e6:,.0f} MB, expected at most {MAX_ENTRIES:,} and "
-        f"{MAX_UNPACKED_BYTES / 1e6:,.0f} MB. Take out its pictures, or split it."
-    )
 
 
 class _Reader:

@@ -1,6 +1,6 @@
-"""Headings of texts without markup: what a numbered or set-apart line says about itself.
+"""What a line says about itself: headings of texts without markup, and where an article of a statute begins.
 
-Belongs here: the typographic rules that plain text and PDF share. Does not belong here: reading either.
+Belongs here: the typographic rules that plain text, PDF and cutting share. Does not belong here: reading or cutting.
 """
 
 import re
@@ -21,6 +21,18 @@ _NAMED = (
 _NUMBERED = re.compile(r"^(\d{1,2}(?:\.\d{1,2}){0,3})\.?\s+\S")
 _LONGEST, _LONGEST_CHINESE = 90, 40
 _ENDS_A_SENTENCE = re.compile(r"[.。;；,，:：!?！？…]$")
+_ARTICLE_NUMERAL = r"[一二三四五六七八九十百千零〇两\d]{1,9}"
+_ARTICLE = re.compile(
+    rf"""^[\s#*>]*(?:
+        第\s?{_ARTICLE_NUMERAL}\s?条(?:之{_ARTICLE_NUMERAL})?(?=[\s:：、，\u3000]|[\u4e00-\u9fff]|$)
+      | (?:article|artikel|artículo|articolo|artigo)\s+(?:\d+[a-z]?|premier|[ivxlc]+)\b
+        (?!\s*,|\s+(?:of|de|du|der|des|and|et|und)\b)
+      | art\.\s?\d+[a-z]?\b(?!\s*,)
+      | §+\s?\d+[a-z]?\b(?!\s*,)
+      | section\s+\d+[a-z]?\s?\.(?!\d)
+    )""",
+    re.VERBOSE | re.IGNORECASE,
+)
 
 
 def heading_level(line: str) -> int | None:
@@ -42,3 +54,17 @@ def heading_level(line: str) -> int | None:
     letters = [c for c in line if c.isalpha()]
     is_capitals = len(letters) >= 6 and all(c.isupper() for c in letters) and len(line.split()) >= 2
     return 3 if is_capitals and line.isascii() else None
+
+
+def begins_article(text: str) -> bool:
+    """Whether a block or heading begins an article: 第三条, 第3条之一, Article 3, Art. 3, § 7, Section 4.
+
+    A reference at the start of a sentence ("Article 3 of the act", "Art. 3, paragraph 2") is none.
+    """
+    return _ARTICLE.match(text) is not None
+
+
+def article_name(text: str) -> str:
+    """The article's mark as it stands there, as `第三条`; empty where none begins."""
+    match = _ARTICLE.match(text)
+    return match.group().lstrip(" \t\n#*>").strip() if match else ""

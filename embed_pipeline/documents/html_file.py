@@ -7,7 +7,7 @@ here: fetching pages.
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from embed_pipeline.documents.building import DocumentBuilder, joined_cells
+from embed_pipeline.documents.document import DocumentBuilder, joined_cells
 from embed_pipeline.documents.text_file import decode, join_lines
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from embed_pipeline.documents.building import DocumentBuilder
+from embed_pipeline.documents.document import DocumentBuilder
 from embed_pipeline.documents.html_file import add_html
 from embed_pipeline.documents.text_file import decode_into, join_lines
 

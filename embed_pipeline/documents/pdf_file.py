@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from embed_pipeline.documents.building import DocumentBuilder, clean, describe_error
+from embed_pipeline.documents.document import DocumentBuilder, clean, describe_error
 from embed_pipeline.documents.headings import heading_level
 from embed_pipeline.documents.text_file import add_lines
 

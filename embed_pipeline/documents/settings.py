@@ -1,6 +1,6 @@
-"""The field `documents` of dataset.yaml: which files, and how they are cut into passages.
+"""The field `documents` of dataset.yaml: which files, what they may cost, and how they are cut into passages.
 
-Belongs here: DocumentSettings. Does not belong here: how questions are written for the passages (synthesis).
+Belongs here: DocumentSettings, ReadingLimits. Does not belong here: how questions are written for the passages (synthesis).
 """
 
 from typing import Annotated, Literal, Self
@@ -10,6 +10,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from embed_pipeline.paths import check_relative
 
 FilePattern = Annotated[str, StringConstraints(pattern=r"^[^/\\]+(/[^/\\]+)*$"), AfterValidator(check_relative)]
+
+
+class ReadingLimits(BaseModel):
+    """How large a file may be; a larger one is left out by name and the others are read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file_megabytes: int = Field(200, ge=1, description="Largest file, in millions of bytes.")
+    unpacked_megabytes: int = Field(
+        300, ge=1, description="The most that the parts of a docx may hold once unpacked, in millions of bytes."
+    )
+    archive_entries: int = Field(10_000, ge=1, description="The most parts of a docx.")
 
 
 class DocumentSettings(BaseModel):
@@ -32,6 +44,9 @@ class DocumentSettings(BaseModel):
         0, ge=0, description="Whole sentences up to so many tokens are repeated at the start of the next passage."
     )
     heading_in_text: bool = Field(False, description="Put the path of headings before the text of every passage.")
+    limits: ReadingLimits = Field(
+        default=ReadingLimits(), description="How large a file may be; larger ones are left out by name."
+    )
     encoder: str | None = Field(
         None,
         description="The variant whose tokenizer counts; left out: the first of the data set with a local encoder, "

@@ -10,8 +10,8 @@ from pathlib import Path
 from embed_pipeline.dataset.exchange.languages import LanguageGuess, guess_language
 from embed_pipeline.dataset.exchange.starting import new_dataset_folder, one_line, yaml_value
 from embed_pipeline.dataset.settings import SETTINGS_FILE
-from embed_pipeline.documents.articles import begins_article
 from embed_pipeline.documents.document import Document
+from embed_pipeline.documents.headings import begins_article
 from embed_pipeline.documents.reading import SUFFIXES, read_document
 from embed_pipeline.paths import copy_new, plain_file
 

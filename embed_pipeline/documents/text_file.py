@@ -6,7 +6,7 @@ Belongs here: bytes to text, for the formats that are text, and .txt. Does not b
 import re
 from dataclasses import dataclass
 
-from embed_pipeline.documents.building import DocumentBuilder
+from embed_pipeline.documents.document import DocumentBuilder
 from embed_pipeline.documents.headings import heading_level
 
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}

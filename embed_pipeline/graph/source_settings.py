@@ -9,7 +9,7 @@ from pathlib import Path
 
 from embed_pipeline.artifacts import Plan
 from embed_pipeline.dataset.raw_files import raw_paths
-from embed_pipeline.documents.files import document_paths
+from embed_pipeline.documents.reading import document_paths
 from embed_pipeline.encoding.encoder import BUNDLED, Encoder, EncoderSettings
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.paths import digest_of

@@ -121,7 +121,7 @@ def test_parallel_languages_answer_each_other_and_their_ids_name_the_language(tm
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([], "test.json.gz: expected one of the formats .*found no lines"),
+        ([], "test.json.gz, line 1: expected an object, found list"),
         ({"queries": {}, "corpus": {}}, "test.json.gz: expected one of the formats .*found a JSON object of"),
         ({**TEST, "queries": ["q"]}, "test.json.gz, queries: expected an object by id, found list"),
         ({**TEST, "corpus": {"p1": 3}}, "test.json.gz, corpus, p1: expected text, found 3"),

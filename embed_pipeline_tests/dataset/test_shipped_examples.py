@@ -12,7 +12,7 @@ import pytest
 
 from embed_pipeline.dataset.pairs import clean_pairs
 from embed_pipeline.dataset.settings import read_dataset_settings
-from embed_pipeline.documents.files import document_paths
+from embed_pipeline.documents.reading import document_paths
 from embed_pipeline.documents.settings import DocumentSettings
 
 DATA = Path(__file__).resolve().parents[2] / "data"

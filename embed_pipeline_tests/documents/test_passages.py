@@ -8,10 +8,9 @@ import yaml
 from embed_pipeline.dataset.formats import read_passages
 from embed_pipeline.dataset.ledger import read_ledger
 from embed_pipeline.dataset.settings import read_dataset_settings
-from embed_pipeline.documents.building import DocumentBuilder
-from embed_pipeline.documents.document import Document
-from embed_pipeline.documents.files import document_paths
+from embed_pipeline.documents.document import Document, DocumentBuilder
 from embed_pipeline.documents.passages import read_documents_summary, write_passages
+from embed_pipeline.documents.reading import document_paths
 from embed_pipeline.documents.settings import DocumentSettings
 from embed_pipeline.documents.starting import find_documents, inspect_documents, write_documents_yaml
 from embed_pipeline_tests.documents.test_cutting import count_words

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from embed_pipeline.documents.cutting import cut_document
-from embed_pipeline.documents.docx_file import MAX_ENTRIES
 from embed_pipeline.documents.reading import read_document
-from embed_pipeline.documents.settings import DocumentSettings
+from embed_pipeline.documents.settings import DocumentSettings, ReadingLimits
 from embed_pipeline_tests.documents.document_files import write_pdf
 
 _W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
@@ -141,17 +140,23 @@ def test_styles_that_are_based_on_each_other_end(tmp_path: Path) -> None:
     assert _texts(_docx(tmp_path / "a.docx", body, change=circle)) == ["text"]
 
 
-def test_an_archive_that_unpacks_to_far_more_is_refused_unread(tmp_path: Path) -> None:
+def test_a_file_above_a_limit_is_named_unread_and_the_limit_is_a_setting(tmp_path: Path) -> None:
     def many(parts: dict[str, bytes]) -> None:
-        parts.update({f"word/media/{number}.txt": b"" for number in range(MAX_ENTRIES)})
+        parts.update({f"word/media/{number}.txt": b"" for number in range(100)})
 
     def large(parts: dict[str, bytes]) -> None:
-        parts["word/media/a.bin"] = bytes(310_000_000)
+        parts["word/media/a.bin"] = bytes(3_000_000)
 
-    for at, change in enumerate((many, large)):
-        path = _docx(tmp_path / f"{at}.docx", _p(_run("text")), change=change)
-        document = read_document(path, path.name)
+    limits = ReadingLimits(unpacked_megabytes=2, archive_entries=90)
+    for name, change in (("many.docx", many), ("large.docx", large)):
+        path = _docx(tmp_path / name, _p(_run("text")), change=change)
+        document = read_document(path, name, limits)
         assert not document.blocks and "Unpacked it has" in document.problems[0].detail
+        assert [problem.reason for problem in document.problems] == ["file_too_large"]
+        assert read_document(path, name).text == "text"
+    (tmp_path / "a.txt").write_text("word " * 300_000, encoding="utf-8")
+    (problem,) = read_document(tmp_path / "a.txt", "a.txt", ReadingLimits(file_megabytes=1)).problems
+    assert problem.reason == "file_too_large" and "1.5 MB" in problem.detail
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def _cut(step: Step, out: Path) -> dict[str, object]:
     raw, settings = step.folder("raw_documents"), step.project.documents[step.dataset]
     files = sorted(path.relative_to(raw).as_posix() for path in raw.rglob("*") if path.is_file())
     count_tokens = token_counter(step.graph.model_directory(counting_encoder(step.project, step.dataset)))
-    documents = (read_document(raw / file, file) for file in files)
+    documents = (read_document(raw / file, file, settings.limits) for file in files)
     counts = write_passages(
         documents, settings, count_tokens, out, progress=step.log_tally("cut", "passages", LOGGED_PASSAGES)
     )

@@ -12,7 +12,8 @@ from embed_pipeline.documents.passages import DocumentSummary
 UNREADABLE_LIMIT = 0.05
 # Copied boilerplate (imprints, notices): a passage that stands in several files is one passage.
 REPEATED_LIMIT = 0.25
-_UNREADABLE = {"unsupported_file", "broken_file", "encrypted_file", "wrong_encoding", "no_text"}
+_UNREADABLE = {"unsupported_file", "broken_file", "encrypted_file", "file_too_large", "wrong_encoding", "no_text"}
+_LOST_PAGE = {"page_without_text", "unreadable_characters"}
 _EXAMPLES = 5
 
 SPECS = [
@@ -33,7 +34,7 @@ def check_passages(documents: Sequence[DocumentSummary], ledger: Sequence[Ledger
     """The outcomes on the cut documents and what was left out of them."""
     lost = [entry for entry in ledger if entry.reason in _UNREADABLE]
     empty = [document.file for document in documents if not document.passages]
-    blank_pages = sum(entry.reason == "page_without_text" for entry in ledger)
+    blank_pages = sum(entry.reason in _LOST_PAGE for entry in ledger)
     pages = sum(document.pages or 0 for document in documents)
     repeated = sum(entry.reason == "duplicate_passage" for entry in ledger)
     passages = sum(document.passages for document in documents)
