@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from embed_pipeline.encoding.encoder import BUNDLED_MODELS, EncoderSettings
+from embed_pipeline.encoding.model_check import check_unused
 from embed_pipeline.encoding.model_directory import file_states, model_digest
 from embed_pipeline.encoding.model_source import resolve_model
 
@@ -169,6 +170,7 @@ class CrossEncoder:
                 f"outputs and {len(missing)} weights missing {missing[:3]}. Random numbers would stand in for them; "
                 "name a reranker."
             )
+        check_unused(self.directory, report["unexpected_keys"], network.state_dict(), "")
         if file_states(self.directory) != self._states:
             raise ValueError(
                 f"{self.directory}: the files changed after this cross-encoder was opened, so its fingerprint is "

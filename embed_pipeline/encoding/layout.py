@@ -74,7 +74,7 @@ def read_layout(directory: Path) -> Layout:
     pooling: str | None = None
     heads: list[Head] = []
     for module in json.loads(path.read_text(encoding="utf-8")):
-        kind, folder = module["type"].rsplit(".", 1)[-1], directory / module["path"]
+        kind, folder = _own_kind(path, str(module["type"])), directory / module["path"]
         if kind == "Pooling":
             pooling = _read_pooling(folder / "config.json")
         elif kind == "Normalize":
@@ -91,12 +91,27 @@ def read_layout(directory: Path) -> Layout:
     return Layout(pooling, tuple(heads))
 
 
+def _own_kind(path: Path, named: str) -> str:
+    if not named.startswith("sentence_transformers."):
+        raise ValueError(
+            f"{path}: expected modules of sentence_transformers, found {named}, whose code lies with the model. It is "
+            "never run here, and without it the vectors would be others. Name another model, or serve this one and "
+            "name it as a service."
+        )
+    return named.rsplit(".", 1)[-1]
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file of a model directory; raises ValueError with the remedy otherwise."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: expected a JSON object, found {error}. Copy the model directory again.") from error
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"{path}: expected a JSON object, found {type(found).__name__}. Copy the model directory again."
+        )
+    return found
 
 
 def _read_pooling(path: Path) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from embed_pipeline.encoding.encoder import EncoderSettings, Progress, Role, joint_fingerprint, role_fingerprint
 from embed_pipeline.encoding.heads import load_heads, pool
 from embed_pipeline.encoding.layout import read_layout
+from embed_pipeline.encoding.model_check import check_unused
 from embed_pipeline.encoding.model_directory import (
     FileState,
     file_states,
@@ -203,6 +204,8 @@ class LocalEncoder:
                 f"of another shape {sorted(report['mismatched_keys'])[:3]}. Random numbers would stand in for them; "
                 "save the model again with save_pretrained."
             )
+        check_unused(self.directory, report["unexpected_keys"], network.state_dict(), network.base_model_prefix)
+        _refuse_broken_weights(self.directory, network)
         if file_states(self.directory) != self._states:
             raise ValueError(
                 f"{self.directory}: the files changed after this encoder was opened, so its fingerprint is another "
@@ -210,6 +213,17 @@ class LocalEncoder:
             )
         heads = load_heads(read_layout(self.directory).heads, device=self.device)
         return _Model(network.eval().to(self.device), tokenizer, heads)
+
+
+def _refuse_broken_weights(directory: Path, network: "PreTrainedModel") -> None:
+    import torch
+
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(
+                f"{directory}: the weights {name} hold NaN or infinity, whatever the precision. The training that "
+                "wrote them went wrong, or the file is damaged; name another checkpoint, or copy it again."
+            )
 
 
 def batches_of(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from embed_pipeline.encoding.encoder import EncoderSettings, Role
 from embed_pipeline.encoding.file_record import recorded_sha256
 from embed_pipeline.encoding.layout import MODULES_FILE, read_json, read_layout
+from embed_pipeline.encoding.model_check import check_model_folder
 from embed_pipeline.paths import digest_of
 
 IDENTITY_PATTERNS = (
@@ -46,23 +47,8 @@ class FileState:
 
 def identity_files(directory: Path) -> tuple[Path, ...]:
     """The files that decide a vector, sorted by name; raises ValueError where the directory is no loadable model."""
-    if not (directory / "config.json").is_file():
-        raise ValueError(
-            f"{directory}: expected a transformers model directory with config.json, found none. "
-            "Name a directory written by save_pretrained."
-        )
+    check_model_folder(directory)
     files = sorted({path for pattern in IDENTITY_PATTERNS for path in directory.glob(pattern) if path.is_file()})
-    if not any(path.suffix == ".safetensors" for path in files):
-        others = sorted(path.name for path in directory.glob("*.bin"))
-        raise ValueError(
-            f"{directory}: expected weights in *.safetensors, found {', '.join(others) or 'none'}. "
-            "Convert them with save_pretrained; pickled weights are not loaded."
-        )
-    if (directory / "adapter_config.json").is_file():
-        raise ValueError(
-            f"{directory}: expected full weights, found a LoRA adapter (adapter_config.json). "
-            "Merge it into its base model (merge_and_unload) and name the merged directory."
-        )
     heads = read_layout(directory).heads
     return (*files, *(path for head in heads for path in head.files), *([directory / MODULES_FILE] if heads else ()))
 
@@ -109,6 +95,7 @@ def resolve_settings(settings: EncoderSettings, directory: Path) -> EncoderSetti
     Raises:
         ValueError: the files do not say it, or say something that contradicts the settings.
     """
+    check_model_folder(directory)
     pooling = settings.pooling or read_layout(directory).pooling
     if pooling is None:
         raise ValueError(
@@ -146,7 +133,7 @@ def _check_directory(directory: Path, settings: EncoderSettings) -> None:
         )
     for role in roles:
         prompt, ours = _stored_prompt(directory, role), settings.format_text(role, "")
-        if prompt is not None and prompt != ours:
+        if prompt and prompt != ours:
             raise ValueError(
                 f"{directory / _PROMPTS_FILE}: the model's prompt for a {role} is {prompt!r}, the settings say "
                 f"{ours!r}. Leave {role}_instruction out, or change the file if the vectors should have another prompt."
@@ -167,12 +154,25 @@ def _resolve_instruction(settings: EncoderSettings, role: Role, directory: Path)
 
 
 def _stored_prompt(directory: Path, role: Role) -> str | None:
+    """The role's prompt in the model's files, else the default one; None where there is neither.
+
+    An empty prompt is a prompt: it stands for "nothing before the text", and the default is not put in its place. Only
+    where both roles are empty beside a default of another name are they what sentence-transformers writes for prompts
+    that nobody set. Source: sentence-transformers, encode_query and encode_document.
+    """
     path = directory / _PROMPTS_FILE
     config = read_json(path) if path.is_file() else {}
-    prompts = config.get("prompts") or {}
-    default = config.get("default_prompt_name")
-    names = (*_PROMPT_NAMES[role], *([default] if default else []))
-    return next((prompts[name] for name in names if prompts.get(name)), None)
+    prompts, default = config.get("prompts") or {}, config.get("default_prompt_name")
+    if default and default not in prompts:
+        raise ValueError(
+            f"{path}: expected the prompt {default!r}, which default_prompt_name names, among prompts, found "
+            f"{', '.join(sorted(prompts)) or 'none'}. Correct the file, or copy it again."
+        )
+    roles = {name for names in _PROMPT_NAMES.values() for name in names}
+    unset = default not in (None, "", *roles) and not any(prompts.get(name) for name in roles)
+    names = (*(() if unset else _PROMPT_NAMES[role]), *([default] if default else []))
+    found = next((prompts[name] for name in names if prompts.get(name) is not None), None)
+    return None if found is None else str(found)
 
 
 def _own_limit(directory: Path) -> int | None:

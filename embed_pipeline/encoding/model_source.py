@@ -1,7 +1,7 @@
 """From the name of a model to a directory on this machine.
 
 Belongs here: the three places a model comes from (bundled, a local directory, the Hub). Does not belong here: judging
-or loading what lies there.
+(model_check.py) or loading what lies there.
 """
 
 import re
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from embed_pipeline.encoding.bundled import bundled_directory, bundled_english_directory, models_folder
 from embed_pipeline.encoding.encoder import BUNDLED, BUNDLED_ENGLISH, EncoderSettings
+from embed_pipeline.encoding.model_check import check_model_folder
 from embed_pipeline.encoding.model_directory import IDENTITY_PATTERNS
 
 HUB_PATTERNS = (
@@ -34,7 +35,8 @@ def resolve_model(
 
     `models` is where a packed model is unpacked, by default what bundled.models_folder says; `report` is told of it.
 
-    A local directory goes before a Hub name of the same spelling. Raises ValueError with what was tried.
+    A local directory goes before a Hub name of the same spelling. Raises ValueError with what was tried, or with what
+    keeps the folder from being run (model_check.py).
     """
     if settings.model == BUNDLED:
         return bundled_directory(models or models_folder(), report)
@@ -47,7 +49,7 @@ def resolve_model(
                 f"model {settings.model!r}: a local directory has no revisions, found {settings.revision!r}. "
                 "Remove revision."
             )
-        return directory.resolve()
+        return _checked(directory.resolve())
     if not is_hub_name(settings.model):
         raise ValueError(
             f'model {settings.model!r}: expected "bundled", "bundled-english", an existing directory or a Hub name '
@@ -72,4 +74,9 @@ def _download(settings: EncoderSettings) -> Path:
             f"Hub at revision {settings.revision or 'main'}: {type(error).__name__}: {error} "
             "Without network, copy the model here and set model to the path of its directory."
         ) from error
-    return Path(path)
+    return _checked(Path(path))
+
+
+def _checked(directory: Path) -> Path:
+    check_model_folder(directory)
+    return directory
