@@ -4,9 +4,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from embed_pipeline.artifacts import DamagedObjectError, Difference, differences
+from embed_pipeline.artifacts import DamagedObjectError, Difference, Manifest, differences
 from embed_pipeline.graph.catalogue import FIGURES, PUBLISHED_ASSETS
 from embed_pipeline.graph.graph import Graph, MissingInputError
+from embed_pipeline.graph.node_settings import REPORTS_FOLDER
 from embed_pipeline.graph.precision import precision_of
 from embed_pipeline.graph.topology import Node
 
@@ -151,9 +152,20 @@ def _assess_node(graph: Graph, node: Node, found: Mapping[Node, Assessment], dam
     if node in damage:
         return Assessment(node, "stale", (damage[node],), precision=precision)
     if current.fingerprint == plan.fingerprint:
-        return Assessment(node, "fresh", (), precision=precision)
+        lost = _lost_page(graph, current) if node.asset == "report" else None
+        return Assessment(node, "stale" if lost else "fresh", (lost,) if lost else (), precision=precision)
     changes = tuple(format_difference(change) for change in plan.differences(current))
     return Assessment(node, "stale", changes, precision=precision)
+
+
+def _lost_page(graph: Graph, report: Manifest) -> str | None:
+    """That a page is not where people look for it, or the report itself is damaged."""
+    try:
+        names = sorted(page.name for page in graph.store.open(report).glob("*.html"))
+    except DamagedObjectError as error:
+        return str(error)
+    paths = [graph.project.home / REPORTS_FOLDER / name for name in names]
+    return next((f"{path} is gone" for path in paths if not path.is_file()), None)
 
 
 def _short(value: object) -> str:
