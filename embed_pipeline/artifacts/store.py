@@ -106,6 +106,9 @@ class ArtifactStore:
             return None
         try:
             made = self._catalog.read_manifest(memo.manifest)
+            # A memo says which work it is of by its name alone; what it leads to must say the same.
+            if (made.asset, made.fingerprint, made.digest) != (plan.asset, plan.fingerprint, memo.digest):
+                return None
             self.open(memo.digest)
         except DamagedObjectError:
             return None

@@ -4,17 +4,18 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from embed_pipeline.artifacts import DamagedObjectError, Difference, Plan, differences
+from embed_pipeline.artifacts import DamagedObjectError, Difference, Manifest, Plan, differences
 from embed_pipeline.graph.catalogue import FIGURES, PUBLISHED_ASSETS
 from embed_pipeline.graph.graph import Graph, MissingInputError
+from embed_pipeline.graph.node_settings import REPORTS_FOLDER
 from embed_pipeline.graph.precision import precision_of
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.training.finetune import PROGRESS_FOLDER, checkpoint_steps
 
 FILES_SETTING = "files."
+"""Prefix of the settings of raw_xlsx that are the digests of files."""
 NEVER_BUILT = "never built"
 WAITS = "waits for"
-"""Prefix of the settings of raw_xlsx that are the digests of files."""
 
 State = Literal["fresh", "stale", "missing", "waiting", "failed"]
 
@@ -155,11 +156,22 @@ def _assess_node(graph: Graph, node: Node, found: Mapping[Node, Assessment], dam
     if node in damage:
         return Assessment(node, "stale", (damage[node],), precision=precision)
     if current.fingerprint == plan.fingerprint:
-        return Assessment(node, "fresh", (), precision=precision)
+        lost = _lost_page(graph, current) if node.asset == "report" else None
+        return Assessment(node, "stale" if lost else "fresh", (lost,) if lost else (), precision=precision)
     changes = [format_difference(change) for change in plan.differences(current)]
     unfinished_build = describe_unfinished(graph, plan)
     reasons = [unfinished_build, *changes] if unfinished_build else changes
     return Assessment(node, "stale", tuple(reasons), precision=precision)
+
+
+def _lost_page(graph: Graph, report: Manifest) -> str | None:
+    """That a page is not where people look for it, or the report itself is damaged."""
+    try:
+        names = sorted(page.name for page in graph.store.open(report).glob("*.html"))
+    except DamagedObjectError as error:
+        return str(error)
+    paths = [graph.project.home / REPORTS_FOLDER / name for name in names]
+    return next((f"{path} is gone" for path in paths if not path.is_file()), None)
 
 
 def _short(value: object) -> str:

@@ -27,6 +27,7 @@ from embed_pipeline.project.variants import Variant
 
 USAGE_FOLDER = "usage"
 VECTORS_FOLDER = "vectors"
+_SHORT = 40  # longer figures are examples
 PAIR_SCORES_FOLDER = "pair_scores"
 
 
@@ -134,9 +135,8 @@ class Graph:
             raise MissingInputError(f"{node} does not exist yet. Materialise it first.")
         failed = manifest.details.get("failed_blocking_checks")
         if failed:
-            raise MissingInputError(
-                f"{node} failed its check {failed}; nothing is built on it. See the check's remedy."
-            )
+            found = "; ".join(_describe_failed_checks(manifest)) or str(failed)
+            raise MissingInputError(f"{node} failed its check {found} Nothing is built on it.")
         return manifest
 
     def base_encoder(self, settings: AnyEncoderSettings) -> LocalEncoder | HostedEncoder:
@@ -206,3 +206,14 @@ class Graph:
             return upstream
         # A table of the variants measured so far is useful; a variant that is not yet measured has no row.
         return tuple(n for n in upstream if self.store.read(n.asset, n.partition) is not None)
+
+
+def _describe_failed_checks(manifest: Manifest) -> Iterator[str]:
+    """Name, figures, limit and remedy of each blocking check that failed, as the manifest keeps them."""
+    checks = manifest.details.get("checks")
+    for check in checks if isinstance(checks, list) else ():
+        if isinstance(check, dict) and check.get("blocking") and not check.get("passed"):
+            found = check.get("figures")
+            figures = found.items() if isinstance(found, dict) else ()
+            told = "; ".join(f"{name}: {value}" for name, value in figures if len(str(value)) <= _SHORT)
+            yield f"{check.get('name')} ({told}). {check.get('remedy')}"

@@ -15,7 +15,7 @@ from embed_pipeline.graph.freshness import assess, format_difference
 from embed_pipeline.graph.graph import Graph, MissingInputError
 from embed_pipeline.graph.lineage import Link, trace
 from embed_pipeline.graph.topology import Node
-from embed_pipeline.graph.work import Work, ready_work
+from embed_pipeline.graph.work import Work, endless, ready_work
 from embed_pipeline.records import EVALUATED_SPLIT
 
 NIGHTLY_JOBS = (
@@ -52,10 +52,12 @@ def reevaluate(
     """
     errors: list[str] = []
     done: set[tuple[str, str, str]] = set()
+    ran: list[Work] = []
     left = {*postponed, *_paid_questions(read_graph())}
     while (work := _next_work(graph := read_graph(), done, left)) is not None:
         done.add((work.job.name, work.partition, work.key))
-        obstacle = _obstacle(graph, work)
+        obstacle = _obstacle(graph, work) or endless(work, ran)
+        ran.append(work)
         if obstacle:
             say(f"{work.job.name} {work.partition} is left for the day: {obstacle}")
         found = () if obstacle else run(work)

@@ -25,6 +25,8 @@ from embed_pipeline.retrieval.tfidf import TfidfSettings
 from embed_pipeline.significance import SignificanceSettings
 
 METRICS_FILE = "metrics.duckdb"
+REPORTS_FOLDER = "reports"
+"""Where people find the pages; the store has them as well."""
 _WITHOUT_BASE = ("faiss_index", "hybrid_weights", "query_metrics", "reranker_checkpoint")
 """What sees nothing of the base where a whole model was trained."""
 

@@ -10,6 +10,9 @@ from embed_pipeline.graph.freshness import Assessment, assess, every
 from embed_pipeline.graph.graph import Graph
 from embed_pipeline.graph.topology import Node
 
+EQUAL_ATTEMPTS = 3
+"""More runs of one job for one partition and the same reasons are a loop; files may change once or twice meanwhile."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -34,7 +37,8 @@ def work_off(
 ) -> tuple[Attempt, ...]:
     """Runs what `find` gives, one piece at a time, until all it gives has been tried; `run` returns a piece's errors.
 
-    `find` is asked anew after each piece, with the nodes that were given up because their run failed.
+    `find` is asked anew after each piece, with the nodes that were given up because their run failed. A piece that is
+    due again for the same reasons after EQUAL_ATTEMPTS runs fails.
     """
     attempts: list[Attempt] = []
     tried: set[tuple[str, str, str]] = set()
@@ -42,10 +46,22 @@ def work_off(
     while todo := [work for work in find(given_up) if (work.job.name, work.partition, work.key) not in tried]:
         work = todo[0]
         tried.add((work.job.name, work.partition, work.key))
-        attempts.append(Attempt(work, run(work)))
+        error = endless(work, [attempt.work for attempt in attempts])
+        attempts.append(Attempt(work, (error,) if error else run(work)))
         if attempts[-1].errors:
             given_up |= {Node(asset, work.partition) for asset in work.job.assets}
     return tuple(attempts)
+
+
+def endless(work: Work, done: Sequence[Work]) -> str | None:
+    """Why a piece is not to be run once more: it was run as often as is reasonable, and changes nothing."""
+    equal = [one for one in done if (one.job, one.partition, one.reasons) == (work.job, work.partition, work.reasons)]
+    if len(equal) < EQUAL_ATTEMPTS:
+        return None
+    return (
+        f"{work.job.name} {work.partition}: run {len(equal)} times and still due: {'; '.join(work.reasons)}. What it "
+        "makes does not stay, or another program changes its inputs. `embed-pipeline why` says what it stands on."
+    )
 
 
 def ready_work(

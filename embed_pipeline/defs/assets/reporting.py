@@ -21,7 +21,7 @@ from embed_pipeline.defs.running import DUE_TAG, NIGHTLY_TAG
 from embed_pipeline.evaluation.drops import find_drops
 from embed_pipeline.evaluation.measures import Measure
 from embed_pipeline.graph.catalogue import CODE_VERSIONS
-from embed_pipeline.graph.node_settings import METRICS_FILE
+from embed_pipeline.graph.node_settings import METRICS_FILE, REPORTS_FOLDER
 from embed_pipeline.paths import write_whole
 from embed_pipeline.reporting.database import Batch, append_metrics, read_history, read_newest
 from embed_pipeline.reporting.metric_row import MetricRow
@@ -30,8 +30,6 @@ from embed_pipeline.reporting.plots import plot_history, plot_latency_quality, p
 from embed_pipeline.reporting.report_data import HistoryPoint
 from embed_pipeline.reporting.rows import make_rows, read_rows, stamp_rows, write_rows
 from embed_pipeline.significance import SignificanceSettings
-
-REPORTS_FOLDER = "reports"
 
 
 def define_assets(partitions: Partitions) -> Assets:
