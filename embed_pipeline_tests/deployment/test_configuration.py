@@ -31,8 +31,9 @@ def _is_secret(variable: str) -> bool:
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
 def test_every_option_of_a_unit_is_one_its_program_knows(path: Path) -> None:
     words = Unit(path).command()
-    program, options = Path(words[0]).name, [word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)]
-    subcommands = [word for word in words[1:] if word in ("run", "code-server", "start")]
+    program, own = Path(words[0]).name, 4 if words[1] == "-m" else 1
+    options = [word for word in words[own:] if re.fullmatch(r"--?[a-z][a-z-]*", word)]
+    subcommands = [*words[1:own], *(word for word in words[own:] if word in ("run", "code-server", "start"))]
     run = [str(Path(sys.executable).parent / program), *subcommands, "--help"]
     text = subprocess.run(run, capture_output=True, text=True, check=True).stdout
     assert words[0] == PROGRAMS + program

@@ -29,6 +29,7 @@ from embed_pipeline_tests.small_project import make_rows, write_project, write_w
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
+SANDBOX = str(Path(__file__).with_name("sandbox.py"))
 TEAMS = ("underwriting", "claims")
 WAIT_SECONDS = 240.0
 DATABASE = "services"
@@ -103,7 +104,10 @@ def servers(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) 
     units |= {team: (Unit(path, team), environments[team]) for path in UNITS if "@" in path.name for team in TEAMS}
     migrate = _start([f"{PROGRAMS}dagster", "instance", "migrate"], shared, root, "migrate")
     assert migrate.wait(timeout=WAIT_SECONDS) == 0, (root / "migrate.log").read_text()
-    processes = {name: _start(unit.command(env), env, root, name) for name, (unit, env) in units.items()}
+    processes = {
+        name: _start([sys.executable, SANDBOX, str(unit.path), *unit.command(env)], env, root, name)
+        for name, (unit, env) in units.items()
+    }
     try:
         yield Servers(root, int(shared["EMBED_PIPELINE_WEB_PORT"]), processes)
     finally:
