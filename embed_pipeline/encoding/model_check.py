@@ -227,8 +227,8 @@ def _compare_layers(directory: Path, config: Mapping[str, Any], tensors: tuple[T
         parts += [f"missing {stack}.{number}.*" for number in missing[:3]]
         what = "the weights do not fill the model" if missing else "layers are left out"
         raise ValueError(
-            f"{directory / 'config.json'}: {what}: expected as many layers as the weights have ({len(present)}), found {stated}: {', '.join(parts)} "
-            f"({len(beyond) + len(missing)} in all). "
+            f"{directory / 'config.json'}: {what}: expected as many layers as the weights have ({len(present)}), found "
+            f"{stated}: {', '.join(parts)} ({len(beyond) + len(missing)} in all). "
             f"{'Random numbers would stand in for them' if missing else 'Part of the network would not run'}; copy "
             "config.json and weights of one model."
         )
