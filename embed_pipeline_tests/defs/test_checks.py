@@ -68,6 +68,16 @@ def test_an_empty_split_blocks() -> None:
     assert not outcome.passed and outcome.blocking and outcome.figures["empty_splits"] == "validation"
 
 
+def test_an_empty_split_is_told_with_what_emptied_it() -> None:
+    dataset = build_dataset(QUERIES[2:], PASSAGES, [Judgment(query.id, "p1") for query in QUERIES[2:]])
+    entry = LedgerEntry("faq.csv", "queries", 1, None, "near_duplicate_of_held_out", "", None, None, "")
+    counts = replace(COUNTS, rows=40, rows_rejected=38, queries=2)
+    cleaned = CleanedData(dataset, (entry,) * 38, counts)
+    outcome = next(o for o in check_cleaned(dataset, cleaned, SETTINGS) if o.name == "every_split_has_queries")
+    assert outcome.figures["left out, near_duplicate_of_held_out"] == 38
+    assert "38 questions were left out" in outcome.remedy and "near_duplicate_threshold" in outcome.remedy
+
+
 def test_many_rejected_rows_warn() -> None:
     outcome = _check(QUERIES, replace(COUNTS, rows=10, rows_rejected=6))["few_rows_are_rejected"]
     assert not outcome.passed and not outcome.blocking and outcome.figures["share_rejected"] == 0.6
