@@ -153,4 +153,4 @@ def _grades(path: Path, key: str, query: str, judged: Any, grade: Literal[0, 1])
             f"{path}, {key}, {query}: expected a list of passage ids or grades from 0 by passage id, found "
             f"{judged!r}. Correct the file."
         )
-    return grades
+    return {passage: value for passage, value in grades.items() if value is not None}

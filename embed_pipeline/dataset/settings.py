@@ -51,22 +51,34 @@ class TableColumns(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    query: str = Field("question", min_length=1, description="Header of the column with the question.")
-    passage: str = Field("context", min_length=1, description="Header of the column with the passage or answer.")
-    negative: str | None = Field(None, description="autotrain: header of the column with a passage that is wrong.")
-    id: str | None = Field(None, description="Header of the column with the question's id.")
-    passage_id: str | None = Field(None, description="Header of the column with the passage's id.")
-    split: str | None = Field(None, description="Header of the column with train, validation or test.")
-    grade: str | None = Field(None, description="Header of the column with a whole number; 0 is judged irrelevant.")
-    attributes: tuple[str, ...] = Field((), description="Headers by whose values the results are sliced.")
-    sheet: str | None = Field(None, min_length=1, description="xlsx: sheet to read; left out: the first visible one.")
-    header_row: int | None = Field(None, ge=1, description="Row of the header, from 1; left out: what looks like one.")
-    encoding: str | None = Field(None, description="csv: its encoding; left out: by its mark, UTF-8, or a guess.")
+    query: str = Field(default="question", min_length=1, description="Header of the column with the question.")
+    passage: str = Field(
+        default="context", min_length=1, description="Header of the column with the passage or answer."
+    )
+    negative: str | None = Field(
+        default=None, description="autotrain: header of the column with a passage that is wrong."
+    )
+    id: str | None = Field(default=None, description="Header of the column with the question's id.")
+    passage_id: str | None = Field(default=None, description="Header of the column with the passage's id.")
+    split: str | None = Field(default=None, description="Header of the column with train, validation or test.")
+    grade: str | None = Field(
+        default=None, description="Header of the column with a whole number; 0 is judged irrelevant."
+    )
+    attributes: tuple[str, ...] = Field(default=(), description="Headers by whose values the results are sliced.")
+    sheet: str | None = Field(
+        default=None, min_length=1, description="xlsx: sheet to read; left out: the first visible one."
+    )
+    header_row: int | None = Field(
+        default=None, ge=1, description="Row of the header, from 1; left out: what looks like one."
+    )
+    encoding: str | None = Field(
+        default=None, description="csv: its encoding; left out: by its mark, UTF-8, or a guess."
+    )
     passage_separators: tuple[Separator, ...] = Field(
-        (), description='What stands between several passages (labels) in one cell, as ["、", "\\n"].'
+        default=(), description='What stands between several passages (labels) in one cell, as ["、", "\\n"].'
     )
     null_values: tuple[str, ...] = Field(
-        NULL_VALUES, description="Cells with exactly this text are empty; [] where they are words."
+        default=NULL_VALUES, description="Cells with exactly this text are empty; [] where they are words."
     )
 
 
