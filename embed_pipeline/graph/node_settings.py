@@ -28,7 +28,6 @@ METRICS_FILE = "metrics.duckdb"
 REPORTS_FOLDER = "reports"
 """Where people find the pages; the store has them as well."""
 _WITHOUT_BASE = ("faiss_index", "hybrid_weights", "query_metrics", "reranker_checkpoint", "exported_model")
-_WITHOUT_BASE = ("faiss_index", "hybrid_weights", "query_metrics", "reranker_checkpoint")
 """What sees nothing of the base where a whole model was trained."""
 
 
