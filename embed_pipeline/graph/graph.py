@@ -27,6 +27,7 @@ from embed_pipeline.project.variants import Variant
 
 USAGE_FOLDER = "usage"
 VECTORS_FOLDER = "vectors"
+_FAILED = "failed_blocking_checks"
 _SHORT = 40  # longer figures are examples
 PAIR_SCORES_FOLDER = "pair_scores"
 
@@ -133,7 +134,7 @@ class Graph:
         manifest = self.store.read(node.asset, node.partition)
         if manifest is None:
             raise MissingInputError(f"{node} does not exist yet. Materialise it first.")
-        failed = manifest.details.get("failed_blocking_checks")
+        failed = manifest.details.get(_FAILED)
         if failed:
             found = "; ".join(_describe_failed_checks(manifest)) or str(failed)
             raise MissingInputError(f"{node} failed its check {found} Nothing is built on it.")
@@ -204,8 +205,10 @@ class Graph:
         upstream = self.upstream(node)
         if node.asset not in PUBLISHED_ASSETS:
             return upstream
-        # A table of the variants measured so far is useful; a variant that is not yet measured has no row.
-        return tuple(n for n in upstream if self.store.read(n.asset, n.partition) is not None)
+        # A table of the variants measured so far is useful; a variant that is not yet measured has no row, and a data
+        # set that failed a blocking check has no page.
+        standing = ((node, self.store.read(node.asset, node.partition)) for node in upstream)
+        return tuple(node for node, manifest in standing if manifest and not manifest.details.get(_FAILED))
 
 
 def _describe_failed_checks(manifest: Manifest) -> Iterator[str]:

@@ -289,3 +289,16 @@ def test_gc_forgets_what_was_interrupted(store: ArtifactStore) -> None:
     assert store.begun_at(plan_of().fingerprint) is not None
     store.collect_garbage(dry_run=False)
     assert store.begun_at(plan_of().fingerprint) is None
+
+
+def test_a_memo_that_leads_to_the_object_of_other_work_is_not_believed(tmp_path):
+    store = ArtifactStore(tmp_path)
+    plans = [
+        Plan(asset="index", partition=name, code_version="1", settings={"of": name}, inputs={}) for name in ("a", "b")
+    ]
+    made = [store.build(plan, lambda out, p=plan: (out / "x").write_text(p.partition) and {}) for plan in plans]
+    memos = [tmp_path / "memo" / f"{plan.fingerprint}.json" for plan in plans]
+    memos[0].write_bytes(memos[1].read_bytes())
+    again = store.build(plans[0], lambda out: (out / "x").write_text("a") and {})
+    assert again.digest == made[0].digest and (store.open(again) / "x").read_text() == "a"
+    assert store.build(plans[0], lambda out: 1 / 0).cached

@@ -1,5 +1,6 @@
 """What an artifact depends on, said by its plan: its own settings, the weights' content, its inputs; never a name."""
 
+import itertools
 import shutil
 from pathlib import Path
 
@@ -13,11 +14,11 @@ from embed_pipeline.assembly.cleanup import remove_unused
 from embed_pipeline.definitions import build_definitions
 from embed_pipeline.defs.partitions import define_partitions
 from embed_pipeline.defs.resources import PipelineResource
-from embed_pipeline.graph.catalogue import ALL, CODE_VERSIONS, JOBS, UPSTREAM
+from embed_pipeline.graph.catalogue import ALL, CODE_VERSIONS, JOBS, UPSTREAM, Job
 from embed_pipeline.graph.freshness import assess, explain
 from embed_pipeline.graph.graph import MissingInputError
 from embed_pipeline.graph.topology import Node, Topology, select_nodes
-from embed_pipeline.graph.work import all_work, ready_work
+from embed_pipeline.graph.work import Work, all_work, ready_work, work_off
 from embed_pipeline.training.finetune import PROGRESS_FOLDER
 from embed_pipeline_tests.small_project import edit_yaml, write_full_project, write_model, write_yaml
 
@@ -355,3 +356,14 @@ def test_gc_asks_for_no_model_of_a_variant_on_request_of_which_nothing_was_built
         list(remove_unused(asked.graph(), dry_run=True))
     elsewhere = asked.model_copy(update={"home": str(tmp_path / "new")})
     assert len(list(remove_unused(elsewhere.graph(), dry_run=True))) == 5
+
+
+def test_work_that_is_due_again_and_again_for_the_same_reasons_ends_with_an_error() -> None:
+    job, keys = Job("prepare_dataset", ("cleaned_qa",), ""), itertools.count()
+
+    def find(given_up):
+        return [] if given_up else [Work(job, "small", ("file x: a → b",), str(next(keys)))]
+
+    attempts = work_off(find, lambda work: ())
+    assert [bool(attempt.errors) for attempt in attempts] == [False, False, False, True]
+    assert "run 3 times and still due: file x: a → b" in attempts[-1].errors[0]
