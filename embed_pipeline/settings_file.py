@@ -27,7 +27,7 @@ class _Loader(yaml.SafeLoader):
     """Plain values, and an error where a mapping names a field twice: one of the two would count for nothing."""
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
+        node = super().compose_mapping_node(anchor)  # pyright: ignore[reportArgumentType]  # the stub is wrong
         seen: set[tuple[str, str]] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Any, Literal
 
 import dagster as dg
 from pydantic import Field
@@ -217,7 +217,7 @@ class PipelineResource(dg.ConfigurableResource):
             ValueError: as `check_named_places`.
         """
         if context.run is not None:
-            resources = context.run.run_config.get("resources", {})
+            resources: Any = context.run.run_config.get("resources", {})
             given = resources.get("pipeline", {}).get("config", {})
             check_named_places(given, pipeline_from_environment())
             if context.instance is not None:

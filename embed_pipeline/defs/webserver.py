@@ -10,7 +10,7 @@ belong here: who may look (a proxy: deploy/nginx.conf), ending what was started 
 import os
 import re
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ORIGINS_VARIABLE = "EMBED_PIPELINE_UI_ORIGINS"
+_CREATE, _START = "create_app_from_workspace_process_context", "open_ipc_subprocess"
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 # A form can send none of these, and no script of another page without asking first, which Dagster never allows.
 _DATA_TYPES = frozenset({"application/json", "application/graphql"})
@@ -112,9 +113,10 @@ def serve(arguments: list[str]) -> None:
     """Dagster's webserver with its own options, behind the front."""
     from dagster_webserver import cli
 
-    create: Callable[..., Any] = cli.create_app_from_workspace_process_context
+    # Not exported: a version of Dagster without them is an error here, and never a webserver without its front.
+    create = vars(cli)[_CREATE]
     origins = read_origins(os.environ.get(ORIGINS_VARIABLE, ""))
-    cli.create_app_from_workspace_process_context = lambda *args, **options: Front(create(*args, **options), origins)
+    setattr(cli, _CREATE, lambda *args, **options: Front(create(*args, **options), origins))
     sys.argv = ["dagster-webserver", *arguments]
     cli.main()
 
@@ -124,15 +126,15 @@ def serve_with_daemon(arguments: list[str]) -> None:
     import dagster._cli as dagster_cli
     from dagster._cli import dev
 
-    start: Callable[..., Any] = dev.open_ipc_subprocess
-    # Another version of Dagster that starts something else is an error here, and never a webserver without its front.
+    start = vars(dev)[_START]
+    # Whatever else Dagster starts is an error here.
     ours = {"dagster_webserver": ["embed_pipeline.defs.webserver", "serve"], "dagster._daemon": ["dagster._daemon"]}
 
     def start_behind_front(command: list[str], **options: Any) -> Any:
         python, flag, module, *rest = command
         return start([python, flag, *ours[module], *rest], **options)
 
-    dev.open_ipc_subprocess = start_behind_front
+    setattr(dev, _START, start_behind_front)
     sys.argv = ["dagster", "dev", *arguments]
     dagster_cli.main()
 
