@@ -14,27 +14,24 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embed_pipeline.assembly.variant_encoder import load_search, load_variant_encoder
-from embed_pipeline.dataset.formats import read_dataset
-from embed_pipeline.dataset.normalisation import normalise_text
+from embed_pipeline.assembly.variant_encoder import Found, Searcher, load_search, load_searcher, load_variant_encoder
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.pair_scores import CachedPairScorer
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
 from embed_pipeline.graph.freshness import assess
 from embed_pipeline.graph.graph import PAIR_SCORES_FOLDER, VECTORS_FOLDER, Graph
 from embed_pipeline.graph.node_settings import METRICS_FILE
-from embed_pipeline.graph.topology import Node
 from embed_pipeline.project.finding import find_project
 from embed_pipeline.project.variants import Variant
-from embed_pipeline.records import Passage, Query
 from embed_pipeline.reporting.metric_row import MetricRow
-from embed_pipeline.retrieval.search import Retriever
-from embed_pipeline.retrieval.searching import Search, open_retriever
+from embed_pipeline.retrieval.searching import Search
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from embed_pipeline.defs.resources import PipelineResource
+
+__all__ = ("Found", "OpenProject", "RunFailedError", "Searcher")
 
 _PLACES = ("DAGSTER_HOME", "EMBED_PIPELINE_DAGSTER_STORAGE")
 _NOT_SHOWN = ("measure", "cutoff", "recipe")
@@ -42,40 +39,6 @@ _NOT_SHOWN = ("measure", "cutoff", "recipe")
 
 class RunFailedError(RuntimeError):
     """Runs failed; the message has what each of them said."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A passage that a search returned; rank 1 is the best, a higher score is better."""
-
-    rank: int
-    score: float
-    passage_id: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Searcher:
-    """Searches the passages of a data set as one variant does, over the index that the last run built."""
-
-    variant: str
-    passages: dict[str, Passage]
-    retriever: Retriever
-
-    def search(self, texts: Sequence[str], k: int = 10) -> list[list[Found]]:
-        """For each text, in order, at most k passages, the best first; texts are normalised as the data set's are.
-
-        Raises:
-            ValueError: `texts` is one text, or k is less than 1.
-        """
-        if isinstance(texts, str):
-            raise ValueError(f"search: expected a list of texts, found one text {texts[:40]!r}. Write [text].")
-        queries = [Query(str(at), normalise_text(text), "test") for at, text in enumerate(texts)]
-        found: list[list[Found]] = [[] for _ in queries]
-        for hit in self.retriever.search(queries, k) if queries else ():
-            text = self.passages[hit.passage_id].text
-            found[int(hit.query_id)].append(Found(hit.rank, hit.score, hit.passage_id, text))
-        return found
 
 
 @dataclass(frozen=True)
@@ -195,12 +158,7 @@ class OpenProject:
         with self._entered() as pipeline:
             graph = pipeline.graph()
             chosen = graph.project.variant_named(variant)
-            index = graph.input(Node("faiss_index", chosen.key))
-            # The passages that were indexed, though the data may have been cleaned anew since.
-            corpus = graph.store.open(index.inputs[str(Node("cleaned_qa", chosen.dataset))])
-            retriever = open_retriever(_search(graph, chosen), graph.store.open(index))
-            passages = {passage.id: passage for passage in read_dataset(corpus).passages}
-        return Searcher(chosen.key, passages, retriever)
+            return load_searcher(graph, chosen, _search(graph, chosen))
 
     def _rows(self, dataset: str | None, variant: str | None) -> Sequence[MetricRow]:
         from embed_pipeline.reporting.database import read_newest

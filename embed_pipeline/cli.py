@@ -16,6 +16,7 @@ from embed_pipeline.commands.dev import dev
 from embed_pipeline.commands.doctor import doctor
 from embed_pipeline.commands.evidence import ladder, lineage, mteb, reproduce
 from embed_pipeline.commands.run import open_graph, print_broken, print_metrics_table, run
+from embed_pipeline.commands.serve import serve
 from embed_pipeline.commands.terminal import CommandGroup, ProjectCommand, console
 from embed_pipeline.graph.catalogue import ALL
 from embed_pipeline.graph.causes import Causes
@@ -100,7 +101,22 @@ def _known(what: str, nodes: list[Node]) -> str:
     return f"{what}: {', '.join(dict.fromkeys(n.asset for n in nodes))}"
 
 
-for command in (new, run, dev, doctor, init, convert, estimate, lineage, reproduce, ladder, mteb, promoted, export):
+for command in (
+    new,
+    run,
+    dev,
+    doctor,
+    init,
+    convert,
+    estimate,
+    lineage,
+    reproduce,
+    ladder,
+    mteb,
+    promoted,
+    export,
+    serve,
+):
     main.add_command(command)
 
 if __name__ == "__main__":

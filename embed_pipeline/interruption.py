@@ -26,8 +26,10 @@ _SIGNALS = tuple(number for number in (signal.SIGINT, signal.SIGTERM, _HANGUP) i
 class Interruption:
     """What was asked of a command, and what it must do where it is ended by force."""
 
-    def __init__(self, announce: Callable[[str], None]) -> None:
+    def __init__(self, announce: Callable[[str], None], grace_seconds: float = GRACE_SECONDS) -> None:
         self.announce = announce
+        self.grace_seconds = grace_seconds
+        """How long the clean end may take; a command that has answers to give first raises it."""
         self.signal: signal.Signals | None = None
         self._heard = threading.Event()
         self._acts: list[Callable[[], None]] = []
@@ -56,7 +58,7 @@ class Interruption:
         finally:
             self.announce = before
 
-    def watch(self, wakeups: socket.socket, grace_seconds: float) -> None:
+    def watch(self, wakeups: socket.socket) -> None:
         """Wait for signals, of which each is a byte; returns only where the other end is closed."""
         wakeups.settimeout(None)
         self.signal = _next_signal(wakeups)
@@ -65,7 +67,7 @@ class Interruption:
         self._heard.set()
         self.announce("Stopping: the step under way is being ended. Once more ends it at once.")
         began = time.monotonic()
-        deadline = began + grace_seconds
+        deadline = began + self.grace_seconds
         while (left := deadline - time.monotonic()) > 0:
             wakeups.settimeout(left)
             try:
@@ -97,7 +99,7 @@ def interruptible(announce: Callable[[str], None], *, grace_seconds: float = GRA
 
     Outside the main thread, where Python lets nobody handle signals, nothing is changed.
     """
-    interruption = Interruption(announce)
+    interruption = Interruption(announce, grace_seconds)
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
@@ -105,9 +107,7 @@ def interruptible(announce: Callable[[str], None], *, grace_seconds: float = GRA
     theirs.setblocking(False)
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     wakeup_before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-    watcher = threading.Thread(
-        target=interruption.watch, args=(ours, grace_seconds), name="signal watcher", daemon=True
-    )
+    watcher = threading.Thread(target=interruption.watch, args=(ours,), name="signal watcher", daemon=True)
     watcher.start()
     try:
         signal.signal(signal.SIGINT, _raise)

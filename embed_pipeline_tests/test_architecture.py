@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {
     *("torch", "transformers", "FlagEmbedding", "faiss", "openai", "sentence_transformers", "matplotlib", "datasets"),
     *("sklearn", "scipy", "gensim", "mteb", "pyarrow", "bm25s", "jieba", "duckdb", "ir_measures", "peft"),
-    *("pypdf", "docx", "bs4", "lxml", "markdown_it", "charset_normalizer", "pandas"),
+    *("pypdf", "docx", "bs4", "lxml", "markdown_it", "charset_normalizer", "pandas", "onnx", "onnxruntime"),
 }
 # Only the worker process imports these: it cannot do anything without torch.
 WORKER_SIDE = {
@@ -39,8 +39,8 @@ ORDER = (
         "artifacts",
     ),
     *("dataset", "documents", "encoding", "synthesis", "retrieval", "mining", "training"),
-    *("adaptation", "reranking", "evaluation", "merging", "reporting"),
-    *("project", "graph", "assembly", "diagnosis"),
+    *("adaptation", "reranking", "evaluation", "merging", "exporting", "reporting"),
+    *("project", "graph", "assembly", "serving", "diagnosis"),
     *("defs", "definitions", "api"),
     *("commands", "cli", "__main__"),
 )

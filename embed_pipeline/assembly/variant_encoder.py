@@ -1,14 +1,16 @@
-"""What a variant searches with: its encoder, the weights of its scores, its second stage.
+"""What a variant searches with: its encoder, the weights of its scores, its second stage, the passages of its index.
 
 Belongs here: which weights each comes from, once, for every caller. Does not belong here: where vectors
 are kept (the caller wraps), what they are searched for.
 """
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from embed_pipeline.adaptation.building import read_adapted
+from embed_pipeline.dataset.formats import read_dataset
+from embed_pipeline.dataset.normalisation import normalise_text
 from embed_pipeline.encoding.cross_encoder import CrossEncoder, load_cross_encoder
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.local import load_local_encoder
@@ -19,8 +21,44 @@ from embed_pipeline.graph.graph import Graph
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.project.recipes import Recipe, required
 from embed_pipeline.project.variants import Variant
+from embed_pipeline.records import Passage, Query
 from embed_pipeline.retrieval.hybrid import HybridWeights, read_weighing
-from embed_pipeline.retrieval.searching import Search, dense_part
+from embed_pipeline.retrieval.search import Retriever
+from embed_pipeline.retrieval.searching import Search, dense_part, open_retriever
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A passage that a search returned; rank 1 is the best, a higher score is better."""
+
+    rank: int
+    score: float
+    passage_id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Searcher:
+    """Searches the passages of a data set as one variant does, over the index that the last run built."""
+
+    variant: str
+    passages: dict[str, Passage]
+    retriever: Retriever
+
+    def search(self, texts: Sequence[str], k: int = 10) -> list[list[Found]]:
+        """For each text, in order, at most k passages, the best first; texts are normalised as the data set's are.
+
+        Raises:
+            ValueError: `texts` is one text, or k is less than 1.
+        """
+        if isinstance(texts, str):
+            raise ValueError(f"search: expected a list of texts, found one text {texts[:40]!r}. Write [text].")
+        queries = [Query(str(at), normalise_text(text), "test") for at, text in enumerate(texts)]
+        found: list[list[Found]] = [[] for _ in queries]
+        for hit in self.retriever.search(queries, k) if queries else ():
+            text = self.passages[hit.passage_id].text
+            found[int(hit.query_id)].append(Found(hit.rank, hit.score, hit.passage_id, text))
+        return found
 
 
 def describe_search(
@@ -116,3 +154,15 @@ def load_second_stage(graph: Graph, variant: Variant) -> CrossEncoder | None:
         return graph.second_stage(variant)
     folder = graph.store.open(graph.input(Node("reranker_checkpoint", variant.key)))
     return load_cross_encoder(variant.recipe.rerank.trained(folder), device=graph.runtime.device)
+
+
+def load_searcher(graph: Graph, variant: Variant, search: Search) -> Searcher:
+    """The search over the index that stands and the passages that were indexed, though the data were cleaned anew.
+
+    Raises:
+        MissingInputError: there is no index yet.
+    """
+    index = graph.input(Node("faiss_index", variant.key))
+    corpus = graph.store.open(index.inputs[str(Node("cleaned_qa", variant.dataset))])
+    passages = {passage.id: passage for passage in read_dataset(corpus).passages}
+    return Searcher(variant.key, passages, open_retriever(search, graph.store.open(index)))

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from embed_pipeline.assembly.alerts import COMMAND_VARIABLE, URL_VARIABLE
+from embed_pipeline.commands.serve import API_KEY_VARIABLE
 from embed_pipeline.project.project import ENVIRONMENT
 from embed_pipeline_tests.deployment.postgres_server import is_required
 from embed_pipeline_tests.deployment.services import CONFIGURATION, DEPLOY, PROGRAMS, UNITS, Unit, read_environment
@@ -32,7 +33,7 @@ def _is_secret(variable: str) -> bool:
 def test_every_option_of_a_unit_is_one_its_program_knows(path: Path) -> None:
     words = Unit(path).command()
     program, options = Path(words[0]).name, [word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)]
-    subcommands = [word for word in words[1:] if word in ("run", "code-server", "start")]
+    subcommands = [word for word in words[1:] if word in ("run", "code-server", "start", "serve")]
     run = [str(Path(sys.executable).parent / program), *subcommands, "--help"]
     text = subprocess.run(run, capture_output=True, text=True, check=True).stdout
     assert words[0] == PROGRAMS + program
@@ -106,6 +107,7 @@ def test_every_variable_that_is_read_is_in_an_example() -> None:
 def test_a_team_sets_no_variable_that_nothing_reads() -> None:
     offered = set(re.findall(r"^(?:# )?([A-Z_]+)=", (DEPLOY / "team.environment.example").read_text(), flags=re.M))
     known = {*ENVIRONMENT.values(), COMMAND_VARIABLE, URL_VARIABLE, "EMBED_PIPELINE_CODE_PORT", "OPENAI_API_KEY"}
+    known |= {"EMBED_PIPELINE_SERVED", "EMBED_PIPELINE_SERVED_PORT", API_KEY_VARIABLE}
     assert offered <= known
 
 

@@ -100,7 +100,7 @@ def servers(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) 
     _configure(root / "etc", ports)
     environments = {team: shared | _prepare_team(root / team, team, ports[team]) for team in TEAMS}
     units = {path.stem: (Unit(path), shared) for path in UNITS if "@" not in path.name}
-    units |= {team: (Unit(path, team), environments[team]) for path in UNITS if "@" in path.name for team in TEAMS}
+    units |= {team: (Unit(path, team), environments[team]) for path in UNITS if "code@" in path.name for team in TEAMS}
     migrate = _start([f"{PROGRAMS}dagster", "instance", "migrate"], shared, root, "migrate")
     assert migrate.wait(timeout=WAIT_SECONDS) == 0, (root / "migrate.log").read_text()
     processes = {name: _start(unit.command(env), env, root, name) for name, (unit, env) in units.items()}

@@ -1,0 +1,234 @@
+"""What answers requests: one variant's models, index and passages, of artifacts that belong together.
+
+Belongs here: which artifacts those are, whether they fit, loading them, what they answer. Does not belong here: HTTP
+(app), when they are replaced (server).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from embed_pipeline.artifacts import Manifest
+from embed_pipeline.assembly.variant_encoder import Found, Searcher, load_search, load_searcher
+from embed_pipeline.encoding.cross_encoder import TextPair
+from embed_pipeline.encoding.encoder import Encoder, EncoderSettings, Role
+from embed_pipeline.encoding.local import LocalEncoder
+from embed_pipeline.encoding.pair_scores import CachedPairScorer
+from embed_pipeline.encoding.tokens import load_tokenizer
+from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
+from embed_pipeline.evaluation.calibration import Calibration
+from embed_pipeline.evaluation.measuring import read_calibration
+from embed_pipeline.graph.graph import PAIR_SCORES_FOLDER, VECTORS_FOLDER, Graph
+from embed_pipeline.graph.topology import Node
+from embed_pipeline.merging.candidates import read_promoted
+from embed_pipeline.project.variants import Variant
+from embed_pipeline.retrieval.query_parts import split_query
+from embed_pipeline.retrieval.searching import Search, model_below
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+MAX_HITS = 100
+"""Passages of one search; beyond a first stage's depth a fused order would depend on how many are asked for."""
+_WARM_UP = "warm-up"
+
+
+class Embedded(NamedTuple):
+    """A text's vector, how many tokens the model was given of it, and whether it was longer than that."""
+
+    vector: np.ndarray
+    tokens: int | None
+    cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounter:
+    """What a local encoder reads of a text: its instruction and special tokens count, as they do for the limit."""
+
+    tokenizer: "Tokenizer"
+    settings: EncoderSettings
+
+    def count(self, role: Role, texts: Sequence[str]) -> list[tuple[int, bool]]:
+        """For each text the tokens that the model is given, and whether there were more."""
+        limit = self.settings.max_length(role)
+        formatted = [self.settings.format_text(role, text) for text in texts]
+        lengths = (len(encoding.ids) for encoding in self.tokenizer.encode_batch_fast(formatted))
+        return [(min(length, limit), length > limit) for length in lengths]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What stands in the store for a name now: the variant it means, and the manifests of all that answers for it."""
+
+    variant: Variant
+    manifests: Mapping[Node, Manifest]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digest of every artifact, by node."""
+        return {str(node): manifest.digest for node, manifest in self.manifests.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A loaded variant; one thread may use it at a time: models and index are not made for more."""
+
+    name: str
+    variant: str
+    checkpoint: str
+    """The digest of the trained weights; of a variant without any that of its index, which names its encoder."""
+    digests: Mapping[str, str]
+    searcher: Searcher
+    search: Search
+    calibration: Calibration | None
+    dimensions: tuple[int, ...]
+    """The lengths that a vector may be cut to, ascending, the whole length last; none without vectors."""
+    tokens: TokenCounter | None
+    """None where the model's tokenizer is not here."""
+
+    @property
+    def roles_are_alike(self) -> bool:
+        """Whether a text has the same vector as query and as passage."""
+        encoder = self.search.encoder
+        return encoder is not None and encoder.query_fingerprint == encoder.passage_fingerprint
+
+    @property
+    def reranks_by(self) -> str | None:
+        """What a query and a text are scored by: the second stage, else the two vectors; None: it has neither."""
+        return "cross-encoder" if self.search.scorer else "vectors" if self.search.encoder else None
+
+    def embed(self, role: Role, texts: Sequence[str]) -> list[Embedded]:
+        """The vector of each text, whole, as a query or as a passage."""
+        vectors = self._encode(role, texts)
+        if self.tokens is None:
+            return [Embedded(vector, None, False) for vector in vectors]
+        counts = self.tokens.count(role, texts)
+        return [Embedded(vector, *count) for vector, count in zip(vectors, counts, strict=True)]
+
+    def find(self, k: int, queries: Sequence[str]) -> list[list[Found]]:
+        """At most k passages for each query, the best first."""
+        return self.searcher.search(queries, k)
+
+    def score(self, pairs: Sequence[TextPair]) -> list[float]:
+        """How well each text answers its query: the cross-encoder's output, or the inner product of the two vectors."""
+        if self.search.scorer is not None:
+            return self.search.scorer.score(pairs).tolist()
+        queries, texts = (list(dict.fromkeys(side)) for side in zip(*pairs, strict=True))
+        left = dict(zip(queries, self._encode("query", queries), strict=True))
+        right = dict(zip(texts, self._encode("passage", texts), strict=True))
+        return [float(left[pair.query].astype(np.float64) @ right[pair.passage]) for pair in pairs]
+
+    def is_sure(self, hits: Sequence[Found]) -> bool | None:
+        """Whether the best hit reaches the score from which answers are right often enough; None: not calibrated."""
+        if self.calibration is None:
+            return None
+        threshold = self.calibration.threshold
+        return bool(hits) and threshold is not None and hits[0].score >= threshold
+
+    def clauses(self, query: str) -> tuple[str, ...]:
+        """The parts that the query is searched as beside the whole; none unless a hybrid variant weighs them."""
+        weights = self.search.weights
+        return split_query(query) if weights is not None and weights.parts else ()
+
+    def _encode(self, role: Role, texts: Sequence[str]) -> np.ndarray:
+        encoder = self.search.encoder
+        if encoder is None:
+            raise ValueError(f"{self.variant}: it has no vectors. Name a variant with an encoder.")
+        return encoder.encode_queries(texts) if role == "query" else encoder.encode_passages(texts)
+
+
+def find_standing(graph: Graph, name: str) -> Standing:
+    """What stands for a variant, or for a data set: the variant whose checkpoint was promoted there.
+
+    Raises:
+        UnknownNameError: there is no such data set or variant.
+        MissingInputError: something was not built yet.
+        ValueError: the artifacts do not belong together, as in the middle of a run.
+    """
+    manifests: dict[Node, Manifest] = {}
+    if name in graph.project.datasets:
+        node = Node("promoted_checkpoint", name)
+        manifests[node] = graph.input(node)
+        variant = graph.project.variant_named(f"{name}/{read_promoted(graph.store.open(manifests[node])).chosen}")
+    else:
+        variant = graph.project.variant_named(name)
+    measured = Node("query_metrics", variant.key)
+    needed = [node for node in graph.upstream(measured) if node.asset != "cleaned_qa"]
+    manifests |= {node: graph.input(node) for node in needed}
+    for node, manifest in manifests.items():
+        for other, digest in manifest.inputs.items():
+            stands = manifests.get(Node.parse(other))
+            if stands is not None and stands.digest != digest:
+                raise ValueError(
+                    f"{name}: expected artifacts that belong together, found {node} built from {other} "
+                    f"{digest[:12]}, where {stands.digest[:12]} stands now. Run `embed-pipeline run`."
+                )
+    calibrated = graph.stored(measured)
+    if calibrated and all(calibrated.inputs.get(str(node)) == manifests[node].digest for node in needed):
+        manifests[measured] = calibrated  # else its threshold is of another index
+    return Standing(variant, manifests)
+
+
+def load_served(graph: Graph, name: str) -> Served:
+    """What stands for the name, in memory and tried out: the first request pays no loading.
+
+    Raises:
+        UnknownNameError: there is no such data set or variant.
+        MissingInputError: something was not built yet.
+        ValueError: the artifacts do not belong together, a model cannot be read, or a run replaced something meanwhile.
+    """
+    standing = find_standing(graph, name)
+    variant, home = standing.variant, graph.project.home
+    search = load_search(
+        graph,
+        variant,
+        lambda one: CachedEncoder(one, VectorCache(home / VECTORS_FOLDER)),
+        lambda one: CachedPairScorer(one, VectorCache(home / PAIR_SCORES_FOLDER)),
+    ).uncached()  # what users ask is not written down
+    searcher = load_searcher(graph, variant, search)
+    measured = standing.manifests.get(Node("query_metrics", variant.key))
+    trained, index = graph.topology.trained(variant), standing.manifests[Node("faiss_index", variant.key)]
+    served = Served(
+        name=name,
+        variant=variant.key,
+        checkpoint=(standing.manifests[trained] if trained else index).digest,
+        digests=standing.digests,
+        searcher=searcher,
+        search=search,
+        calibration=read_calibration(graph.store.open(measured)) if measured else None,
+        dimensions=_dimensions(variant, search.encoder),
+        tokens=_token_counter(search.encoder),
+    )
+    served.find(1, [_WARM_UP])
+    if search.scorer:
+        served.score([TextPair(_WARM_UP, _WARM_UP)])
+    if find_standing(graph, name).digests != served.digests:
+        raise ValueError(f"{name}: a run replaced artifacts while they were loaded. Try again.")
+    return served
+
+
+def has_changed(graph: Graph, served: Served) -> bool:
+    """Whether the store holds something newer than what is served; reads refs alone."""
+    for name, digest in served.digests.items():
+        stored = graph.stored(Node.parse(name))
+        if stored is not None and stored.digest != digest:
+            return True
+    return False
+
+
+def _dimensions(variant: Variant, encoder: Encoder | None) -> tuple[int, ...]:
+    if encoder is None:
+        return ()
+    trained = variant.negatives_variant
+    training = trained.recipe.training if trained and variant.weights_are_a_model else None
+    shorter = training.matryoshka_dimensions if training else ()
+    return (*sorted(length for length in shorter if length < encoder.dimension), encoder.dimension)
+
+
+def _token_counter(encoder: Encoder | None) -> TokenCounter | None:
+    model = model_below(encoder)
+    if not isinstance(model, LocalEncoder):
+        return None
+    return TokenCounter(load_tokenizer(model.directory), model.settings)
