@@ -67,7 +67,8 @@ class Server:
         self._unusable: dict[str, str] | None = None
         self._complaint = ""
         self._server: uvicorn.Server | None = None
-        self._thread: threading.Thread | None = None
+        # Not Thread.join: in Python 3.11 a KeyboardInterrupt inside it makes the thread count as ended (bpo-45274).
+        self._ended = threading.Event()
 
     @property
     def served(self) -> Served:
@@ -101,24 +102,22 @@ class Server:
         )
         self._server = uvicorn.Server(config)
         # In a thread: the signals are the main thread's, as in every command.
-        self._thread = threading.Thread(target=self._server.run, args=([listening],), name="server", daemon=True)
-        self._thread.start()
-        while not self._server.started and self._thread.is_alive():
+        threading.Thread(target=self._run, args=(self._server, listening), name="server", daemon=True).start()
+        while not self._server.started and not self._ended.is_set():
             time.sleep(0.01)
         host = f"[{self._settings.host}]" if family == socket.AF_INET6 else self._settings.host
         return f"http://{host}:{listening.getsockname()[1]}"
 
     def wait(self) -> None:
         """Return when the service has ended; KeyboardInterrupt comes through."""
-        assert self._thread is not None
-        self._thread.join()
+        self._ended.wait()
 
     def stop(self) -> None:
         """Take no new connection, answer what was asked, end."""
-        if self._server is not None and self._thread is not None:
+        if self._server is not None:
             self.service.stopping = True
             self._server.should_exit = True
-            self._thread.join()
+            self._ended.wait()
 
     def reload(self) -> bool:
         """Take what the store has, if it is newer and whole; returns whether it was taken.
@@ -143,6 +142,12 @@ class Server:
         self.service.metrics.reloads["done"] += 1
         self._say(f"serving {served.variant} {served.checkpoint[:12]}")
         return True
+
+    def _run(self, server: uvicorn.Server, listening: socket.socket) -> None:
+        try:
+            server.run([listening])
+        finally:
+            self._ended.set()
 
     def _complain(self, error: Exception) -> None:
         if str(error) != self._complaint:
