@@ -28,6 +28,7 @@ PLACES: dict[str, tuple[float, float, str]] = {
     "hybrid_weights": (6, 2, "per hybrid variant · seconds"),
     "query_metrics": (7, 1, "per variant · seconds"),
     "general_metrics": (7, 3, "per variant · what it forgot"),
+    "exported_model": (7, 0, "per exported variant · encoding"),
     "metrics_table": (8, 1.5, "one table · seconds"),
     "report": (8, 3, "a page per data set · seconds"),
 }
@@ -42,6 +43,7 @@ COLOURS = {
     "reranking": "#9a4458",
     "retrieval": "#1f6f8b",
     "evaluation": "#5d4fa0",
+    "exporting": "#4b7a1f",
     "reporting": "#a03a6b",
 }
 STYLE = """

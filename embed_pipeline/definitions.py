@@ -13,6 +13,7 @@ from embed_pipeline.defs.assets import (
     dataset,
     documents,
     evaluation,
+    exporting,
     merging,
     mining,
     reporting,
@@ -43,6 +44,7 @@ STAGES: tuple[ModuleType, ...] = (
     reranking,
     retrieval,
     evaluation,
+    exporting,
     reporting,
 )
 

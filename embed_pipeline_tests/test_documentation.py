@@ -21,6 +21,7 @@ from embed_pipeline.documents.settings import DocumentSettings
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.encoding.word_vectors import WordVectorSettings
+from embed_pipeline.exporting.settings import ExportSettings
 from embed_pipeline.merging.settings import MergeSettings
 from embed_pipeline.mining.settings import MiningRerankerSettings, MiningSettings, ReplaySettings, ScorerSettings
 from embed_pipeline.project.project import ENVIRONMENT
@@ -57,6 +58,7 @@ GUIDES = (
     (ReplaySettings, "recipes.md"),
     (MergeSettings, "recipes.md"),
     (AdaptationSettings, "recipes.md"),
+    (ExportSettings, "recipes.md"),
     (RerankSettings, "recipes.md"),
     (RerankerSettings, "recipes.md"),
     (DatasetSettings, "datasets.md"),

@@ -59,11 +59,13 @@ def promoted(dataset: str, export_to: Path | None) -> None:
 @click.command(cls=ProjectCommand)
 @click.argument("variant")
 @click.argument("folder", type=FOLDER)
-def export(variant: str, folder: Path) -> None:
+@click.option("--format", "form", help="A format of the recipe's section export, or best: the one to deploy.")
+def export(variant: str, folder: Path, form: str | None) -> None:
     """Copy what was trained for VARIANT into the new FOLDER: a model, a mixture, an adapter or a cross-encoder.
 
     Of a hybrid variant the weights of its scores lie beside it. Of an adaptation behind a trained model FOLDER holds
-    that model, and the adaptation in `adapter` below it.
+    that model, and the adaptation in `adapter` below it. With --format FOLDER holds its encoder as ONNX or in half
+    precision.
     """
     from embed_pipeline.defs.resources import pipeline_from_environment
     from embed_pipeline.graph.topology import Node
@@ -71,6 +73,9 @@ def export(variant: str, folder: Path) -> None:
 
     graph = pipeline_from_environment().graph()
     chosen = graph.project.variant_named(variant)
+    if form is not None:
+        with _new_copy(_exported(graph, chosen, form), folder):
+            return
     node = graph.topology.trained(chosen)
     if node is None:
         raise click.ClickException(f"{variant}: nothing was trained for it. Name a variant that is.")
@@ -95,6 +100,28 @@ def _folder(graph: "Graph", node: "Node") -> Path:
         return graph.store.open(graph.input(node))
     except MissingInputError as error:
         raise click.ClickException(f"{error} Run `embed-pipeline run`.") from error
+
+
+def _exported(graph: "Graph", variant: "Variant", form: str) -> Path:
+    """The folder of one format of a variant's exported model, `best` for the one to deploy."""
+    from embed_pipeline.exporting.parity import read_parity
+    from embed_pipeline.graph.topology import Node
+
+    node = Node("exported_model", variant.key)
+    if variant.recipe.export is None:
+        raise click.ClickException(f"{variant.key}: its recipe has no section export. Add it and run again.")
+    manifest = graph.stored(node)
+    if manifest is None:
+        raise click.ClickException(f"{node} does not exist yet. Run `embed-pipeline run`.")
+    folder = graph.store.open(manifest)
+    found = {one.format: one for one in read_parity(folder)}
+    name = str(manifest.details["deploy"]) if form == "best" else form
+    if name not in found:
+        told = "; ".join(f"{one.format}: {one.refused or 'handed out'}" for one in found.values())
+        raise click.ClickException(f"{variant.key}: no format {name}. {told}.")
+    if refused := found[name].refused:
+        raise click.ClickException(f"{variant.key}: {name} is not handed out: {refused}.")
+    return folder / name
 
 
 def _folder_below(graph: "Graph", adapter: "Node", below: "Variant") -> Path | None:

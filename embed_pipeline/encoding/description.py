@@ -12,6 +12,7 @@ from pathlib import Path
 from embed_pipeline.encoding.encoder import EncoderSettings
 
 _POOLING_NAMES = {"cls": "cls_token", "mean": "mean_tokens", "last_token": "lasttoken"}
+DESCRIBED_POOLINGS = tuple(_POOLING_NAMES)
 
 
 def describe_encoder(directory: Path, settings: EncoderSettings) -> None:

@@ -41,7 +41,9 @@ def _pool_mode(hidden: "torch.Tensor", mask: "torch.Tensor", mode: str) -> "torc
     if mode == "cls":
         return hidden[:, 0]
     if mode == "last_token":
-        return hidden[range(len(hidden)), lengths - 1]
+        return hidden[
+            torch.arange(hidden.shape[0], device=hidden.device), lengths - 1
+        ]  # of any number of rows, traced too
     if mode == "max":
         return hidden.masked_fill(mask.unsqueeze(-1) == 0, float("-inf")).max(dim=1).values
     weights = mask.to(hidden.dtype)

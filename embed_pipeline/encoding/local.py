@@ -119,6 +119,11 @@ class LocalEncoder:
         return model_dimension(self.directory, self.settings.pooling)
 
     @property
+    def parts(self) -> _Model:
+        """Network, tokenizer and heads, loaded: what an export is made of."""
+        return self._model
+
+    @property
     def is_loaded(self) -> bool:
         """Whether the weights are in memory."""
         return "_model" in self.__dict__

@@ -56,7 +56,7 @@ def measure_own_queries(
     """Search and measure the test queries, and write all files of `query_metrics` into `out`."""
     retriever = open_retriever(search, index)
     hits = retriever.search(dataset.queries_of(EVALUATED_SPLIT), HITS_PER_QUERY)
-    measured = _measure(dataset, EVALUATED_SPLIT, hits)
+    measured = measure_hits(dataset, EVALUATED_SPLIT, hits)
     write_query_metrics(measured, out / METRICS_FILE)
     write_hits(hits, out / HITS_FILE)
     relevant = _relevant(dataset)
@@ -83,7 +83,7 @@ def measure_elsewhere(search: Search, dataset: RetrievalDataset) -> tuple[QueryM
 
 def measure_split(search: Search, dataset: RetrievalDataset, split: Split) -> tuple[QueryMeasure, ...]:
     """What the variant scores on the queries of a split; the index is not kept."""
-    return _measure(
+    return measure_hits(
         dataset, split, _search_passages(search, dataset.passages, dataset.queries_of(split), HITS_PER_QUERY)
     )
 
@@ -139,7 +139,8 @@ def profile_variant(search: Search, index: Path, dataset: RetrievalDataset) -> P
     )
 
 
-def _measure(dataset: RetrievalDataset, split: Split, hits: Sequence[Hit]) -> tuple[QueryMeasure, ...]:
+def measure_hits(dataset: RetrievalDataset, split: Split, hits: Sequence[Hit]) -> tuple[QueryMeasure, ...]:
+    """What the hits of a split's queries score on every measure."""
     query_ids = [query.id for query in dataset.queries_of(split)]
     return measure_queries(hits, dataset.judgments, query_ids, canonical=canonical_passages(dataset.passages))
 

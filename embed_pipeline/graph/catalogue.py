@@ -49,6 +49,7 @@ JOBS = (
     Job("evaluate_variant", VARIANT_ASSETS, "Index the corpus under one variant and measure its test queries."),
     Job("measure_general_suite", ("general_metrics",), "Measure one variant on the general suite of its data set."),
     Job("promote_checkpoint", ("promoted_checkpoint",), "Choose the checkpoint of one data set that users take."),
+    Job("export_variant", ("exported_model",), "Write the encoder of one variant in the formats it is deployed in."),
     Job("publish_metrics", PUBLISHED_ASSETS, "Append to the metrics table and write the reports."),
 )
 
@@ -67,6 +68,7 @@ UPSTREAM: Mapping[str, tuple[str, ...]] = {
     "query_metrics": ("cleaned_qa", *WEIGHTS_ASSETS, "hybrid_weights", "reranker_checkpoint", "faiss_index"),
     "general_metrics": ("cleaned_qa", *WEIGHTS_ASSETS, "hybrid_weights", "reranker_checkpoint"),
     "promoted_checkpoint": ("cleaned_qa", "finetuned_checkpoint", "merged_checkpoint"),
+    "exported_model": ("cleaned_qa", "finetuned_checkpoint", "merged_checkpoint"),
     "metrics_table": FIGURES,
     "report": ("metrics_table", *FIGURES, "word_vectors", "cleaned_qa"),
 }
@@ -92,6 +94,7 @@ CODE_VERSIONS: Mapping[str, str] = {
     "faiss_index": "1",
     "query_metrics": "3",
     "general_metrics": "1",
+    "exported_model": "1",
     "metrics_table": "5",
     "report": "3",
 }

@@ -25,7 +25,7 @@ from embed_pipeline.retrieval.tfidf import TfidfSettings
 from embed_pipeline.significance import SignificanceSettings
 
 METRICS_FILE = "metrics.duckdb"
-_WITHOUT_BASE = ("faiss_index", "hybrid_weights", "query_metrics", "reranker_checkpoint")
+_WITHOUT_BASE = ("faiss_index", "hybrid_weights", "query_metrics", "reranker_checkpoint", "exported_model")
 """What sees nothing of the base where a whole model was trained."""
 
 
@@ -112,6 +112,9 @@ def variant_settings(
             "answer_precision": settings.answer_precision,
             "measures": [str(measure) for measure in MEASURES],
         }
+    elif asset == "exported_model":
+        export = required(recipe.export, "export").model_dump(mode="json")
+        found |= {"export": export, "headline": settings.headline, "hits_per_query": HITS_PER_QUERY}
     elif asset == "general_metrics":
         found |= {
             "suites": list(settings.general_suite),

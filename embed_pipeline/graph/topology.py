@@ -104,7 +104,7 @@ class Topology:
             return (Node("mined_negatives", source.key if source else ""), *base)
         if asset == "general_metrics":
             return (*self._suites(variant.dataset), *weights, *later)
-        if asset in ("hybrid_weights", "faiss_index"):
+        if asset in ("hybrid_weights", "faiss_index", "exported_model"):
             return (cleaned, *weights)
         return (cleaned, *weights, *later, Node("faiss_index", variant.key))
 
@@ -139,7 +139,8 @@ class Topology:
             *(("word_vectors",) if recipe.retriever == "word2vec" else ()),
         )
         suite = ("general_metrics",) if self.project.datasets[variant.dataset].general_suite else ()
-        return (*made, *VARIANT_ASSETS, *suite)
+        exported = ("exported_model",) if recipe.export else ()
+        return (*made, *VARIANT_ASSETS, *suite, *exported)
 
     def _upstream_of_promoted(self, dataset: str) -> tuple[Node, ...]:
         found = [Node("cleaned_qa", dataset), *self._suites(dataset)]

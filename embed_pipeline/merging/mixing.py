@@ -70,7 +70,7 @@ def merge_weights(
     for source in sources:
         _check_alike(source, reference)
     output.mkdir(parents=True, exist_ok=True)
-    _copy_description(reference.directory, output)
+    copy_description(reference.directory, output)
     _write_mixture(sources, reference, output / WEIGHTS_FILE)
     if encoder is not None:
         describe_encoder(output, encoder)
@@ -213,7 +213,8 @@ def _bytes_of(tensor: "Tensor") -> bytes:
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def _copy_description(source: Path, output: Path) -> None:
+def copy_description(source: Path, output: Path) -> None:
+    """Copy what makes a model directory loadable, without its weights but with those of its heads."""
     files = {path for pattern in IDENTITY_PATTERNS for path in source.glob(pattern) if path.is_file()}
     files |= {source / name for name in _DESCRIPTIONS if (source / name).is_file()}
     for path in sorted(files):

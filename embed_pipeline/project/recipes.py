@@ -14,6 +14,7 @@ from embed_pipeline.adaptation.settings import AdaptationSettings
 from embed_pipeline.encoding.any_settings import ENCODER_KINDS, AnyEncoderSettings
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.encoding.word_vectors import WordVectorSettings
+from embed_pipeline.exporting.settings import ExportSettings
 from embed_pipeline.merging.settings import MergeSettings
 from embed_pipeline.mining.negatives import MiningSettings
 from embed_pipeline.reranking.settings import RerankSettings
@@ -46,6 +47,9 @@ class Recipe(BaseModel):
         None, description="dense: better vectors behind an encoder that stays as it is, hosted or local, tuned or not."
     )
     rerank: RerankSettings | None = Field(None, description="reranked: the first stage and the cross-encoder.")
+    export: ExportSettings | None = Field(
+        None, description="dense: the formats that the encoder is deployed in; left out: none is written."
+    )
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -82,6 +86,12 @@ class Recipe(BaseModel):
             raise ValueError("retriever: hybrid and a hybrid section go together; add one or remove the other")
         if (self.rerank is not None) != (self.retriever == "reranked"):
             raise ValueError("retriever: reranked and a rerank section go together; add one or remove the other")
+        hosted = isinstance(self.encoder, HostedEncoderSettings)
+        if self.export and (self.retriever != "dense" or self.adaptation or hosted):
+            raise ValueError(
+                "export goes with retriever: dense and a local encoder, without adaptation; move it to the recipe of "
+                "such a variant"
+            )
         return self
 
 
