@@ -24,7 +24,7 @@ from embed_pipeline.graph.graph import PAIR_SCORES_FOLDER, VECTORS_FOLDER, Graph
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.merging.candidates import read_promoted
 from embed_pipeline.project.variants import Variant
-from embed_pipeline.retrieval.query_parts import split_query
+from embed_pipeline.retrieval.hybrid import split_query
 from embed_pipeline.retrieval.searching import Search, model_below
 
 if TYPE_CHECKING:
