@@ -68,18 +68,6 @@ def plain_file(path: Path, roots: Iterable[Path]) -> Path:
     return path
 
 
-def plain_folder(path: Path, roots: Iterable[Path]) -> Path:
-    """The path, if it is a folder that lies in one of the folders `roots`, wherever links on the way lead.
-
-    Raises:
-        ValueError: it is missing, lies elsewhere or is no folder.
-    """
-    _check_place(path, roots)
-    if not path.is_dir():
-        raise ValueError(f"{path}: expected a folder, found {describe_mode(path.stat().st_mode)}. Remove it.")
-    return path
-
-
 def open_plain(path: Path) -> BufferedReader:
     """The file, open for reading; a pipe without a writer does not block.
 

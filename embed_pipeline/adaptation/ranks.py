@@ -92,11 +92,6 @@ def best_ranks(queries: np.ndarray, corpus: np.ndarray, relevant: RelevantRows) 
     return ranks
 
 
-def mean_reciprocal_rank(ranks: np.ndarray, cutoff: int = 10) -> float:
-    """The mean of 1 / rank, 0 beyond the cutoff; 0 without queries."""
-    return float(np.where(ranks <= cutoff, 1 / ranks, 0.0).mean()) if len(ranks) else 0.0
-
-
 def hit_rate(ranks: np.ndarray, cutoff: int = 1) -> float:
     """The share of ranks up to the cutoff; 0 without queries."""
     return float((ranks <= cutoff).mean()) if len(ranks) else 0.0

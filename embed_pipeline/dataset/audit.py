@@ -4,10 +4,7 @@ Belongs here: what is true of the data. Does not belong here: which figure fails
 """
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import median
-from types import MappingProxyType
 
 from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.dataset.near_duplicates import NearDuplicateIndex, shingle_texts
@@ -25,17 +22,6 @@ class Leak:
 
 
 @dataclass(frozen=True, slots=True)
-class SplitFigures:
-    """Size and question length of one split; lengths in characters, 0 for an empty split."""
-
-    split: Split
-    queries: int
-    judgments: int
-    median_characters: float
-    longest_characters: int
-
-
-@dataclass(frozen=True, slots=True)
 class LabelFigures:
     """How the passages of the corpus occur as positives; tuples are sorted by text.
 
@@ -46,7 +32,6 @@ class LabelFigures:
 
     never_in_train: tuple[Passage, ...]
     only_held_out: tuple[Passage, ...]
-    queries_by_label_count: Mapping[int, int]
     shared: float
 
 
@@ -76,33 +61,16 @@ def find_empty_splits(dataset: RetrievalDataset) -> tuple[Split, ...]:
     return tuple(split for split in SPLITS if not dataset.queries_of(split))
 
 
-def describe_splits(dataset: RetrievalDataset) -> tuple[SplitFigures, ...]:
-    """The figures of every split, in the order of SPLITS: sizes, and whether train and test differ in length."""
-    grades = dataset.relevant()
-    figures = []
-    for split in SPLITS:
-        queries = dataset.queries_of(split)
-        lengths = [len(query.text) for query in queries]
-        judgments = sum(len(grades[query.id]) for query in queries)
-        figures.append(
-            SplitFigures(split, len(queries), judgments, median(lengths) if lengths else 0.0, max(lengths, default=0))
-        )
-    return tuple(figures)
-
-
 def describe_labels(dataset: RetrievalDataset) -> LabelFigures:
-    """How labels occur over the splits, and how many queries have one label, two, ..."""
+    """How labels occur over the splits."""
     split_of = {query.id: query.split for query in dataset.queries}
     positives = [judgment for judgment in dataset.judgments if judgment.grade > 0]
     in_train = {judgment.passage_id for judgment in positives if split_of[judgment.query_id] == "train"}
     held_out = {judgment.passage_id for judgment in positives} - in_train
     passages = sorted(dataset.passages, key=lambda passage: passage.text)
     uses = Counter(judgment.passage_id for judgment in positives)
-    label_counts = Counter(dict.fromkeys(split_of, 0))
-    label_counts.update(judgment.query_id for judgment in positives)
     return LabelFigures(
         never_in_train=tuple(passage for passage in passages if passage.id not in in_train),
         only_held_out=tuple(passage for passage in passages if passage.id in held_out),
-        queries_by_label_count=MappingProxyType(dict(sorted(Counter(label_counts.values()).items()))),
         shared=sum(count > 1 for count in uses.values()) / len(uses) if uses else 0.0,
     )

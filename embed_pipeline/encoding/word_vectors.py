@@ -62,16 +62,6 @@ class WordVectors:
     settings: WordVectorSettings
 
 
-@dataclass(frozen=True, slots=True)
-class WordCoverage:
-    """How much of some texts the word vectors know; a text without a known word has the zero vector."""
-
-    words: int
-    unknown_words: int
-    texts: int
-    texts_without_known_word: int
-
-
 def train_word_vectors(texts: Sequence[str], settings: WordVectorSettings, language: str) -> WordVectors:
     """The vectors of the texts' words, the same bytes for the same texts in the same order; no words give no rows.
 
@@ -175,19 +165,6 @@ class WordVectorEncoder:
     def encode_passages(self, texts: Sequence[str]) -> np.ndarray:
         """The same as encode_queries."""
         return self._encode(texts)
-
-    def count_known(self, texts: Sequence[str]) -> WordCoverage:
-        """How many words of the texts, repeated ones counted again, have no vector."""
-        words_of = [self._cut(text) for text in texts]
-        unknown_of = [sum(word not in self._row_of for word in words) for words in words_of]
-        return WordCoverage(
-            words=sum(len(words) for words in words_of),
-            unknown_words=sum(unknown_of),
-            texts=len(texts),
-            texts_without_known_word=sum(
-                len(words) == unknown for words, unknown in zip(words_of, unknown_of, strict=True)
-            ),
-        )
 
     @cached_property
     def _role_fingerprint(self) -> str:

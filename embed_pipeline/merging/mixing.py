@@ -1,7 +1,7 @@
 """Models of one family mixed by weight: what tuning won is kept, much of what it forgot comes back.
 
-Belongs here: reading, mixing and writing weights, and the sweep from base to tuned. Does not belong here: which mixture
-users get (promotion.py), measuring. Source: Xiao et al. 2023, LM-Cocktail, arXiv 2311.13534.
+Belongs here: reading, mixing and writing weights. Does not belong here: which mixture users get (promotion.py),
+measuring. Source: Xiao et al. 2023, LM-Cocktail, arXiv 2311.13534.
 """
 
 import json
@@ -26,14 +26,6 @@ _DESCRIPTIONS = (MODULES_FILE, "sentence_bert_config.json", "config_sentence_tra
 _TYPE_NAMES = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16", "torch.float64": "F64"}
 _TYPE_NAMES |= {"torch.int64": "I64", "torch.int32": "I32", "torch.uint8": "U8", "torch.bool": "BOOL"}
 _TYPE_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "U8": 1, "BOOL": 1}
-
-
-@dataclass(frozen=True, slots=True)
-class MergedModel:
-    """One mixture of a sweep: alpha 0 is the base, 1 the tuned models."""
-
-    alpha: float
-    directory: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,42 +67,6 @@ def merge_weights(
     if encoder is not None:
         describe_encoder(output, encoder)
     return output
-
-
-def sweep_weights(
-    base: Path,
-    tuned: Sequence[Path],
-    alphas: Sequence[float],
-    output: Path,
-    *,
-    shares: Sequence[float] | None = None,
-    encoder: EncoderSettings | None = None,
-) -> tuple[MergedModel, ...]:
-    """A mixture per alpha, ascending, in `output/alpha_0.50` and so on: base times 1 - alpha, tuned models the rest.
-
-    `shares` divides alpha among several tuned models; left out, equally.
-
-    Raises:
-        ValueError: as merge_weights; also when two alphas are the same to the second decimal, or no tuned model.
-    """
-    parts = tuple(shares) if shares is not None else (1 / max(len(tuned), 1),) * len(tuned)
-    if not tuned or len(parts) != len(tuned) or min(parts) < 0 or abs(sum(parts) - 1) > 1e-6:
-        raise ValueError(
-            f"merging: expected tuned models with a share each, 1 together, found {len(tuned)} models and shares "
-            f"{parts}. Give one share per tuned model."
-        )
-    names = [f"alpha_{alpha:.2f}" for alpha in sorted(alphas)]
-    if len(set(names)) < len(names):
-        raise ValueError(f"merging: alphas must differ in the second decimal, found {sorted(alphas)}. Remove doubles.")
-    return tuple(
-        MergedModel(
-            alpha,
-            merge_weights(
-                (base, *tuned), (1 - alpha, *(alpha * part for part in parts)), output / name, encoder=encoder
-            ),
-        )
-        for alpha, name in zip(sorted(alphas), names, strict=True)
-    )
 
 
 def _check_weights(models: Sequence[Path], weights: Sequence[float]) -> None:

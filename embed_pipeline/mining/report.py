@@ -16,12 +16,11 @@ from embed_pipeline.dataset.near_duplicates import shingle_texts
 from embed_pipeline.dataset.normalisation import canonical_form
 from embed_pipeline.encoding.pair_scores import PairScorer
 from embed_pipeline.mining.candidates import Asked, scores_of
-from embed_pipeline.mining.choosing import CandidateTally
 from embed_pipeline.mining.corpus import MiningCorpus, query_random
 from embed_pipeline.mining.groups import TrainingGroup
 from embed_pipeline.mining.negatives import MinedNegatives
 from embed_pipeline.mining.settings import MiningSettings
-from embed_pipeline.records import Passage, Query
+from embed_pipeline.records import Query
 
 _GROUPS_AT_ONCE = 2048
 
@@ -131,19 +130,6 @@ def report_unmined(groups: Sequence[TrainingGroup], queries: Sequence[Query]) ->
         hardness_against_random=None,
         above_positive_share=None,
     )
-
-
-def report_mining(
-    groups: Sequence[TrainingGroup],
-    queries: Sequence[Query],
-    query_vectors: np.ndarray,
-    passages: Sequence[Passage],
-    passage_vectors: np.ndarray,
-    settings: MiningSettings,
-) -> MiningReport:
-    """The report of `report_mined` on groups alone, for settings with vectors alone; candidates are not counted."""
-    mined = MinedNegatives(tuple(groups), CandidateTally())
-    return report_mined(mined, MiningCorpus.of(passages, passage_vectors), queries, query_vectors, settings)
 
 
 def report_mined(

@@ -1,6 +1,6 @@
 import random
 
-from embed_pipeline.dataset.audit import describe_labels, describe_splits, find_empty_splits, find_leaks
+from embed_pipeline.dataset.audit import describe_labels, find_empty_splits, find_leaks
 from embed_pipeline.dataset.formats import build_dataset
 from embed_pipeline.records import Judgment, Passage, Query
 
@@ -59,19 +59,14 @@ def test_leaks_are_those_that_comparing_all_pairs_finds() -> None:
         assert leak.similarity == max(jaccard(leak.query.text, query.text) for query in train)
 
 
-def test_figures_of_splits_and_labels() -> None:
+def test_empty_splits_and_labels_without_training_are_named() -> None:
     data = build_dataset(
         [Query("q1", "一二三", "train"), Query("q2", "一", "train"), Query("q3", "一二三四", "test")],
         [Passage("p1", "丙"), Passage("p2", "乙"), Passage("p3", "甲"), Passage("p4", "丁")],
         [Judgment("q1", "p1"), Judgment("q1", "p2", 0), Judgment("q3", "p1"), Judgment("q3", "p3")],
     )
     assert find_empty_splits(data) == ("validation",)
-    train, validation, test = describe_splits(data)
-    assert (train.queries, train.judgments, train.median_characters, train.longest_characters) == (2, 2, 2, 3)
-    assert (validation.queries, validation.judgments, validation.median_characters) == (0, 0, 0)
-    assert (test.queries, test.judgments, test.longest_characters) == (1, 2, 4)
     labels = describe_labels(data)
     assert [passage.text for passage in labels.never_in_train] == ["丁", "乙", "甲"]
     assert [passage.text for passage in labels.only_held_out] == ["甲"]
-    assert dict(labels.queries_by_label_count) == {0: 1, 1: 1, 2: 1}
     assert labels.shared == 0.5  # p1 has two queries, p3 one

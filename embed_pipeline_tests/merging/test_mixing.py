@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.model_directory import model_digest
-from embed_pipeline.merging.mixing import WEIGHTS_FILE, merge_weights, sweep_weights
+from embed_pipeline.merging.mixing import WEIGHTS_FILE, merge_weights
 from embed_pipeline.training.vocabulary import extend_vocabulary
 from embed_pipeline_tests.small_project import LABELS, encoder_settings, write_model
 
@@ -129,21 +129,12 @@ def test_the_same_merge_is_the_same_bytes(models: list[Path], tmp_path: Path) ->
     assert found[0].read_bytes() == found[1].read_bytes()
 
 
-def test_a_sweep_runs_from_the_base_to_the_mean_of_the_tuned_models(models: list[Path], tmp_path: Path) -> None:
-    swept = sweep_weights(models[0], models[1:], (1.0, 0.0, 0.5), tmp_path)
-    assert [model.alpha for model in swept] == [0.0, 0.5, 1.0]
-    assert [model.directory.name for model in swept] == ["alpha_0.00", "alpha_0.50", "alpha_1.00"]
-    first, middle, last = (_weights(model.directory)[EMBEDDINGS] for model in swept)
+def test_a_mixture_lies_between_the_base_and_the_mean_of_the_tuned_models(models: list[Path], tmp_path: Path) -> None:
     base, one, other = (_weights(model)[EMBEDDINGS] for model in models)
-    assert torch.equal(first, base)
-    torch.testing.assert_close(middle, 0.5 * base + 0.25 * one + 0.25 * other)
-    torch.testing.assert_close(last, (one + other) / 2)
-
-
-def test_shares_divide_alpha_among_tuned_models(models: list[Path], tmp_path: Path) -> None:
-    (swept,) = sweep_weights(models[0], models[1:], (1.0,), tmp_path, shares=(0.25, 0.75))
-    one, other = (_weights(model)[EMBEDDINGS] for model in models[1:])
-    torch.testing.assert_close(_weights(swept.directory)[EMBEDDINGS], 0.25 * one + 0.75 * other)
+    for alpha, expected in ((0.0, base), (0.5, 0.5 * base + 0.25 * one + 0.25 * other), (1.0, (one + other) / 2)):
+        weights = (1 - alpha, alpha / 2, alpha / 2)
+        merged = merge_weights(models, weights, tmp_path / f"{alpha}")
+        torch.testing.assert_close(_weights(merged)[EMBEDDINGS], expected)
 
 
 def test_another_vocabulary_is_refused(models: list[Path], tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from embed_pipeline.mining.choosing import CandidateTally
+from embed_pipeline.mining.corpus import MiningCorpus
 from embed_pipeline.mining.groups import TrainingGroup, write_groups
-from embed_pipeline.mining.negatives import mine_negatives
-from embed_pipeline.mining.report import report_mining
+from embed_pipeline.mining.negatives import MinedNegatives, mine_negatives
+from embed_pipeline.mining.report import MiningReport, report_mined
 from embed_pipeline.mining.settings import MiningSettings
 from embed_pipeline.records import Judgment, Passage, Query
 
@@ -35,6 +37,12 @@ class Case:
     def mine(self, settings: MiningSettings = OPEN) -> tuple[TrainingGroup, ...]:
         return mine_negatives(
             self.queries, self.query_vectors, self.passages, self.passage_vectors, self.judgments, settings
+        )
+
+    def report(self, groups: tuple[TrainingGroup, ...], settings: MiningSettings = OPEN) -> MiningReport:
+        corpus = MiningCorpus.of(self.passages, self.passage_vectors)
+        return report_mined(
+            MinedNegatives(groups, CandidateTally()), corpus, self.queries, self.query_vectors, settings
         )
 
 
@@ -152,14 +160,7 @@ def test_candidates_that_run_short_give_fewer_and_no_repeats():
     case = Case(queries=3, passages=6)
     groups = case.mine(MiningSettings(range_end=50, number=50, margin_relative=None))
     assert [len(group.negatives) for group in groups] == [5, 4, 3]
-    report = report_mining(
-        groups,
-        case.queries,
-        case.query_vectors,
-        case.passages,
-        case.passage_vectors,
-        MiningSettings(range_end=50, number=5, margin_relative=None),
-    )
+    report = case.report(groups, MiningSettings(range_end=50, number=5, margin_relative=None))
     assert report.groups_by_negatives == ((3, 1), (4, 1), (5, 1))
     assert report.short_groups == 2
 
@@ -195,7 +196,7 @@ def test_the_report_tells_hard_negatives_from_random_ones():
     settings = MiningSettings(range_end=80, number=5, margin_relative=None)
 
     def report(groups):
-        return report_mining(groups, case.queries, case.query_vectors, case.passages, case.passage_vectors, settings)
+        return case.report(groups, settings)
 
     hard = report(case.mine(settings))
     drawn = report(case.mine(settings.model_copy(update={"sampling": "random"})))
@@ -210,13 +211,13 @@ def test_the_report_counts_negatives_above_the_weakest_positive():
     case = Case()
     farthest = np.argmin(case.query_vectors @ case.passage_vectors.T, axis=1)
     case.judgments = [Judgment(q.id, f"p{row:02d}") for q, row in zip(case.queries, farthest, strict=True)]
-    report = report_mining(case.mine(), case.queries, case.query_vectors, case.passages, case.passage_vectors, OPEN)
+    report = case.report(case.mine())
     assert report.above_positive_share == 1.0
 
 
 def test_a_report_on_nothing_has_no_means():
     case = Case()
-    report = report_mining((), case.queries, case.query_vectors, case.passages, case.passage_vectors, OPEN)
+    report = case.report(())
     assert (report.queries, report.groups, report.mean_negative_score, report.hardness_against_random) == (
         12,
         0,
