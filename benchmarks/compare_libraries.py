@@ -1,7 +1,7 @@
 """What kept libraries would do instead of code of ours (ADR 0024): python benchmarks/compare_libraries.py WHAT DATA
 
-WHAT is drawings, cutting, languages, pace, tables or near_duplicates; DATA is a folder of public sets (banking77, xquad,
-raw_docs, …). The libraries are no dependencies: install those of one comparison into an environment beside the
+WHAT is drawings, cutting, languages, pace, tables or near_duplicates; DATA is a folder of public sets (banking77,
+xquad, raw_docs, …). The libraries are no dependencies: install those of one comparison into an environment beside the
 project's. Each candidate runs in a process of its own; seconds are processor seconds, MB what its peak grew by.
 """
 
@@ -172,7 +172,7 @@ LIMIT = 256
 
 
 def compare_cutting(data: Path) -> None:
-    """Passages of at most 256 tokens of the same read texts: how many are above it, begin inside a sentence, cross a heading."""
+    """Passages of at most 256 tokens of the same read texts: how many exceed it, begin inside a sentence, cross a heading."""
     from embed_pipeline.documents.cutting import cut_document
     from embed_pipeline.documents.reading import read_document
     from embed_pipeline.documents.settings import DocumentSettings
@@ -323,7 +323,7 @@ def compare_languages(data: Path) -> None:
 
 
 def compare_pace(data: Path) -> None:
-    """When attempts go out: 20 of eight threads at 240 a minute; and what is sent while the service asks to wait 2 s."""
+    """When attempts go out: 20 of eight threads at 240 a minute; and what is sent while the service asks for 2 s."""
     from openai import OpenAI
 
     from embed_pipeline.synthesis.chat import ChatRequest
@@ -508,7 +508,7 @@ def compare_near_duplicates(data: Path) -> None:
         at = draw.randrange(len(text))
         texts.append(text[:at] + draw.choice("的了xyz") + text[at + 1 :])
     draw.shuffle(texts)
-    pairs = {name: find for name, find in pair_finders(texts)}
+    pairs = dict(pair_finders(texts))
     with tempfile.TemporaryDirectory() as folder:
         truth = Path(folder) / "pairs.json"
         for name, find in pairs.items():

@@ -89,7 +89,7 @@ def export(variant: str, folder: Path, form: str | None) -> None:
         if weighed:
             shutil.copyfile(weighed, made / WEIGHTS_FILE)
     if chosen.recipe.rerank and not chosen.trains_reranker:
-        model_name = escape(chosen.recipe.rerank.model)
+        model_name = escape(str(chosen.recipe.rerank.model))
         console.print(f"the second stage is {model_name} as it is; it was not copied", soft_wrap=True)
 
 

@@ -189,9 +189,9 @@ def _transformers_has(kind: str) -> bool:
         return True  # nothing is known; loading says that it is missing
     if (Path(next(iter(spec.submodule_search_locations))) / "models" / kind.replace("-", "_")).is_dir():
         return True
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers import CONFIG_MAPPING
 
-    return kind in CONFIG_MAPPING_NAMES
+    return kind in CONFIG_MAPPING
 
 
 def _refuse_other_kinds(directory: Path, config: Mapping[str, Any]) -> None:

@@ -90,7 +90,7 @@ def write_onnx(encoder: LocalEncoder, out: Path) -> None:
             f"export: {encoder.directory} could not be traced for ONNX: {error}. Leave onnx and onnx_int8 out of "
             "export.formats."
         ) from error
-    padding = model.tokenizer.pad_token_id or 0
+    padding: Any = model.tokenizer.pad_token_id or 0
     _write_tokenizer_and_settings(encoder.directory, settings, padding, encoder.dimension, out)
 
 
@@ -196,7 +196,8 @@ class OnnxEncoder:
             longest = max(len(ids) for ids in batch)
             ids = np.array([row + [self.padding] * (longest - len(row)) for row in batch], dtype=np.int64)
             mask = np.array([[1] * len(row) + [0] * (longest - len(row)) for row in batch], dtype=np.int64)
-            vectors[rows] = self._session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
+            (found,) = self._session.run(None, {"input_ids": ids, "attention_mask": mask})
+            vectors[rows] = np.asarray(found)
         return vectors
 
     def _fingerprint(self, role: Role) -> str:
