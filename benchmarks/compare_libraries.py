@@ -172,7 +172,7 @@ LIMIT = 256
 
 
 def compare_cutting(data: Path) -> None:
-    """Passages of at most 256 tokens of the same read texts: how many exceed it, begin inside a sentence, cross a heading."""
+    """Passages of at most 256 tokens of the same texts: how many exceed it, begin in a sentence, cross a heading."""
     from embed_pipeline.documents.cutting import cut_document
     from embed_pipeline.documents.reading import read_document
     from embed_pipeline.documents.settings import DocumentSettings

@@ -153,7 +153,7 @@ class HostedEncoder:
                 cost_usd=tokens * self.settings.price / 1e6,
             )
         )
-        vectors = self._client.check(reply, len(texts))
+        vectors = self._client.check(reply, formatted)
         return _normalize(vectors) if self.settings.normalize else vectors
 
     def _reserve(self, most_tokens: int) -> str | None:

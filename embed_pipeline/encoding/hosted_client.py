@@ -14,6 +14,10 @@ import numpy as np
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.encoding.service_client import ServiceClient
 
+SAME_VECTORS = 8
+"""Where so many different texts of one request, and all of them, get one vector, the service does not encode."""
+_SHOWN_CHARACTERS = 40
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -72,12 +76,14 @@ class HostedClient(ServiceClient):
             "dimensions; lower batch_texts if there are too many."
         )
 
-    def check(self, reply: Reply, count: int) -> np.ndarray:
-        """float32 (count, dimension) in the order of the texts.
+    def check(self, reply: Reply, texts: Sequence[str]) -> np.ndarray:
+        """float32 (len(texts), dimension) in the order of the texts.
 
         Raises:
-            ValueError: another number of vectors, another length, or a value that is not finite.
+            ValueError: another number of vectors, another length, a value that is not finite, a vector of zeros, or one
+                vector for many texts (SAME_VECTORS and more; few short ones may hold the same unknown words).
         """
+        count = len(texts)
         found: dict[object, np.ndarray | None] = {getattr(one, "index", None): _decode(one) for one in reply.data}
         if len(reply.data) != count or set(found) != set(range(count)):
             raise self._bad_answer(
@@ -90,14 +96,24 @@ class HostedClient(ServiceClient):
             if len(row) != self.settings.dimension:
                 raise self._bad_answer(f"vectors of length {self.settings.dimension}", f"length {len(row)}")
             if not np.isfinite(row).all():
-                raise self._bad_answer("finite numbers", f"NaN or infinity for text {index}")
-        return np.array(rows, dtype=np.float32)
+                raise self._bad_answer("finite numbers", f"NaN or infinity for text {index}, {_shown(texts[index])}")
+            if not row.any():
+                raise self._bad_answer("vectors that say something", f"zeros alone for {_shown(texts[index])}")
+        vectors = np.array(rows, dtype=np.float32)
+        if count >= SAME_VECTORS and (vectors == vectors[0]).all():
+            told = ", ".join(map(_shown, texts[:3]))
+            raise self._bad_answer("a vector for each text", f"one and the same for all {count}: {told} …")
+        return vectors
 
     def _bad_answer(self, expected: str, found: str) -> ValueError:
         return ValueError(
             f"{self.where}: expected {expected}, found {found}. Set model, dimensions and vector_dimension to what "
             "the service serves, or report it to its maintainers."
         )
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…")
 
 
 def _decode(entry: object) -> np.ndarray | None:

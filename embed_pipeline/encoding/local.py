@@ -157,6 +157,12 @@ class LocalEncoder:
                 self.progress(done, len(texts))
         if not np.isfinite(vectors).all():
             raise ValueError(f"{self.directory}: the model returned NaN or infinity. Set dtype to float32.")
+        if not vectors.any(axis=1).all():
+            text = texts[int(np.flatnonzero(~vectors.any(axis=1))[0])]
+            raise ValueError(
+                f"{self.directory}: expected vectors that say something, found zeros alone for {text[:40]!r}. Its "
+                "weights are damaged or diverged: copy the model again, or train it with a lower learning_rate."
+            )
         return vectors
 
     def _forward(self, batch: list[list[int]]) -> np.ndarray:

@@ -192,6 +192,8 @@ class CachedEncoder:
         distinct = list(dict.fromkeys(texts))
         lookup = self.cache.lookup(fingerprint, distinct, self.dimension)
         vectors = lookup.vectors
+        # Earlier versions stored what a service answered in place of vectors; zeros are asked for again.
+        lookup.found[~vectors.any(axis=1) | ~np.isfinite(vectors).all(axis=1)] = False
         # Longest first, so that each portion is of alike length and running out of memory happens at once.
         missing = sorted(np.flatnonzero(~lookup.found).tolist(), key=lambda row: (-len(distinct[row]), row))
         self.served += len(distinct) - len(missing)

@@ -217,6 +217,30 @@ def test_an_answer_that_does_not_fit_is_an_error(tmp_path: Path, alter: Any, fou
         assert found in message_of(lambda: encoder_for(server, tmp_path).encode_passages(["a", "b", "c"]))
 
 
+@pytest.mark.parametrize(
+    ("row", "found"), [([0.0] * 32, "zeros alone for 'text number"), ([0.5] * 32, "one and the same for all 8: 'text ")]
+)
+def test_vectors_that_say_nothing_are_refused_with_their_texts_and_never_kept(
+    tmp_path: Path, row: list[float], found: str
+) -> None:
+    texts = [f"text number {number}" for number in range(8)]
+
+    def alter(answer: dict[str, Any]) -> object:
+        return {**answer, "data": [{**entry, "embedding": row} for entry in answer["data"]]}
+
+    cache = VectorCache(tmp_path / "vectors")
+    with EmbeddingServer(FakeEncoder(), alter=alter) as server:
+        encoder = CachedEncoder(encoder_for(server, tmp_path, batch_texts=8), cache)
+        assert found in message_of(lambda: encoder.encode_passages(texts))
+    assert not cache.lookup(encoder.passage_fingerprint, texts, 32).found.any()
+
+
+def test_zeros_that_an_earlier_version_kept_are_asked_for_again(server: EmbeddingServer, tmp_path: Path) -> None:
+    cache, encoder = VectorCache(tmp_path / "vectors"), encoder_for(server, tmp_path)
+    cache.store(encoder.passage_fingerprint, ["a text"], np.zeros((1, 32), np.float32))
+    assert CachedEncoder(encoder, cache).encode_passages(["a text"]).any()
+
+
 def test_an_empty_text_is_refused_before_anything_is_sent(server: EmbeddingServer, tmp_path: Path) -> None:
     assert "passage 1 of the request is empty" in message_of(
         lambda: encoder_for(server, tmp_path).encode_passages(["a", "", "b"])
