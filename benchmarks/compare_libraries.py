@@ -1,4 +1,4 @@
-"""What kept libraries would do instead of code of ours (ADR 0024): python benchmarks/compare_libraries.py WHAT DATA
+"""What kept libraries would do instead of code of ours (ADR 0025): python benchmarks/compare_libraries.py WHAT DATA
 
 WHAT is drawings, cutting, languages, pace, tables or near_duplicates; DATA is a folder of public sets (banking77,
 xquad, raw_docs, …). The libraries are no dependencies: install those of one comparison into an environment beside the
