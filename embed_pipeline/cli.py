@@ -10,7 +10,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from embed_pipeline.commands.checkpoints import export, promoted
+from embed_pipeline.commands.checkpoints import export, promoted, push
 from embed_pipeline.commands.data import convert, estimate, init, new
 from embed_pipeline.commands.dev import dev
 from embed_pipeline.commands.doctor import doctor
@@ -115,6 +115,7 @@ for command in (
     mteb,
     promoted,
     export,
+    push,
     serve,
 ):
     main.add_command(command)

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
@@ -91,6 +92,42 @@ def export(variant: str, folder: Path, form: str | None) -> None:
     if chosen.recipe.rerank and not chosen.trains_reranker:
         model_name = escape(str(chosen.recipe.rerank.model))
         console.print(f"the second stage is {model_name} as it is; it was not copied", soft_wrap=True)
+
+
+@click.command(cls=ProjectCommand)
+@click.argument("variant")
+@click.option("--to", "target", required=True, help="A new folder, or hf:organisation/name.")
+@click.option("--public", is_flag=True, help="Hub: let everybody see it, once all is there. Else a new one is private.")
+@click.option("--dry-run", is_flag=True, help="Only show the files and the card; nothing is written or sent.")
+def push(variant: str, target: str, public: bool, dry_run: bool) -> None:
+    """Hand out the model of VARIANT with a card: figures with intervals, where it comes from, how to use it.
+
+    To a folder, or to a model repository of the Hugging Face Hub in one commit. The card is the folder's README.md.
+    """
+    from embed_pipeline.assembly.publication import CARD_FILE, published_files, push_to_hub, write_publication
+    from embed_pipeline.defs.resources import pipeline_from_environment
+
+    graph, to_hub = pipeline_from_environment().graph(), target.startswith("hf:")
+    chosen = graph.project.variant_named(variant)
+    if public and not to_hub:
+        raise click.UsageError("--public goes with --to hf:organisation/name.")
+    if not to_hub and not dry_run:
+        with new_folder(Path(target)) as made:
+            write_publication(graph, chosen, made)
+        console.print(f"written to {escape(target)}", soft_wrap=True)
+        return
+    with TemporaryDirectory(dir=graph.project.home, prefix="push-") as place:
+        folder = Path(place)
+        write_publication(graph, chosen, folder)
+        if dry_run:
+            for name, size in published_files(folder):
+                console.print(f"{size:>13,}  {escape(name)}")
+            console.print(escape("\n" + (folder / CARD_FILE).read_text(encoding="utf-8")), soft_wrap=True)
+            return
+        message = f"{chosen.key} by embed-pipeline"
+        say = lambda line: console.print(escape(line), soft_wrap=True)  # noqa: E731
+        address = push_to_hub(folder, target.removeprefix("hf:"), public=public, message=message, say=say)
+    console.print(f"pushed: {escape(address)}", soft_wrap=True)
 
 
 def _folder(graph: "Graph", node: "Node") -> Path:
