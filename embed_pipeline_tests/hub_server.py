@@ -26,7 +26,7 @@ class HubServer:
             def log_message(self, *_: object) -> None: ...
 
             def _answer(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                body = self._body()
                 hub.tokens.add(self.headers.get("Authorization", ""))
                 failed = hub.fail_at is not None and hub.fail_at in self.path
                 content = {"error": "no"} if failed else hub.answer(self.command, self.path, body)
@@ -37,6 +37,16 @@ class HubServer:
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
                 self.wfile.write(text)
+
+            def _body(self) -> bytes:
+                if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+                    return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                found = b""
+                while size := int(self.rfile.readline(), 16):
+                    found += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+                return found
 
             do_GET = do_POST = do_PUT = _answer
 
@@ -56,7 +66,7 @@ class HubServer:
         path = path.partition("?")[0]
         if path == "/api/repos/create":
             if self.private is None:
-                self.private = json.loads(body)["private"]
+                self.private = _is_private(json.loads(body), False)
             return {"url": f"{self.address}/team/model"}
         if path == "/api/validate-yaml":
             return {"errors": [], "warnings": []}
@@ -77,7 +87,7 @@ class HubServer:
         if path.startswith("/api/models/team/model/commit/"):
             return self._commit([json.loads(line) for line in body.decode().splitlines()])
         if path == "/api/models/team/model/settings":
-            self.private = json.loads(body).get("private", self.private)
+            self.private = _is_private(json.loads(body), self.private)
             return {"private": self.private}
         if path.startswith("/api/models/team/model/tree/"):
             return [{"type": "file", "path": name, "size": len(c), "oid": "0" * 40} for name, c in self.files.items()]
@@ -96,3 +106,10 @@ class HubServer:
             elif line["key"] == "deletedFile":
                 del self.files[value["path"]]
         return {"success": True, "commitUrl": f"{self.address}/team/model/commit/{'1' * 40}", "commitOid": "1" * 40}
+
+
+def _is_private(body: dict[str, Any], otherwise: bool | None) -> bool | None:
+    """Of a new or a changed repository; clients of different versions say it in different words."""
+    if "visibility" in body:
+        return body["visibility"] != "public"
+    return body.get("private", otherwise)

@@ -97,7 +97,7 @@ def push_to_hub(folder: Path, repository: str, *, public: bool, message: str, sa
         commit = hub.create_commit(repository, operations, commit_message=message)
         if public:
             hub.update_repo_settings(repository, private=False)
-    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx2.HTTPError) as error:
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx2.HTTPError, RuntimeError) as error:
         raise ValueError(
             f"hf:{repository}: the Hub did not take it: {error}. No half of it is public. Look at HF_TOKEN, "
             "HF_ENDPOINT and HF_HUB_OFFLINE."

@@ -91,7 +91,7 @@ def test_a_hub_gets_all_in_one_commit_and_is_made_public_only_then(project, tmp_
         assert set(hub.files) == {*expected, "notes.txt"}
 
 
-@pytest.mark.parametrize("step", ["/upload/", "/commit/", "/repos/create"])
+@pytest.mark.parametrize("step", ["/upload/", "/commit/"])
 def test_a_push_that_fails_leaves_nothing_public(project, step: str) -> None:
     with HubServer() as hub:
         hub.fail_at = step
