@@ -73,6 +73,8 @@ class _Page:
                 hidden.append(element)
             elif element.name in _FOR_INPUT and not (element.name == "button" and element.find_parent(_HOLDS_BUTTONS)):
                 menus.append(element)
+        inner = (element.find_parent("table") for element in soup.find_all(["table", *_HEADINGS]))
+        self._layouts = {id(table) for table in inner if table is not None}
         self.hidden = self._leave_out(hidden)
         self.menus = self._leave_out(menus)
 
@@ -124,6 +126,10 @@ class _Page:
         """Whether an element is text and was not left out."""
         return id(element) not in self._gone and element.name not in _NO_TEXT
 
+    def _is_layout(self, table: "Tag") -> bool:
+        """Whether a table places parts of a page: it says so, or its cells hold headings or tables."""
+        return table.get("role") in ("presentation", "none") or id(table) in self._layouts
+
     def _leave_out(self, elements: "list[Tag]") -> int:
         characters = sum(map(self.length, _outermost(elements)))
         self._gone.update(map(id, elements))
@@ -163,7 +169,7 @@ class _Page:
             self.builder.heading("".join(self.strings(element)), _HEADINGS.index(element.name) + 1)
         elif element.name == "pre":
             self.builder.block("".join(self.strings(element)))
-        elif element.name == "table" and not _is_layout(element):
+        elif element.name == "table" and not self._is_layout(element):
             self._add_rows(element)
         else:
             kinds.append("list" if element.name in _LIST_ITEMS else "text")
@@ -209,8 +215,3 @@ def _repeats(element: "Tag") -> bool:
 def _outermost(elements: "list[Tag]") -> "list[Tag]":
     known = {id(element) for element in elements}
     return [one for one in elements if not any(id(parent) in known for parent in one.parents)]
-
-
-def _is_layout(table: "Tag") -> bool:
-    """Whether a table places parts of a page: it says so, or its cells hold headings or tables."""
-    return table.get("role") in ("presentation", "none") or table.find(["table", *_HEADINGS]) is not None
