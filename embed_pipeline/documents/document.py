@@ -18,6 +18,7 @@ BlockKind = Literal["heading", "text", "list", "table"]
 _RADICALS = str.maketrans(
     "⺠⻁⻄⻅⻆⻉⻋⻓⻔⻘⻙⻚⻛⻜⻝⻢⻣⻤⻥⻦⻨⻩⻬⻮⻰⻳", "民虎西见角贝车长门青韦页风飞食马骨鬼鱼鸟麦黄齐齿龙龟"
 )
+_LOST_PARTS = {"hidden_text", "running_lines", "outside_content", "embedded_content"}
 _KEPT_CONTROLS = {"\n", "\t"}
 
 
@@ -95,8 +96,8 @@ class DocumentBuilder:
         return "\n\n".join(self._parts)
 
     def build(self) -> Document:
-        """The document; one without text, and without a reason for it, gets the reason no_text."""
-        if not self._blocks and not self._problems:
+        """The document; one without text, and without a reason for all of it, gets the reason no_text."""
+        if not self._blocks and all(problem.reason in _LOST_PARTS for problem in self._problems):
             self.problem("no_text", "The file holds no text.")
         return Document(self.file, self.text, tuple(self._blocks), tuple(self._problems))
 

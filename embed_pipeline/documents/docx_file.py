@@ -7,6 +7,7 @@ text. Does not belong here: headers and footers, which every page repeats.
 
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ _GONE = {"del", "moveFrom", "delText", "delInstrText", "instrText", "rPr", "pPr"
 _LETTERS = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "sym": " "}
 _NOTES = {"footnoteReference": "footnotes", "endnoteReference": "endnotes"}
 _DEEPEST = 60
+_CONTENTS_STYLE = re.compile(r"^(?:toc|目录)\s*\d$", re.IGNORECASE)
+_EMBEDDED = {"chart": "charts", "chartex": "charts", "diagram": "diagrams"}
 
 
 def read_docx(builder: DocumentBuilder, content: bytes) -> None:
@@ -35,8 +38,7 @@ def read_docx(builder: DocumentBuilder, content: bytes) -> None:
     document = open_docx(io.BytesIO(content))
     reader = _Reader(builder, document)
     reader.take_blocks(document.element.body)
-    if reader.hidden:
-        builder.problem("hidden_text", f"{reader.hidden} characters that Word does not show were left out.")
+    reader.tell()
 
 
 class _Reader:
@@ -44,15 +46,36 @@ class _Reader:
 
     def __init__(self, builder: DocumentBuilder, document: "WordDocument") -> None:
         self.builder, self.document = builder, document
-        self.hidden = 0
+        self.hidden, self.contents = 0, 0
+        self.embedded: Counter[str] = Counter()
         self._notes = {name: _notes_of(document, name) for name in ("footnotes", "endnotes")}
+        self._styles = {_value(style, "styleId"): style for style in document.styles.element.iterfind("./{*}style")}
+
+    def tell(self) -> None:
+        """What was left out, as problems of the document."""
+        parts = {id(rel.target_part): rel.target_part for rel in self.document.part.rels.values() if _is_running(rel)}
+        running = sum(_length(part.element) for part in parts.values())  # pyright: ignore[reportAttributeAccessIssue]
+        if self.hidden:
+            self.builder.problem("hidden_text", f"{self.hidden} characters that Word does not show were left out.")
+        if self.contents or running:
+            told = f"{self.contents} characters of a table of contents, {running} of headers and footers were left out."
+            self.builder.problem("outside_content", told)
+        if self.embedded:
+            told = ", ".join(f"{count} {name}" for name, count in self.embedded.items())
+            self.builder.problem("embedded_content", f"Not read: {told}. Put their text into the document.")
 
     def take_blocks(self, container: Any, depth: int = 0) -> None:
         """Every block in an element, through whatever wraps it."""
         if depth > _DEEPEST:
+            self.embedded[f"characters nested more than {_DEEPEST} deep"] += _length(container)
             return
         for child in container:
             name = _name(child)
+            if _is_contents(child):
+                self.contents += _length(child)
+                continue
+            if name == "altChunk":
+                self.embedded["embedded documents (open it in Word and save it)"] += 1
             if name == "p":
                 self._take_paragraph(child, depth)
             elif name == "tbl":
@@ -65,6 +88,9 @@ class _Reader:
 
         text, after = self._text(element)
         paragraph = Paragraph(element, self.document)  # pyright: ignore[reportArgumentType]
+        if paragraph.style is not None and _CONTENTS_STYLE.match(paragraph.style.name or ""):
+            self.contents += len(text)
+            return
         level = _level(paragraph)
         if level is not None:
             self.builder.heading(text, level)
@@ -95,10 +121,11 @@ class _Reader:
     def _cell_text(self, cell: Any, depth: int) -> str:
         """The text of a cell with that of tables and boxes inside it."""
         inner = DocumentBuilder(self.builder.file)
-        reader = _Reader.__new__(_Reader)
-        reader.builder, reader.document, reader.hidden, reader._notes = inner, self.document, 0, self._notes
-        reader.take_blocks(cell, depth + 1)
-        self.hidden += reader.hidden
+        outer, self.builder = self.builder, inner
+        try:
+            self.take_blocks(cell, depth + 1)
+        finally:
+            self.builder = outer
         return inner.text
 
     def _text(self, element: Any) -> tuple[str, list[Any]]:
@@ -111,8 +138,12 @@ class _Reader:
             name = _name(found)
             if name in _GONE:
                 continue
-            if name == "r" and _is_hidden(found):
-                self.hidden += len("".join(found.itertext()))
+            if name == "r" and self._is_hidden(found):
+                self.hidden += _length(found)
+            elif name == "graphicData" and (kind := _EMBEDDED.get(found.get("uri", "").rpartition("/")[2])):
+                self.embedded[kind] += 1
+            elif name == "OLEObject":
+                self.embedded["embedded objects"] += 1
             elif name == "txbxContent":
                 after.append(found)
             elif name in _NOTES:
@@ -125,6 +156,13 @@ class _Reader:
             else:
                 pending.extend(reversed(list(found)))
         return "".join(parts), after
+
+    def _is_hidden(self, run: Any) -> bool:
+        if run.find("./{*}rPr/{*}vanish") is not None:
+            return _vanishes(run)
+        of_run, of_paragraph = run.find("./{*}rPr/{*}rStyle"), run.find("./../{*}pPr/{*}pStyle")
+        styles = [self._styles.get(_value(found)) for found in (of_run, of_paragraph) if found is not None]
+        return any(style is not None and _vanishes(style) for style in styles)
 
 
 def _name(element: Any) -> str:
@@ -151,9 +189,23 @@ def _is_deleted_row(row: Any) -> bool:
     return row.find("./{*}trPr/{*}del") is not None
 
 
-def _is_hidden(run: Any) -> bool:
-    vanish = run.find("./{*}rPr/{*}vanish")
+def _vanishes(properties: Any) -> bool:
+    vanish = properties.find("./{*}rPr/{*}vanish")
     return vanish is not None and _value(vanish) not in ("0", "false", "off")
+
+
+def _is_contents(element: Any) -> bool:
+    """Whether a content control is the table of contents that Word writes: its lines are headings of elsewhere."""
+    gallery = element.find("./{*}sdtPr/{*}docPartObj/{*}docPartGallery") if _name(element) == "sdt" else None
+    return gallery is not None and _value(gallery) == "Table of Contents"
+
+
+def _is_running(rel: Any) -> bool:
+    return not rel.is_external and rel.reltype.rpartition("/")[2] in ("header", "footer")
+
+
+def _length(element: Any) -> int:
+    return sum(len(found.text or "") for found in element.iter("{*}t"))
 
 
 def _is_list_item(paragraph: "Paragraph") -> bool:

@@ -13,13 +13,12 @@ from embed_pipeline.documents.text_file import decode, join_lines
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag
 
-_NO_TEXT = (
-    *("script", "style", "noscript", "template", "svg", "iframe", "head", "select", "textarea", "object", "canvas"),
-    "nav",
-)
+_NO_TEXT = {"script", "style", "template", "svg", "canvas", "head", "iframe"}
+_FOR_INPUT = {"noscript", "select", "textarea", "object", "nav", "button"}
 _REPEATED = ("header", "footer", "aside")
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 _HOLDS_BUTTONS = (*_HEADINGS, "summary", "dt", "label")
+_MODAL = ("dialog", "alertdialog", "menu", "listbox")
 _LIST_ITEMS = ("li", "dd", "dt")
 _BLOCKS = {
     *(*_HEADINGS, *_LIST_ITEMS, "p", "tr", "pre", "blockquote", "figcaption", "caption", "summary", "address", "hr"),
@@ -38,74 +37,169 @@ def read_html(builder: DocumentBuilder, content: bytes) -> None:
     decoded = decode(content)
     # A page may say its encoding itself, so bytes that are not UTF-8 are left to the parser.
     soup = BeautifulSoup(decoded.text if decoded.text is not None and not decoded.guessed else content, "lxml")
+    page = _Page(builder, soup)
     title = soup.title.get_text(" ", strip=True) if soup.title else ""
-    hidden = _without_what_is_not_shown(soup)
-    roots = _content(soup)
-    if title and not any(root.name == "h1" or root.find("h1") for root in roots) and any(map(_length, roots)):
+    roots = page.content()
+    if title and not any(root.name == "h1" or root.find("h1") for root in roots) and any(map(page.length, roots)):
         builder.heading(title, 1)
     for root in roots:
-        _walk(builder, root)
-    if hidden:
-        builder.problem("hidden_text", f"{hidden} characters that a browser does not show were left out.")
+        page.walk(root)
+    page.tell(beside=page.beside(roots))
 
 
 def add_html(builder: DocumentBuilder, fragment: str) -> None:
     """The blocks of a piece of HTML inside another document."""
     from bs4 import BeautifulSoup
 
-    soup = BeautifulSoup(fragment, "lxml")
-    _without_what_is_not_shown(soup)
-    _walk(builder, soup)
+    page = _Page(builder, BeautifulSoup(fragment, "lxml"))
+    page.walk(page.soup)
+    page.tell(beside=page.menus)
 
 
-def _without_what_is_not_shown(soup: "BeautifulSoup") -> int:
-    """Take out what is no text, menus, and what is hidden, whose characters are returned; line breaks become text."""
-    from bs4 import Comment
+class _Page:
+    """A parsed page, with the elements that are no content; the tree itself stays as it is.
 
-    for element in soup(_NO_TEXT):
-        element.decompose()
-    for comment in soup.find_all(string=lambda text: isinstance(text, Comment)):
-        comment.extract()
-    hidden = 0
-    for element in [found for found in soup.find_all(True) if _is_hidden(found)]:
-        if not element.decomposed:
-            hidden += _length(element)
-            element.decompose()
-    for button in soup.find_all("button"):
-        if button.find_parent(_HOLDS_BUTTONS) is None:
-            button.decompose()
-    for line_break in soup.find_all("br"):
-        line_break.replace_with("\n")
-    return hidden
+    Taking elements out of a tree costs their place among their siblings each time: the square of a long flat page.
+    """
+
+    def __init__(self, builder: DocumentBuilder, soup: "BeautifulSoup") -> None:
+        self.builder, self.soup = builder, soup
+        self._gone: set[int] = set()
+        opened = {name for found in soup.select("[aria-controls]") for name in str(found["aria-controls"]).split()}
+        hidden: list[Tag] = []
+        menus: list[Tag] = []
+        for element in soup.find_all(True):
+            if _is_hidden(element, opened):
+                hidden.append(element)
+            elif element.name in _FOR_INPUT and not (element.name == "button" and element.find_parent(_HOLDS_BUTTONS)):
+                menus.append(element)
+        inner = (element.find_parent("table") for element in soup.find_all(["table", *_HEADINGS]))
+        self._layouts = {id(table) for table in inner if table is not None}
+        self.hidden = self._leave_out(hidden)
+        self.menus = self._leave_out(menus)
+
+    def content(self) -> "list[Tag]":
+        """The parts of a page that are its content, in their order."""
+        body = self.soup.body or self.soup
+        repeated = _outermost([element for element in body.find_all(_REPEATED) if _repeats(element)])
+        if sum(map(self.length, repeated)) < self.length(body):  # a page may be nothing else
+            self.menus += self._leave_out(repeated)
+        whole = self.length(body)
+        mains, articles = _outermost(body.select("main, [role=main]")), _outermost(body.find_all("article"))
+        for found, share in ((mains, _MAIN_SHARE), (articles, _ARTICLE_SHARE)):
+            if whole and sum(map(self.length, found)) >= share * whole:
+                return [part for part in found if self.length(part)]
+        return [body]
+
+    def beside(self, roots: "list[Tag]") -> int:
+        """How many characters are shown and stand in none of the parts, menus included."""
+        return self.menus + self.length(self.soup.body or self.soup) - sum(map(self.length, roots))
+
+    def tell(self, *, beside: int) -> None:
+        """What was left out, as problems of the document."""
+        if self.hidden:
+            self.builder.problem("hidden_text", f"{self.hidden} characters that a browser does not show were left out.")
+        if beside:
+            told = f"{beside} characters of menus, forms, headers, footers and beside the main part were left out."
+            self.builder.problem("outside_content", told)
+
+    def length(self, element: "Tag") -> int:
+        """The characters of an element without white space at the ends of its strings."""
+        return sum(len(text.strip()) for text in self.strings(element))
+
+    def strings(self, element: "Tag") -> "Iterator[str]":
+        """The text of an element piece by piece, a line break as one of text."""
+        from bs4.element import NavigableString, PreformattedString, Tag
+
+        pending: list[object] = [element]
+        while pending:
+            found = pending.pop()
+            if isinstance(found, Tag):
+                if found.name == "br":
+                    yield "\n"
+                elif self.is_content(found):
+                    pending.extend(reversed(found.contents))
+            elif isinstance(found, NavigableString) and not isinstance(found, PreformattedString):
+                yield str(found)
+
+    def is_content(self, element: "Tag") -> bool:
+        """Whether an element is text and was not left out."""
+        return id(element) not in self._gone and element.name not in _NO_TEXT
+
+    def _is_layout(self, table: "Tag") -> bool:
+        """Whether a table places parts of a page: it says so, or its cells hold headings or tables."""
+        return table.get("role") in ("presentation", "none") or id(table) in self._layouts
+
+    def _leave_out(self, elements: "list[Tag]") -> int:
+        characters = sum(map(self.length, _outermost(elements)))
+        self._gone.update(map(id, elements))
+        return characters
+
+    def walk(self, root: "Tag") -> None:
+        """The blocks below an element, however deep they lie."""
+        from bs4.element import NavigableString, PreformattedString, Tag
+
+        loose: list[str] = []
+        kinds = ["text"]
+
+        def flush() -> None:
+            self.builder.block(join_lines("".join(loose).split("\n")), "list" if kinds[-1] == "list" else "text")
+            loose.clear()
+
+        pending: list[tuple[object, bool]] = [(root, False)]
+        while pending:
+            element, is_end = pending.pop()
+            if isinstance(element, NavigableString):
+                loose += [] if isinstance(element, PreformattedString) else [str(element)]
+            elif is_end:
+                flush()
+                kinds.pop()
+            elif isinstance(element, Tag) and self.is_content(element):
+                if element.name == "br":
+                    loose.append("\n")
+                elif element.name not in _BLOCKS:
+                    pending.extend((child, False) for child in reversed(element.contents))
+                else:
+                    flush()
+                    self._add_block(element, pending, kinds)
+        flush()
+
+    def _add_block(self, element: "Tag", pending: list[tuple[object, bool]], kinds: list[str]) -> None:
+        if element.name in _HEADINGS:
+            self.builder.heading("".join(self.strings(element)), _HEADINGS.index(element.name) + 1)
+        elif element.name == "pre":
+            self.builder.block("".join(self.strings(element)))
+        elif element.name == "table" and not self._is_layout(element):
+            self._add_rows(element)
+        else:
+            kinds.append("list" if element.name in _LIST_ITEMS else "text")
+            pending.append((element, True))
+            pending.extend((child, False) for child in reversed(element.contents))
+
+    def _add_rows(self, table: "Tag") -> None:
+        for element in table.find_all(["tr", "caption"]):
+            if not self.is_content(element):
+                continue
+            if element.name == "caption":
+                self.walk(element)
+                continue
+            found = [cell for cell in element.find_all(["td", "th"]) if self.is_content(cell)]
+            cells = [" ".join(" ".join(self.strings(cell)).split()) for cell in found]
+            self.builder.block(joined_cells(cells), "table")
 
 
-def _is_hidden(element: "Tag") -> bool:
+def _is_hidden(element: "Tag", opened: set[str]) -> bool:
+    """Whether a browser does not show an element, and no tab or button of the page opens it."""
+    if element.name == "dialog":
+        return not element.has_attr("open")
+    if element.get("role") == "tabpanel" or (element.get("id") in opened and element.get("role") not in _MODAL):
+        return False
     style = str(element.get("style") or "").replace(" ", "").lower()
     return (
         (element.has_attr("hidden") and element.get("hidden") != "until-found")
         or "display:none" in style
         or "visibility:hidden" in style
-        or (element.name == "dialog" and not element.has_attr("open"))
     )
-
-
-def _content(soup: "BeautifulSoup") -> "list[Tag]":
-    """The parts of a page that are its content, in their order."""
-    from bs4 import Tag
-
-    body = soup.body or soup
-    repeated = [element for element in body.find_all(_REPEATED) if _repeats(element)]
-    lost = sum(_length(element) for element in repeated if element.find_parent(_REPEATED) is None)
-    if lost < _length(body):  # a page may be nothing else
-        for element in repeated:
-            if not element.decomposed:
-                element.decompose()
-    whole = _length(body)
-    mains = _outermost(body.select("main, [role=main]"))
-    for found, share in ((mains, _MAIN_SHARE), (_outermost(body.find_all("article")), _ARTICLE_SHARE)):
-        if whole and sum(map(_length, found)) >= share * whole:
-            return [part for part in found if isinstance(part, Tag) and _length(part)]
-    return [body]
 
 
 def _repeats(element: "Tag") -> bool:
@@ -121,60 +215,3 @@ def _repeats(element: "Tag") -> bool:
 def _outermost(elements: "list[Tag]") -> "list[Tag]":
     known = {id(element) for element in elements}
     return [one for one in elements if not any(id(parent) in known for parent in one.parents)]
-
-
-def _length(element: "Tag") -> int:
-    return sum(len(text) for text in element.stripped_strings)
-
-
-def _walk(builder: DocumentBuilder, root: "Tag") -> None:
-    """The blocks below an element, however deep they lie."""
-    from bs4.element import NavigableString, Tag
-
-    loose: list[str] = []
-    kinds = ["text"]
-
-    def flush() -> None:
-        builder.block(join_lines("".join(loose).split("\n")), "list" if kinds[-1] == "list" else "text")
-        loose.clear()
-
-    pending: list[tuple[object, bool]] = [(root, False)]
-    while pending:
-        element, is_end = pending.pop()
-        if isinstance(element, NavigableString):
-            loose.append(str(element))
-        elif is_end:
-            flush()
-            kinds.pop()
-        elif isinstance(element, Tag):
-            if element.name not in _BLOCKS:
-                pending.extend((child, False) for child in reversed(element.contents))
-                continue
-            flush()
-            if element.name in _HEADINGS:
-                builder.heading(element.get_text(), _HEADINGS.index(element.name) + 1)
-            elif element.name == "pre":
-                builder.block(element.get_text())
-            elif element.name == "table" and not _is_layout(element):
-                for child in _rows(builder, element):
-                    _walk(builder, child)
-            else:
-                kinds.append("list" if element.name in _LIST_ITEMS else "text")
-                pending.append((element, True))
-                pending.extend((child, False) for child in reversed(element.contents))
-    flush()
-
-
-def _is_layout(table: "Tag") -> bool:
-    """Whether a table places parts of a page: it says so, or its cells hold headings or tables."""
-    return table.get("role") in ("presentation", "none") or table.find(["table", *_HEADINGS]) is not None
-
-
-def _rows(builder: DocumentBuilder, table: "Tag") -> "Iterator[Tag]":
-    """Adds the rows of a table as blocks; gives what stands in it beside its rows, as a caption."""
-    for element in table.find_all(["tr", "caption"]):
-        if element.name == "caption":
-            yield element
-            continue
-        cells = [" ".join(cell.get_text(" ").split()) for cell in element.find_all(["td", "th"])]
-        builder.block(joined_cells(cells), "table")

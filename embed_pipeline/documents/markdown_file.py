@@ -17,15 +17,27 @@ if TYPE_CHECKING:
 
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 _LINE_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
-_FRONT_MATTER = re.compile(r"\A---\n.*?\n(?:---|\.\.\.)\n", re.DOTALL)
+_FRONT_MATTER = re.compile(r"\A---\n(.*?\n)(?:---|\.\.\.)(?:\n|\Z)", re.DOTALL)
+_TITLE = re.compile(r"^title:[ \t]*(['\"]?)(.+?)\1[ \t]*$", re.MULTILINE)
+# Deeper quotes and lists are dropped by the parser, which calls itself once for each.
+_DEEPEST = 100
 
 
 def read_markdown(builder: DocumentBuilder, content: bytes) -> None:
-    """The blocks of a Markdown file, with those of HTML inside it; front matter and pictures are left out."""
+    """The blocks of a Markdown file, with those of HTML inside it; pictures and front matter are left out.
+
+    The title in front matter is a heading where none of the first level is.
+    """
     from markdown_it import MarkdownIt
 
-    text = _FRONT_MATTER.sub("", decode_into(builder, content).replace("\r\n", "\n"))
-    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    text = decode_into(builder, content).replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
+    front = _FRONT_MATTER.match(text)
+    tokens = (
+        MarkdownIt("commonmark", {"maxNesting": _DEEPEST}).enable("table").parse(text[front.end() if front else 0 :])
+    )
+    title = _TITLE.search(front.group(1)) if front else None
+    if title and not any(token.type == "heading_open" and token.tag == "h1" for token in tokens):
+        builder.heading(title.group(2), 1)
     reader = _Reader(builder)
     for is_html, group in groupby(tokens, key=lambda token: token.type == "html_block"):
         if is_html:  # blank lines part an element into blocks
@@ -33,6 +45,11 @@ def read_markdown(builder: DocumentBuilder, content: bytes) -> None:
         else:
             for token in group:
                 reader.take(token)
+    if any(token.level >= _DEEPEST - 2 for token in tokens):
+        builder.problem(
+            "embedded_content",
+            f"What is nested about {_DEEPEST} levels deep was left out (a list counts two). Flatten it.",
+        )
 
 
 class _Reader:

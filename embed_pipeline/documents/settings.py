@@ -1,7 +1,6 @@
 """The field `documents` of dataset.yaml: which files, what they may cost, and how they are cut into passages.
 
-Belongs here: DocumentSettings, ReadingLimits. Does not belong here: how questions are written for the passages
-(synthesis).
+Belongs here: DocumentSettings, ReadingLimits. Does not belong here: how questions are written (synthesis).
 """
 
 from typing import Annotated, Literal, Self

@@ -177,7 +177,7 @@ def test_a_page_without_text_is_named_and_the_rest_is_read(tmp_path: Path) -> No
         ("a.txt", b"\x00\x01\x02\xff\xfe\x81" * 50, "wrong_encoding"),
         ("a.txt", b"  \n \n", "no_text"),
         ("a.md", b"", "no_text"),
-        ("a.html", b"<html><body><nav>menu</nav></body></html>", "no_text"),
+        ("a.html", b"<html><body><p> </p></body></html>", "no_text"),
     ],
 )
 def test_what_cannot_be_read_says_why_and_has_no_text(tmp_path: Path, name: str, content: bytes, reason: str) -> None:

@@ -287,3 +287,27 @@ def test_work_grows_with_the_file_and_no_faster(tmp_path: Path, name: str, unit:
         list(cut_document(read_document(path, name), settings, lambda texts: [len(text) for text in texts]))
         seconds.append(time.process_time() - started)
     assert seconds[1] < 10 * seconds[0] + 0.5  # four times the file; sixteen would be its square
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text", "reason"),
+    [
+        ("a.html", "<nav>menu</nav><main><p>the text</p></main><p>by</p>", "the text", "outside_content"),
+        ("a.html", "<button aria-controls=t>Q</button><div id=t hidden>A</div>", "A", "outside_content"),
+        ("a.md", "---\ntitle: Hours\n---\nFrom nine.", "Hours\n\nFrom nine.", None),
+        ("a.md", f"text\n\n{'> ' * 120}deep", "text", "embedded_content"),
+    ],
+)
+def test_what_stands_beside_the_text_is_counted(
+    tmp_path: Path, name: str, content: str, text: str, reason: str | None
+) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert read_document(tmp_path / name, name).text == text
+    assert _reasons(tmp_path / name) == ([reason] if reason else [])
+
+
+def test_contents_and_parts_of_other_programs_in_a_word_file_are_counted(tmp_path: Path) -> None:
+    gallery = '<w:docPartObj><w:docPartGallery w:val="Table of Contents"/></w:docPartObj>'
+    contents = f"<w:sdt><w:sdtPr>{gallery}</w:sdtPr><w:sdtContent>{_p(_run('One 3'))}</w:sdtContent></w:sdt>"
+    path = _docx(tmp_path / "a.docx", contents + _p(_run("text")) + "<w:altChunk/>")
+    assert _texts(path) == ["text"] and _reasons(path) == ["outside_content", "embedded_content"]
