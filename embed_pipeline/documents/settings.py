@@ -17,11 +17,11 @@ class ReadingLimits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    file_megabytes: int = Field(200, ge=1, description="Largest file, in millions of bytes.")
+    file_megabytes: int = Field(default=200, ge=1, description="Largest file, in millions of bytes.")
     unpacked_megabytes: int = Field(
-        300, ge=1, description="The most that the parts of a docx may hold once unpacked, in millions of bytes."
+        default=300, ge=1, description="The most that the parts of a docx may hold once unpacked, in millions of bytes."
     )
-    archive_entries: int = Field(10_000, ge=1, description="The most parts of a docx.")
+    archive_entries: int = Field(default=10_000, ge=1, description="The most parts of a docx.")
 
 
 class DocumentSettings(BaseModel):
