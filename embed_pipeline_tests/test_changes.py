@@ -11,6 +11,9 @@ ROOT = Path(__file__).parents[1]
 TRAINING = ("mined_negatives", "finetuned_checkpoint")
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def counts(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Counts]:
     return count_all(tmp_path_factory.mktemp("changes"))

@@ -60,5 +60,5 @@ def test_debug_shows_the_traceback_too(monkeypatch: pytest.MonkeyPatch, argument
 
 def test_a_recipe_in_another_encoding_is_named(tmp_path: Path) -> None:
     (tmp_path / "bm25.yaml").write_bytes("description: 你好\nretriever: bm25\n".encode("gbk"))
-    with pytest.raises(ValueError, match=r"bm25\.yaml: expected YAML in UTF-8: .*Save it as UTF-8\."):
+    with pytest.raises(ValueError, match=r"bm25\.yaml: expected YAML in UTF-8, found .*Save it as UTF-8\."):
         read_recipe(tmp_path / "bm25.yaml")

@@ -71,6 +71,7 @@ def test_a_data_set_whose_check_fails_stops_no_page_and_says_figure_and_remedy_w
     assert next(line for line in said.splitlines() if line.startswith("report")).split()[2] == "fresh", said
 
 
+@pytest.mark.slow
 def test_a_table_that_is_damaged_and_a_page_that_is_deleted_are_made_again_and_no_evaluation_twice(
     folder: Path,
 ) -> None:
@@ -87,6 +88,7 @@ def test_a_table_that_is_damaged_and_a_page_that_is_deleted_are_made_again_and_n
     assert [(row.at, row.value) for row in read_history(table)] == [(row.at, row.value) for row in before]
 
 
+@pytest.mark.slow
 def test_what_was_removed_leaves_the_table_and_what_is_of_other_data_is_marked(folder: Path) -> None:
     write_yaml(folder / "data" / "recipes" / "tfidf.yaml", {"description": "n-grams", "retriever": "tfidf"})
     edit_dataset(folder / "data" / "small", variants=["bm25", "tfidf"])

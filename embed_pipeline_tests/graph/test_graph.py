@@ -176,7 +176,8 @@ def test_nothing_is_planned_on_an_artifact_whose_blocking_check_failed(pipeline:
     with pytest.raises(MissingInputError, match=r"cleaned_qa\[small\] failed its check splits_share_no_query"):
         graph.plan(Node("faiss_index", "small/base"))
     assert _states(pipeline)["faiss_index[small/base]"] == "failed"
-    assert ready_work(pipeline.graph()) == ()
+    # The table marks what was measured on the data before.
+    assert [work.job.name for work in ready_work(pipeline.graph())] == ["publish_metrics"]
 
 
 def test_all_work_lists_every_run_upstream_first(pipeline: PipelineResource) -> None:

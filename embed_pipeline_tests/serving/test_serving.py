@@ -354,6 +354,7 @@ def _waits_for(condition, seconds: float = 60.0) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_promoted_checkpoint_that_changes_is_taken_whole_and_without_a_lost_answer(
     project: PipelineProject, tmp_path: Path
 ) -> None:
