@@ -136,6 +136,7 @@ def test_metrics_prints_the_table_of_the_last_run(ran: subprocess.CompletedProce
     assert _type(folder, "metrics", "--dataset", "small").stdout == found.stdout
 
 
+@pytest.mark.slow
 def test_a_variant_runs_alone_and_the_table_has_it_alone(folder: Path, tmp_path: Path) -> None:
     root = _copy_without_state(folder, tmp_path)
     found = _type(root, "run", "--variant", "base")

@@ -130,6 +130,7 @@ def test_the_history_grows_by_one_batch_per_evaluation(project: PipelineProject)
     assert project.run() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("worse", "section", "changes", "measured_again"),
     [

@@ -244,6 +244,7 @@ def _sleep(project: PipelineProject) -> tuple[bool, dict[str, Any]]:
     return result.success, {"passed": found.passed, **{name: entry.value for name, entry in found.metadata.items()}}
 
 
+@pytest.mark.slow
 def test_a_model_that_changes_silently_turns_a_check_red_alerts_once_and_is_not_mixed_with_the_kept_vectors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,8 @@ from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, encoder_settings, write_yaml
 from embed_pipeline_tests.tiny_cross_encoder import write_cross_encoder
 
+pytestmark = pytest.mark.slow
+
 VARIANTS = ["bm25", "base", "tuned", "merged", "adapted", "nudged", "whitened", "fused", "hybrid", "reranked"]
 VARIANTS += ["over_hybrid", "over_whitened", "over_all", "over_base", "over_words", "further", "unmined"]
 RERANKER = {"epochs": 3, "batch_size": 16, "train_group_size": 4, "query_max_length": 48, "passage_max_length": 16}

@@ -188,6 +188,7 @@ def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-10])
 
 
+@pytest.mark.slow
 def test_one_process_killed_with_sigkill_ends_with_the_bytes_of_the_function_called_here(
     train: Train, start: StartJob, dropping: Path, tmp_path: Path
 ) -> None:
