@@ -39,6 +39,6 @@ def ui(server: DevServer) -> Iterator[Ui]:
     SCREENSHOTS.mkdir(parents=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_context(viewport={"width": 1920, "height": 1700}, color_scheme="light").new_page()
+        page = browser.new_context(viewport={"width": 1920, "height": 2400}, color_scheme="light").new_page()
         yield Ui(page, server.url, SCREENSHOTS)
         browser.close()
