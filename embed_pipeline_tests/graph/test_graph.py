@@ -3,6 +3,8 @@
 import itertools
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -12,6 +14,7 @@ from embed_pipeline.artifacts import Plan
 from embed_pipeline.artifacts.workspace import exclusive, marked
 from embed_pipeline.assembly.cleanup import remove_unused
 from embed_pipeline.definitions import build_definitions
+from embed_pipeline.defs.assets.reporting import _standing
 from embed_pipeline.defs.partitions import define_partitions
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.graph.catalogue import ALL, CODE_VERSIONS, JOBS, UPSTREAM, Job
@@ -339,6 +342,16 @@ def test_a_variant_that_always_runs_cannot_stand_on_one_on_request(pipeline: Pip
         "description: both\nretriever: fused\nfusion: {dense: tuned}\n", encoding="utf-8"
     )
     assert "fusion.dense: expected a dense variant of small" in pipeline.project().broken["small"]
+
+
+def test_a_variant_on_request_without_a_recipe_takes_no_figure_off_the_table(pipeline: PipelineResource) -> None:
+    path = Path(pipeline.data) / "small" / "dataset.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    step: Any = SimpleNamespace(pipeline=pipeline, graph=pipeline.graph())
+    before = [(one.dataset, one.variant) for one in _standing(step)]
+    write_yaml(path, content | {"variants_on_request": ["nowhere"]})
+    step.graph = pipeline.graph()
+    assert before and [(one.dataset, one.variant) for one in _standing(step)] == before
 
 
 def test_what_is_on_request_is_no_reason_to_clean_again(pipeline: PipelineResource) -> None:

@@ -23,7 +23,7 @@ from embed_pipeline.evaluation.measures import Measure
 from embed_pipeline.graph.catalogue import CODE_VERSIONS
 from embed_pipeline.graph.node_settings import METRICS_FILE, REPORTS_FOLDER
 from embed_pipeline.paths import write_whole
-from embed_pipeline.reporting.database import Batch, append_metrics, read_history, read_newest
+from embed_pipeline.reporting.database import Batch, Standing, append_metrics, read_history, read_newest
 from embed_pipeline.reporting.metric_row import MetricRow
 from embed_pipeline.reporting.page import render_page
 from embed_pipeline.reporting.plots import plot_history, plot_latency_quality, plot_measure
@@ -97,10 +97,17 @@ def _append(step: Step, manifest: Manifest, rows: Sequence[MetricRow]) -> int:
     return append_metrics(
         step.project.home / METRICS_FILE,
         Batch(rows=rows, fingerprint=manifest.fingerprint, occasion=asked_for),
-        standing=standing_variants(step.pipeline.model_copy(update={"on_request": True}).graph()),
+        standing=_standing(step),
         earlier=lambda: earlier_batches(step.graph, manifest),
         say=step.context.log.warning,
     )
+
+
+def _standing(step: Step) -> tuple[Standing, ...]:
+    """What stands, of variants on request too; where one of those cannot be read, of its data set the others."""
+    asked = step.pipeline.model_copy(update={"on_request": True}).graph()
+    unread = asked.project.broken
+    return (*standing_variants(asked), *(one for one in standing_variants(step.graph) if one.dataset in unread))
 
 
 def _report_paths(step: Step, datasets: Collection[str]) -> dict[str, dg.MetadataValue]:
