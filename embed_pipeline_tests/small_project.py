@@ -4,12 +4,14 @@ import itertools
 import json
 import os
 import random
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
+ROOT = Path(__file__).parents[1]
 LABELS: Mapping[str, Sequence[str]] = {
     "脂肪肝": ("肝上有油", "肝区回声增强"),
     "高血压": ("高压一百六", "天天吃降压药"),
@@ -117,6 +119,12 @@ def training_settings(**changes: object) -> dict[str, object]:
         "vocabulary_extension": {"unknown_limit": 0.02, "min_count": 1},
         **changes,
     }
+
+
+def mark_project(root: Path) -> None:
+    """The two files by which the command finds a project, as a checkout has them."""
+    for name in ("dagster.yaml", "workspace.yaml"):
+        shutil.copyfile(ROOT / name, root / name)
 
 
 def write_project(root: Path) -> Path:

@@ -17,7 +17,7 @@ from embed_pipeline.project.finding import NoProjectError, UnknownNameError
 from embed_pipeline.project.starting import start_project
 from embed_pipeline.reporting.database import read_newest
 from embed_pipeline_tests.pipeline_project import PipelineProject
-from embed_pipeline_tests.small_project import edit_dataset
+from embed_pipeline_tests.small_project import edit_dataset, mark_project
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,8 +27,7 @@ def place(finished: PipelineProject, tmp_path_factory: pytest.TempPathFactory) -
     """A copy of the finished project, with the files that mark one."""
     root = tmp_path_factory.mktemp("notebook") / "project"
     shutil.copytree(finished.root, root)
-    for name in ("dagster.yaml", "workspace.yaml"):
-        shutil.copyfile(ROOT / name, root / name)
+    mark_project(root)
     return PipelineProject(root)
 
 

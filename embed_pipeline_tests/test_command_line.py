@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from embed_pipeline.cli import main
 from embed_pipeline.commands.terminal import ProjectCommand
-from embed_pipeline_tests.small_project import edit_yaml, write_full_project, write_project
+from embed_pipeline_tests.small_project import edit_yaml, mark_project, write_full_project, write_project
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,8 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = yaml.safe_load((data / "small" / "dataset.yaml").read_text(encoding="utf-8"))
     settings["variants"] = ["bm25", "base"]
     (data / "small" / "dataset.yaml").write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
-    for name in ("dagster.yaml", "workspace.yaml"):
-        shutil.copyfile(ROOT / name, root / name)
+    mark_project(root)
     return root
 
 
@@ -276,8 +275,7 @@ def test_lineage_leads_from_a_figure_to_the_bytes_of_the_workbook(
 def test_a_fused_variant_alone_brings_its_dense_part_and_the_general_suite_along(tmp_path: Path) -> None:
     root = tmp_path / "project"
     write_full_project(root)
-    for name in ("dagster.yaml", "workspace.yaml"):
-        shutil.copyfile(ROOT / name, root / name)
+    mark_project(root)
     found = _type(root, "run", "--variant", "small/fused")
     assert found.returncode == 0, found.stdout + found.stderr
     ran = {line.split("  ")[0] for line in found.stdout.splitlines() if not line.startswith(" ") and "  " in line}
@@ -303,8 +301,7 @@ def test_mteb_of_what_has_no_encoder_is_one_message(folder: Path) -> None:
 
 def test_a_raw_table_becomes_a_data_set_that_runs_without_an_edit(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    for name in ("dagster.yaml", "workspace.yaml"):
-        shutil.copyfile(ROOT / name, tmp_path / name)
+    mark_project(tmp_path)
     for name in ("bm25", "tfidf"):
         (tmp_path / "data" / "recipes").mkdir(exist_ok=True)
         shutil.copyfile(ROOT / "data" / "recipes" / f"{name}.yaml", tmp_path / "data" / "recipes" / f"{name}.yaml")

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from embed_pipeline.reporting.database import read_history, read_newest
-from embed_pipeline_tests.small_project import edit_dataset, make_rows, write_project, write_workbook, write_yaml
+from embed_pipeline_tests.small_project import (
+    edit_dataset,
+    make_rows,
+    mark_project,
+    write_project,
+    write_workbook,
+    write_yaml,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,8 +26,7 @@ def make_project(folder: Path) -> Path:
     """A project of one data set and one variant, which runs in seconds."""
     write_project(folder)
     edit_dataset(folder / "data" / "small", variants=["bm25"])
-    for name in ("dagster.yaml", "workspace.yaml"):
-        shutil.copyfile(ROOT / name, folder / name)
+    mark_project(folder)
     return folder
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import sqlite3
@@ -20,6 +19,7 @@ from embed_pipeline_tests.small_project import (
     edit_dataset,
     edit_yaml,
     make_rows,
+    mark_project,
     write_project,
     write_workbook,
 )
@@ -87,8 +87,7 @@ def is_running(process: psutil.Process) -> bool:
 def folder(tmp_path: Path) -> Iterator[Path]:
     write_project(tmp_path)
     edit_dataset(tmp_path / "data" / "small", variants=["tuned"])
-    for name in ("dagster.yaml", "workspace.yaml"):
-        shutil.copyfile(ROOT / name, tmp_path / name)
+    mark_project(tmp_path)
     yield tmp_path
     for process in psutil.process_iter(["cwd"]):  # only where a test failed
         if process.info["cwd"] == str(tmp_path):

@@ -49,7 +49,7 @@ def read_pdf(builder: DocumentBuilder, content: bytes) -> None:
     if reader.is_encrypted and not reader.decrypt(""):
         builder.problem("encrypted_file", "It is protected by a password. Save it without one.")
         return
-    pages = _read_pages(builder, reader)
+    pages = _read_pages(reader)
     if not any(page.lines or page.problem for page in pages):
         builder.problem("no_text", f"None of its {len(pages)} pages has text: a scan. Run OCR over it.")
         return
@@ -84,7 +84,7 @@ class _Complaints(logging.Handler):
         self.heard.append(record.getMessage())
 
 
-def _read_pages(builder: DocumentBuilder, reader: "PdfReader") -> list[_Page]:
+def _read_pages(reader: "PdfReader") -> list[_Page]:
     logger, complaints = logging.getLogger("pypdf"), _Complaints()
     before = logger.handlers
     logger.handlers = [complaints]

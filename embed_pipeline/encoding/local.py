@@ -8,7 +8,7 @@ MALLOC_TRIM_THRESHOLD_ in the environment of the process: it saves half of the t
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from embed_pipeline.encoding.model_directory import (
 )
 from embed_pipeline.encoding.model_source import resolve_model
 from embed_pipeline.encoding.precision import AUTO, native_precision, refuse_emulated, resolve_precision
+from embed_pipeline.encoding.tokens import pad_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -168,10 +169,9 @@ class LocalEncoder:
     def _forward(self, batch: list[list[int]]) -> np.ndarray:
         import torch
 
-        longest = max(len(ids) for ids in batch)
-        padding = self._model.tokenizer.pad_token_id or 0
-        ids = torch.tensor([row + [padding] * (longest - len(row)) for row in batch], device=self.device)
-        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in batch], device=self.device)
+        longest = max(map(len, batch))
+        padding: Any = self._model.tokenizer.pad_token_id or 0
+        ids, mask = (torch.from_numpy(part).to(self.device) for part in pad_ids(batch, padding, longest))
         with torch.inference_mode():
             hidden = self._model.network(input_ids=ids, attention_mask=mask).last_hidden_state.float()
             pooled = self._model.heads(pool(hidden, mask, self.settings.pooling or ""))

@@ -1,7 +1,7 @@
-"""What the tokenizer does to texts before any model sees them: the figures of the audits.
+"""What the tokenizer does to texts before any model sees them: the figures of the audits, ids filled up to one length.
 
-Belongs here: counting unknown characters and cut-off texts, without torch. Does not belong here: thresholds (the
-recipe's) and extending a vocabulary (training).
+Belongs here: counting unknown characters and cut-off texts, padding, without torch. Does not belong here: thresholds
+(the recipe's) and extending a vocabulary (training).
 """
 
 import json
@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from embed_pipeline.encoding.encoder import EncoderSettings, Role
 from embed_pipeline.encoding.model_directory import resolve_settings
@@ -31,6 +33,18 @@ class TokenCount:
     def share(self) -> float:
         """count / total; 0.0 of nothing."""
         return self.count / self.total if self.total else 0.0
+
+
+def pad_ids(
+    sequences: "Sequence[np.ndarray | list[int]]", padding: int, length: int
+) -> "tuple[np.ndarray, np.ndarray]":
+    """Token ids and attention mask, int64 (sequences, length), filled up on the right."""
+    ids = np.full((len(sequences), length), padding, dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for at, sequence in enumerate(sequences):
+        ids[at, : len(sequence)] = sequence
+        mask[at, : len(sequence)] = 1
+    return ids, mask
 
 
 def count_unknown(settings: EncoderSettings, texts: Sequence[str], *, directory: Path | None = None) -> TokenCount:

@@ -22,7 +22,7 @@ from embed_pipeline.encoding.encoder import EncoderSettings, Role, joint_fingerp
 from embed_pipeline.encoding.heads import pool
 from embed_pipeline.encoding.layout import MODULES_FILE
 from embed_pipeline.encoding.local import LocalEncoder, batches_of
-from embed_pipeline.encoding.tokens import load_tokenizer
+from embed_pipeline.encoding.tokens import load_tokenizer, pad_ids
 from embed_pipeline.exporting.settings import Format
 from embed_pipeline.merging.mixing import copy_description
 from embed_pipeline.paths import digest_of
@@ -193,9 +193,7 @@ class OnnxEncoder:
         tokens = [encoding.ids for encoding in self._tokenizer.encode_batch(formatted)]
         for rows in batches_of([len(ids) for ids in tokens], _BATCH_TOKENS):
             batch = [tokens[row] for row in rows]
-            longest = max(len(ids) for ids in batch)
-            ids = np.array([row + [self.padding] * (longest - len(row)) for row in batch], dtype=np.int64)
-            mask = np.array([[1] * len(row) + [0] * (longest - len(row)) for row in batch], dtype=np.int64)
+            ids, mask = pad_ids(batch, self.padding, max(map(len, batch)))
             (found,) = self._session.run(None, {"input_ids": ids, "attention_mask": mask})
             vectors[rows] = np.asarray(found)
         return vectors

@@ -191,9 +191,15 @@ def describe_remains(graph: Graph, assets: Iterable[str], partition: str) -> lis
             continue
         if current is not None and current.fingerprint == plan.fingerprint:
             found.append(str(node))
-        elif steps := checkpoint_steps(graph.project.home / PROGRESS_FOLDER / plan.fingerprint):
-            found.append(f"the training's checkpoint of step {steps[-1]}")
+        elif left := _training_left(graph, plan):
+            found.append(left)
     return found
+
+
+def _training_left(graph: Graph, plan: Plan) -> str | None:
+    """The step that a training of this plan would go on from; None where nothing is left of one."""
+    steps = checkpoint_steps(graph.project.home / PROGRESS_FOLDER / plan.fingerprint)
+    return f"the training's checkpoint of step {steps[-1]}" if steps else None
 
 
 def describe_unfinished(graph: Graph, plan: Plan) -> str | None:
@@ -203,6 +209,6 @@ def describe_unfinished(graph: Graph, plan: Plan) -> str | None:
         return None
     if graph.store.is_building(plan.fingerprint):
         return f"being built since {begun:%Y-%m-%d %H:%M} UTC"
-    left = describe_remains(graph, [plan.asset], plan.partition)
-    more = f"goes on from {left[0]}" if left else "begins it anew; vectors that were encoded are kept"
+    left = _training_left(graph, plan)
+    more = f"goes on from {left}" if left else "begins it anew; vectors that were encoded are kept"
     return f"interrupted: begun {begun:%Y-%m-%d %H:%M} UTC and not ended; the next run {more}"

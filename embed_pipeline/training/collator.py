@@ -12,6 +12,7 @@ from torch import Tensor
 
 from embed_pipeline.encoding.encoder import Role
 from embed_pipeline.encoding.local import batches_of
+from embed_pipeline.encoding.tokens import pad_ids
 from embed_pipeline.training.candidates import StepBatch, draw_rows, positive_mask, share_of
 from embed_pipeline.training.examples import Examples, TokenTable, TrainingQuery
 from embed_pipeline.training.settings import TrainingSettings
@@ -141,9 +142,5 @@ class StepCollator:
 
 def pad_tokens(sequences: Sequence[np.ndarray | list[int]], padding: int, length: int) -> tuple[Tensor, Tensor]:
     """Token ids and attention mask, int64 (sequences, length), filled up on the right."""
-    ids = np.full((len(sequences), length), padding, dtype=np.int64)
-    mask = np.zeros_like(ids)
-    for at, sequence in enumerate(sequences):
-        ids[at, : len(sequence)] = sequence
-        mask[at, : len(sequence)] = 1
+    ids, mask = pad_ids(sequences, padding, length)
     return torch.from_numpy(ids), torch.from_numpy(mask)

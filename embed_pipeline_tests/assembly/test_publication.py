@@ -1,7 +1,6 @@
 """Handing out a model: to a folder and to a Hub, through the command, with a card that says what is true of it."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +13,8 @@ from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.reporting.database import read_newest
 from embed_pipeline_tests.hub_server import HubServer
 from embed_pipeline_tests.pipeline_project import PipelineProject
-from embed_pipeline_tests.small_project import edit_dataset, write_project
+from embed_pipeline_tests.small_project import edit_dataset, mark_project, write_project
 
-ROOT = Path(__file__).parents[2]
 TEXTS = ["我肝上有油", "痛风"]
 
 
@@ -27,8 +25,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> PipelineProject:
     (root / "dagster").mkdir()
     write_project(root)
     edit_dataset(root / "data" / "small", variants=["bm25", "base"])
-    for name in ("dagster.yaml", "workspace.yaml"):
-        shutil.copyfile(ROOT / name, root / name)
+    mark_project(root)
     found = PipelineProject(root)
     found.run()
     return found

@@ -4,7 +4,6 @@ import io
 import os
 import pty
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from embed_pipeline.commands.live import _Shown
 from embed_pipeline.console import SafeConsole
 from embed_pipeline.defs.running import PlainWords
-from embed_pipeline_tests.small_project import edit_dataset, write_project
+from embed_pipeline_tests.small_project import edit_dataset, mark_project, write_project
 
 INFO, WARNING = 20, 30
 ROOT = Path(__file__).parents[2]
@@ -81,8 +80,7 @@ def test_without_a_terminal_progress_is_a_line_every_ten_seconds_and_words_are_a
 def project(tmp_path: Path) -> Path:
     write_project(tmp_path)
     edit_dataset(tmp_path / "data" / "small", variants=["bm25"])
-    for name in ("dagster.yaml", "workspace.yaml"):
-        shutil.copyfile(ROOT / name, tmp_path / name)
+    mark_project(tmp_path)
     return tmp_path
 
 

@@ -5,7 +5,6 @@ import contextlib
 import http.client
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +17,7 @@ from typing import Any
 import pytest
 
 from embed_pipeline.defs.webserver import Front, read_origins
-from embed_pipeline_tests.small_project import write_project
+from embed_pipeline_tests.small_project import mark_project, write_project
 
 ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1:3000"
@@ -158,8 +157,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of a real `embed-pipeline dev`."""
     folder = tmp_path_factory.mktemp("served")
     write_project(folder)
-    for name in ("dagster.yaml", "workspace.yaml"):
-        shutil.copyfile(ROOT / name, folder / name)
+    mark_project(folder)
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]

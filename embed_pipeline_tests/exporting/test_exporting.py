@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -25,9 +24,15 @@ from embed_pipeline.exporting.settings import ExportSettings
 from embed_pipeline.project.recipes import Recipe
 from embed_pipeline.retrieval.ranking import RankedQuery, Ranking
 from embed_pipeline_tests.pipeline_project import PipelineProject
-from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, encoder_settings, write_project, write_yaml
+from embed_pipeline_tests.small_project import (
+    edit_dataset,
+    edit_yaml,
+    encoder_settings,
+    mark_project,
+    write_project,
+    write_yaml,
+)
 
-ROOT = Path(__file__).parents[2]
 TEXTS = ["我肝上有油,能买吗", "痛风", "体检说高压一百六" * 10, "x"]
 HEADLINE = Measure("precise", 5)
 
@@ -188,8 +193,7 @@ def test_only_what_passes_is_in_the_artifact_and_the_command_copies_it(
     onnx = all(find_spec(name) for name in ("onnx", "onnxruntime"))
     wanted = ["onnx", "onnx_int8", "float16"] if onnx else ["float16"]
     data = write_project(tmp_path)
-    for name in ("dagster.yaml", "workspace.yaml"):
-        shutil.copyfile(ROOT / name, tmp_path / name)
+    mark_project(tmp_path)
     section = {"formats": wanted, "points_lost": 100}
     edit_yaml(data / "recipes" / "base.yaml", "export", **section)
     refused = {"description": "broken", "encoder": encoder_settings(tmp_path / "model"), "export": section}

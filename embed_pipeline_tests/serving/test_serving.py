@@ -26,12 +26,11 @@ from embed_pipeline.evaluation.measuring import HITS_FILE, read_calibration
 from embed_pipeline.evaluation.query_metrics import read_hits
 from embed_pipeline.serving.server import Server, ServerSettings
 from embed_pipeline_tests.pipeline_project import PipelineProject
-from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, write_project, write_yaml
+from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, mark_project, write_project, write_yaml
 from embed_pipeline_tests.test_stopping import Command
 from embed_pipeline_tests.tiny_cross_encoder import write_cross_encoder
 
 TEXTS = ["我肝上有油，能买吗", "痛风", "体检说高压一百六，可以投保不"]
-ROOT = Path(__file__).parents[2]
 
 
 WRITTEN = [normalise_text(text) for text in TEXTS]
@@ -421,8 +420,7 @@ def _waiting(address: str) -> int:
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_the_command_answers_what_was_asked_and_ends(project: PipelineProject, tmp_path: Path, number) -> None:
     root = Path(shutil.copytree(project.root, tmp_path / "project"))
-    for name in ("dagster.yaml", "workspace.yaml"):
-        shutil.copyfile(ROOT / name, root / name)
+    mark_project(root)
     (root / "home").rename(root / ".embed_pipeline")
     command = Command(root, "serve", "small/tuned", "--port", "0", "--batch", "4")
     command.wait_until(lambda: "serving small/tuned" in command.said())

@@ -27,21 +27,8 @@ QUESTION_NAMES = (
 """What the column of questions is called, in the order of preference."""
 PASSAGE_NAMES = (
     *("context", "answer", "passage", "answers", "positive", "document", "response", "reply", "content", "text"),
-    *(
-        "label",
-        "intent",
-        "category",
-        "答案",
-        "回答",
-        "答复",
-        "段落",
-        "标签",
-        "答え",
-        "回答文",
-        "답변",
-        "ответ",
-        "контекст",
-    ),
+    *("label", "intent", "category", "答案", "回答", "答复", "段落", "标签", "答え", "回答文", "답변", "ответ"),
+    "контекст",
     *("جواب", "antwort", "kontext", "réponse", "reponse", "contexte", "respuesta", "contexto", "resposta", "risposta"),
     *("contesto", "antwoord"),
 )

@@ -106,8 +106,9 @@ def _append(step: Step, manifest: Manifest, rows: Sequence[MetricRow]) -> int:
 def _standing(step: Step) -> tuple[Standing, ...]:
     """What stands, of variants on request too; where one of those cannot be read, of its data set the others."""
     asked = step.pipeline.model_copy(update={"on_request": True}).graph()
-    unread = asked.project.broken
-    return (*standing_variants(asked), *(one for one in standing_variants(step.graph) if one.dataset in unread))
+    found, unread = standing_variants(asked), asked.project.broken
+    others = standing_variants(step.graph) if unread else ()
+    return (*found, *(one for one in others if one.dataset in unread))
 
 
 def _report_paths(step: Step, datasets: Collection[str]) -> dict[str, dg.MetadataValue]:
