@@ -105,13 +105,11 @@ def _write_configuration(folder: Path, port: int, behind: int) -> None:
     places = "".join(
         f"{name}_temp_path {folder}/{name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    main = f"daemon off;\npid {folder}/pid;\nworker_processes 1;\nevents {{}}\nhttp {{\naccess_log off;\n{places}"
+    # Started by root it would read the users as another account, which pytest's folders are closed to.
+    user = "user root;\n" if os.geteuid() == 0 else ""
+    main = f"{user}daemon off;\npid {folder}/pid;\nworker_processes 1;\nevents {{}}\nhttp {{\naccess_log off;\n{places}"
     # nginx gives a request to the first server where no name fits, as it would on a machine with this site alone.
     (folder / "main.conf").write_text(f"{main}include {folder}/site.conf;\n}}\n", encoding="utf-8")
-    folder.chmod(0o755)
-    for parent in folder.parents:
-        if parent.name.startswith("pytest-"):
-            parent.chmod(0o755)
 
 
 def _wait_for(port: int) -> None:
