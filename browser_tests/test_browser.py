@@ -205,9 +205,10 @@ def _backfills_ended(server: DevServer) -> bool:
 
 
 def _followed(server: DevServer) -> bool:
-    """The newest tick looked while nothing ran, and asked for no run."""
+    """The newest tick looked while nothing ran, waited for no file that had just been written, and asked for no run."""
     ticks = server.ticks(STALE_SENSOR)
-    return bool(ticks) and ticks[0]["status"] == "SKIPPED" and "fresh" in (ticks[0]["skipReason"] or "")
+    reason = (ticks[0]["skipReason"] or "") if ticks else ""
+    return bool(ticks) and ticks[0]["status"] == "SKIPPED" and "fresh" in reason and "written to" not in reason
 
 
 @pytest.fixture(autouse=True)
