@@ -60,6 +60,14 @@ def test_the_shipped_recipes_name_the_promised_models() -> None:
             },
             "negatives_cross_device has no effect with candidates: corpus",
         ),
+        (
+            {"description": "x", "retriever": "bm25", "index": {"kind": "ivf"}},
+            "bm25 has no vectors and no index section; remove it",
+        ),
+        (
+            {"description": "x", "encoder": encoder_settings(Path("m")), "index": {"kind": "hsnw"}},
+            "index.kind: Value error, expected auto, flat, sq8, hnsw, ivf, ivf_sq8 or a Faiss factory string",
+        ),
         *(
             (
                 {

@@ -71,7 +71,9 @@ def describe_search(
     """
     if recipe.retriever == "reranked":
         raise ValueError("expected a recipe with a retriever of its own, found reranked. Search with its first stage.")
-    return Search(recipe.retriever, language, encoder, device, fusion=recipe.fusion, hybrid=recipe.hybrid)
+    return Search(
+        recipe.retriever, language, encoder, device, fusion=recipe.fusion, hybrid=recipe.hybrid, index=recipe.index
+    )
 
 
 def load_variant_encoder(

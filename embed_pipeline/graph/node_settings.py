@@ -19,7 +19,6 @@ from embed_pipeline.project.recipes import Recipe, required
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.records import CHOSEN_ON, EVALUATED_SPLIT
 from embed_pipeline.reporting.database import newest_batch
-from embed_pipeline.retrieval.index import IndexSettings
 from embed_pipeline.retrieval.lexical import LexicalSettings
 from embed_pipeline.retrieval.tfidf import TfidfSettings
 from embed_pipeline.significance import SignificanceSettings
@@ -199,7 +198,7 @@ def _encoder_identity(settings: AnyEncoderSettings) -> dict:
 
 def _index_settings(variant: Variant, language: str) -> dict:
     recipe = (variant.first_stage or variant).recipe
-    lexical, dense = LexicalSettings(language=language).model_dump(mode="json"), IndexSettings().model_dump(mode="json")
+    lexical, dense = LexicalSettings(language=language).model_dump(mode="json"), recipe.index.shaping()
     ngrams = TfidfSettings().model_dump(mode="json")
     others = {
         "bm25": lexical,

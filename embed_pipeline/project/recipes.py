@@ -20,6 +20,7 @@ from embed_pipeline.mining.negatives import MiningSettings
 from embed_pipeline.reranking.settings import RerankSettings
 from embed_pipeline.retrieval.fusion import FusionSettings
 from embed_pipeline.retrieval.hybrid import HybridSettings
+from embed_pipeline.retrieval.index import IndexSettings
 from embed_pipeline.settings_file import join_problems, read_mapping, shown
 from embed_pipeline.training.settings import TrainingSettings
 
@@ -47,6 +48,9 @@ class Recipe(BaseModel):
         None, description="dense: better vectors behind an encoder that stays as it is, hosted or local, tuned or not."
     )
     rerank: RerankSettings | None = Field(None, description="reranked: the first stage and the cross-encoder.")
+    index: IndexSettings = Field(
+        default=IndexSettings(), description="Where there are vectors: the kind of Faiss index, for large corpora."
+    )
     export: ExportSettings | None = Field(
         None, description="dense: the formats that the encoder is deployed in; left out: none is written."
     )
@@ -86,6 +90,8 @@ class Recipe(BaseModel):
             raise ValueError("retriever: hybrid and a hybrid section go together; add one or remove the other")
         if (self.rerank is not None) != (self.retriever == "reranked"):
             raise ValueError("retriever: reranked and a rerank section go together; add one or remove the other")
+        if self.retriever in ("bm25", "tfidf", "reranked") and self.index != IndexSettings():
+            raise ValueError(f"retriever: {self.retriever} has no vectors and no index section; remove it")
         hosted = isinstance(self.encoder, HostedEncoderSettings)
         if self.export and (self.retriever != "dense" or self.adaptation or hosted):
             raise ValueError(

@@ -4,41 +4,76 @@ Belongs here: the index, its files, and which encoder it belongs to. Does not be
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 if TYPE_CHECKING:
     import faiss
 
-IndexKind = Literal["flat", "hnsw", "ivf"]
+EXACT_UP_TO = 200_000
+"""Passages up to which `auto` searches exactly."""
+_FACTORY_STRINGS = {"flat": "Flat", "sq8": "SQ8", "hnsw": "HNSW{neighbours}", "ivf": "IVF{lists},Flat"}
+_FACTORY_STRINGS["ivf_sq8"] = "IVF{lists},SQ8"
+KINDS = ("auto", *_FACTORY_STRINGS)
+_FACTORY_STRING = re.compile(r"(?=.*[A-Z])[A-Za-z0-9_,()x]+")
 
 INDEX_FILE = "index.faiss"
 PASSAGE_IDS_FILE = "passage_ids.json"
 DESCRIPTION_FILE = "index.json"
 
+RECALL_AT = 10
+_RECALL_SAMPLE = 200
+_TRAINING_VECTORS_PER_LIST = 64
+_ADDED_AT_ONCE = 100_000
+_MAPPED_FROM_BYTES = 1 << 30
+"""A larger file's cells are read when they are searched, not into memory before."""
+
 
 class IndexSettings(BaseModel):
-    """How a corpus is indexed: exactly up to a size, approximately above it."""
+    """How a corpus is indexed: exactly up to a size, approximately above it, unless a kind is named."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    flat_up_to: int = Field(default=200_000, ge=0, description="Passages up to which the search is exact.")
-    above: IndexKind = Field(default="hnsw", description="The index of a larger corpus; flat keeps the search exact.")
-    hnsw_neighbours: int = Field(default=32, ge=2, description="Links of a passage in the graph.")
-    hnsw_ef_construction: int = Field(default=200, ge=1, description="Candidates looked at while a passage is linked.")
-    hnsw_ef_search: int = Field(default=256, ge=1, description="Candidates looked at while searching.")
-    ivf_lists: int = Field(default=1024, ge=1, description="Cells the corpus is divided into.")
-    ivf_probes: int = Field(default=64, ge=1, description="Cells looked at while searching.")
-    seed: int = Field(default=0, description="Seed of the k-means that finds the cells.")
+    kind: str = Field(
+        default="auto",
+        description=f"`auto`: exact up to {EXACT_UP_TO:,} passages, `hnsw` above. `flat`: exact. `sq8`: the same over "
+        "vectors in 8 bits. `hnsw`: a graph. `ivf`, `ivf_sq8`: cells. Or a Faiss factory string, such as "
+        "`OPQ48,IVF4096,PQ48`.",
+    )
+    hnsw_neighbours: int = Field(default=32, ge=2, description="hnsw: links of a passage in the graph.")
+    hnsw_ef_construction: int = Field(default=200, ge=1, description="hnsw: candidates while a passage is linked.")
+    hnsw_ef_search: int = Field(default=256, ge=1, description="hnsw: candidates while searching.")
+    ivf_lists: int | None = Field(
+        default=None, ge=1, description="ivf: cells of the corpus; left out: four times the root of the passages."
+    )
+    ivf_probes: int = Field(default=64, ge=1, description="Cells looked at while searching, in a factory string too.")
+    seed: int = Field(default=0, description="Seed of the k-means that finds the cells, and of the sample it sees.")
+    recall_at_least: float = Field(
+        default=0.95, ge=0, le=1, description="A check warns where a search finds less of what an exact one finds."
+    )
 
-    def kind(self, passages: int) -> IndexKind:
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        if kind not in KINDS and not _FACTORY_STRING.fullmatch(kind):
+            raise ValueError(f"expected {', '.join(KINDS)} or a Faiss factory string such as IVF4096,PQ48")
+        return kind
+
+    def kind_for(self, passages: int) -> str:
         """The kind of index for a corpus of this size."""
-        return "flat" if passages <= self.flat_up_to else self.above
+        if self.kind != "auto":
+            return self.kind
+        return "flat" if passages <= EXACT_UP_TO else "hnsw"
+
+    def shaping(self) -> dict[str, object]:
+        """What changes an index's bytes."""
+        return self.model_dump(mode="json", exclude={"recall_at_least"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +82,8 @@ class PassageIndex:
 
     faiss_index: "faiss.Index"
     passage_ids: tuple[str, ...]
-    kind: IndexKind
+    kind: str
+    """One of KINDS but auto, or a Faiss factory string."""
     dimension: int
     encoder_fingerprint: str
 
@@ -61,12 +97,13 @@ def build_index(
 ) -> PassageIndex:
     """The inner-product index of float32 vectors (passages, dimension), the same for the same input; maybe empty.
 
-    An HNSW graph is built on one thread, because the order in which passages are linked changes it.
-    Raises ValueError for wrong shapes, repeated ids, and vectors that hold NaN or infinity.
+    A graph is built on one thread, because the order in which passages are linked changes it.
+    Raises ValueError for wrong shapes, repeated ids, vectors that hold NaN or infinity, and a factory string that
+    Faiss does not take.
     """
     settings = settings or IndexSettings()
     _check_vectors(passage_ids, vectors)
-    kind = settings.kind(len(passage_ids))
+    kind = settings.kind_for(len(passage_ids))
     return PassageIndex(
         faiss_index=_filled_index(np.ascontiguousarray(vectors, dtype=np.float32), kind, settings),
         passage_ids=tuple(passage_ids),
@@ -98,7 +135,8 @@ def read_index(directory: Path) -> PassageIndex:
 
     description = json.loads((directory / DESCRIPTION_FILE).read_text(encoding="utf-8"))
     passage_ids = tuple(json.loads((directory / PASSAGE_IDS_FILE).read_text(encoding="utf-8")))
-    faiss_index = faiss.read_index(str(directory / INDEX_FILE))
+    large = (directory / INDEX_FILE).stat().st_size >= _MAPPED_FROM_BYTES
+    faiss_index = faiss.read_index(str(directory / INDEX_FILE), faiss.IO_FLAG_MMAP if large else 0)
     expected = (description["passages"], description["passages"], description["dimension"])
     found = (len(passage_ids), faiss_index.ntotal, faiss_index.d)
     if expected != found:
@@ -115,33 +153,75 @@ def read_index(directory: Path) -> PassageIndex:
     )
 
 
-def _filled_index(vectors: np.ndarray, kind: IndexKind, settings: IndexSettings) -> "faiss.Index":
+def recall_against_exact(index: PassageIndex, vectors: np.ndarray, *, seed: int = 0) -> float:
+    """The share of the RECALL_AT nearest passages of an exact search that the index finds.
+
+    Asked are vectors of the corpus itself, a drawn sample: they cost no encoding. `vectors` is what the index was built
+    from; passages at equal distance stand for each other.
+    """
+    rows = np.random.default_rng(seed).permutation(len(vectors))[:_RECALL_SAMPLE]
+    wanted = min(RECALL_AT, len(vectors))
+    if not wanted:
+        return 1.0
+    asked = np.ascontiguousarray(vectors[rows], dtype=np.float32)
+    best = np.full((len(rows), wanted), -np.inf, dtype=np.float32)
+    for start in range(0, len(vectors), _ADDED_AT_ONCE):
+        scores = np.concatenate([best, asked @ vectors[start : start + _ADDED_AT_ONCE].T], axis=1)
+        best = np.partition(scores, scores.shape[1] - wanted, axis=1)[:, -wanted:]
+    _, found = index.faiss_index.search(asked, wanted)
+    reached = [
+        (vectors[ids[ids >= 0]] @ query >= worst - 1e-5).sum()
+        for query, ids, worst in zip(asked, found, best.min(axis=1), strict=True)
+    ]
+    return float(sum(reached)) / (wanted * len(rows))
+
+
+def _filled_index(vectors: np.ndarray, kind: str, settings: IndexSettings) -> "faiss.Index":
     import faiss
 
     rows, dimension = vectors.shape
-    if kind == "flat":
-        index = faiss.IndexFlatIP(dimension)
-    elif kind == "hnsw":
-        index = faiss.IndexHNSWFlat(dimension, settings.hnsw_neighbours, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction = settings.hnsw_ef_construction
-        index.hnsw.efSearch = settings.hnsw_ef_search
-    else:
-        lists = min(settings.ivf_lists, max(rows, 1))
-        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dimension), dimension, lists, faiss.METRIC_INNER_PRODUCT)
-        index.nprobe = settings.ivf_probes
-        index.cp.seed = settings.seed
+    lists = min(settings.ivf_lists or round(4 * rows**0.5), max(rows, 1))
+    string = _FACTORY_STRINGS.get(kind, kind).format(lists=lists, neighbours=settings.hnsw_neighbours)
+    try:
+        index = faiss.index_factory(dimension, string, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise ValueError(
+            f"index.kind: Faiss takes no {string!r} for vectors of {dimension} numbers: {str(error)[-200:]}. "
+            f"Correct it, or take one of {', '.join(KINDS)}."
+        ) from error
+    if isinstance(index, faiss.IndexHNSW):
+        index.hnsw.efConstruction, index.hnsw.efSearch = settings.hnsw_ef_construction, settings.hnsw_ef_search
+    cells = _cells_of(index)
+    if cells is not None:
+        cells.nprobe, cells.cp.seed = settings.ivf_probes, settings.seed
     if not rows:
         return index
     threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1 if kind != "flat" else threads)
+    faiss.omp_set_num_threads(1 if "HNSW" in string else threads)
     try:
-        index.train(vectors)
-        index.add(vectors)
+        index.train(vectors[_training_rows(rows, cells.nlist if cells is not None else 0, settings.seed)])
+        for start in range(0, rows, _ADDED_AT_ONCE):
+            index.add(vectors[start : start + _ADDED_AT_ONCE])
     finally:
         faiss.omp_set_num_threads(threads)
-    if isinstance(index, faiss.IndexIVFFlat):
-        index.make_direct_map()  # without it a vector cannot be read back for the exact score
+    if cells is not None:
+        cells.make_direct_map()  # without it a vector cannot be read back for its score
     return index
+
+
+def _cells_of(index: "faiss.Index") -> "faiss.IndexIVF | None":
+    import faiss
+
+    try:
+        return faiss.extract_index_ivf(index)
+    except RuntimeError:
+        return None
+
+
+def _training_rows(rows: int, lists: int, seed: int) -> "slice | np.ndarray":
+    """What k-means sees: all, or a draw that is large enough for the cells and for 8-bit codes."""
+    enough = max(_TRAINING_VECTORS_PER_LIST * lists, _ADDED_AT_ONCE)
+    return slice(None) if rows <= enough else np.sort(np.random.default_rng(seed).permutation(rows)[:enough])
 
 
 def _check_vectors(passage_ids: Sequence[str], vectors: np.ndarray) -> None:

@@ -114,7 +114,8 @@ def top_k(
     query_vectors is float32 (queries, dimension). k beyond the corpus gives the whole corpus; an empty corpus gives
     queries without hits. Ties at the cut are exact: candidates are fetched until none that is left could enter, and
     scored in float64, so neither batch, thread count nor device moves a hit. (HNSW and IVF find their candidates
-    approximately.)
+    approximately; where an
+    index keeps codes in place of vectors, the score is that of the decoded vector.)
     """
     check_k(k)
     if query_vectors.shape != (len(query_ids), index.dimension):
@@ -163,12 +164,16 @@ def _could_miss_a_tie(faiss_scores: np.ndarray, exact: np.ndarray, k: int) -> bo
 def _on_gpu(index: PassageIndex) -> "faiss.Index":
     import faiss
 
-    if index.kind == "hnsw":
-        raise ValueError("search: an HNSW index cannot be searched on a GPU. Search on cpu or build it as ivf or flat.")
     # With no GPU index_cpu_to_all_gpus returns an empty index and the search crashes the process.
     if not hasattr(faiss, "get_num_gpus") or faiss.get_num_gpus() == 0:
         raise ValueError("search: expected a GPU that Faiss can use because cuda was asked for, found none. Use cpu.")
-    return faiss.index_cpu_to_all_gpus(index.faiss_index)
+    try:
+        return faiss.index_cpu_to_all_gpus(index.faiss_index)
+    except RuntimeError as error:
+        raise ValueError(
+            f"search: an index of kind {index.kind} cannot be searched on a GPU. Search on cpu, or set index.kind to "
+            "flat or ivf."
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

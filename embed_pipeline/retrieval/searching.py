@@ -5,7 +5,7 @@ is searched for (evaluation).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -16,7 +16,14 @@ from embed_pipeline.encoding.vector_cache import CachedEncoder
 from embed_pipeline.records import Passage
 from embed_pipeline.retrieval.fusion import FusionSettings
 from embed_pipeline.retrieval.hybrid import HybridRetriever, HybridSettings, HybridWeights, split_query
-from embed_pipeline.retrieval.index import build_index, read_index, write_index
+from embed_pipeline.retrieval.index import (
+    RECALL_AT,
+    IndexSettings,
+    build_index,
+    read_index,
+    recall_against_exact,
+    write_index,
+)
 from embed_pipeline.retrieval.lexical import (
     LexicalSettings,
     build_lexical_index,
@@ -34,6 +41,8 @@ from embed_pipeline.retrieval.search import (
 )
 from embed_pipeline.retrieval.tfidf import TfidfSettings, build_tfidf_index, read_tfidf_index, write_tfidf_index
 
+RECALL_DETAIL = f"recall_at_{RECALL_AT}_against_exact"
+"""What an index that is not exact finds of what an exact one finds."""
 DENSE_FOLDER = "dense"
 LEXICAL_FOLDER = "bm25"
 NGRAMS_FOLDER = "tfidf"
@@ -60,6 +69,8 @@ class Search:
     """A second stage: the index then holds the passages' texts."""
     scorer: PairScorer | None = None
     """What the second stage scores with; None while only the index is built."""
+    index: IndexSettings = field(default_factory=IndexSettings)
+    """How the vectors are indexed, where there are any."""
 
     @property
     def hybrid_settings(self) -> HybridSettings:
@@ -97,8 +108,15 @@ def write_search_index(search: Search, passages: Sequence[Passage], directory: P
         return found
     encoder = _needed(search.encoder, "encoder")
     vectors = encoder.encode_passages([passage.text for passage in passages])
-    index = build_index([passage.id for passage in passages], vectors, encoder_fingerprint=encoder.fingerprint)
+    index = build_index(
+        [passage.id for passage in passages],
+        vectors,
+        encoder_fingerprint=encoder.fingerprint,
+        settings=search.index,
+    )
     write_index(index, directory)
+    if index.kind != "flat":
+        found[RECALL_DETAIL] = round(recall_against_exact(index, vectors), 4)
     return {**found, "kind": index.kind, "dimension": index.dimension, **encoding_counts(encoder)}
 
 

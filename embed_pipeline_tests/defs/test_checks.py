@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 from embed_pipeline.dataset.cleaning import CleanedData, CleaningCounts
 from embed_pipeline.dataset.formats import RetrievalDataset, build_dataset
@@ -13,6 +14,7 @@ from embed_pipeline.defs.checks.evaluation import check_tokens
 from embed_pipeline.defs.checks.general import check_forgetting
 from embed_pipeline.defs.checks.mining import check_negatives
 from embed_pipeline.defs.checks.outcome import CheckOutcome, describe_outcomes
+from embed_pipeline.defs.checks.retrieval import check_index
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.evaluation.comparison import Comparison
 from embed_pipeline.evaluation.measures import Measure
@@ -21,6 +23,9 @@ from embed_pipeline.mining.report import MiningReport
 from embed_pipeline.project.recipes import Recipe
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.records import Judgment, Passage, Query, Split
+from embed_pipeline.retrieval.index import IndexSettings
+from embed_pipeline.retrieval.searching import Search, write_search_index
+from embed_pipeline_tests.fakes import FakeEncoder
 
 SETTINGS = DatasetSettings.model_validate(
     {
@@ -234,3 +239,13 @@ def test_only_a_failed_blocking_check_is_named_for_the_graph() -> None:
     failed = CheckOutcome(name="c", passed=False, blocking=True, figures={}, remedy="")
     assert "failed_blocking_checks" not in describe_outcomes([passed, warned])
     assert describe_outcomes([passed, warned, failed])["failed_blocking_checks"] == "c"
+
+
+def test_an_index_that_misses_what_an_exact_one_finds_warns(tmp_path: Path) -> None:
+    passages = [Passage(f"p{at}", f"{at * 7919:06d}") for at in range(200)]
+    for kind, passed in (("flat", True), ("ivf", False)):
+        settings = IndexSettings(kind=kind, ivf_lists=40, ivf_probes=1)
+        found = write_search_index(Search("dense", "en", FakeEncoder(), index=settings), passages, tmp_path / kind)
+        (outcome,) = check_index(found, settings)
+        assert (outcome.passed, outcome.figures["kind"]) == (passed, kind)
+    assert 0 < outcome.figures["recall"] < outcome.figures["limit"] == 0.95

@@ -137,6 +137,16 @@ def test_an_encoder_length_concerns_every_asset_of_its_variant_and_no_other_vari
     assert names == own | {"promoted_checkpoint[small]"}  # it chooses among all variants of the data set
 
 
+def test_the_kind_of_index_concerns_the_index_and_not_the_weights(pipeline: PipelineResource) -> None:
+    path = _recipe(pipeline, "tuned")
+    before = path.read_text(encoding="utf-8")
+    for section, stale in (("recall_at_least: 0.5", False), ("kind: hnsw", True)):
+        path.write_text(f"{before}\nindex: {{{section}}}\n", encoding="utf-8")
+        states = _states(pipeline)
+        assert states[f"finetuned_checkpoint[{TUNED}]"] == "fresh"
+        assert (states[f"faiss_index[{TUNED}]"] == "stale") is stale
+
+
 def test_a_changed_label_list_and_a_changed_workbook_are_named(pipeline: PipelineResource) -> None:
     with (Path(pipeline.data) / "small" / "labels.txt").open("a", encoding="utf-8") as file:
         file.write("肺炎\n")

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from embed_pipeline.records import Query
-from embed_pipeline.retrieval.index import IndexSettings, PassageIndex, build_index, read_index, write_index
+from embed_pipeline.retrieval.index import (
+    IndexSettings,
+    PassageIndex,
+    build_index,
+    read_index,
+    recall_against_exact,
+    write_index,
+)
 from embed_pipeline.retrieval.search import DenseRetriever, top_k
 from embed_pipeline_tests.fakes import FakeEncoder
 
@@ -69,9 +76,12 @@ def test_hits_are_numbered_from_one_in_the_order_of_the_queries() -> None:
     assert hits[0].score >= hits[1].score
 
 
-@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
+EVERY_KIND = ["flat", "sq8", "hnsw", "ivf", "ivf_sq8", "IVF4,Flat", "PCA4,IVF4,SQ8"]
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
 def test_every_kind_is_written_alike_twice_and_read_back(kind: str, tmp_path: Path) -> None:
-    settings = IndexSettings.model_validate({"flat_up_to": 0, "above": kind, "ivf_lists": 4, "ivf_probes": 4})
+    settings = IndexSettings(kind=kind, ivf_lists=4, ivf_probes=4)
     ids, vectors, queries = [f"p{row:03d}" for row in range(300)], unit_vectors(300), unit_vectors(20, seed=1)
     digests = set()
     for name in ("one", "two"):
@@ -83,8 +93,56 @@ def test_every_kind_is_written_alike_twice_and_read_back(kind: str, tmp_path: Pa
     read = read_index(tmp_path / "one")
     assert (read.kind, read.encoder_fingerprint, read.passage_ids) == (kind, ENCODER, tuple(ids))
     query_ids = [str(row) for row in range(20)]
-    exact = top_k(index_of(ids, vectors), query_ids, queries, 5)
-    assert top_k(read, query_ids, queries, 5) == exact
+    built = index_of(ids, vectors, settings)
+    assert top_k(read, query_ids, queries, 5) == top_k(built, query_ids, queries, 5)
+    if kind in ("flat", "hnsw", "ivf", "IVF4,Flat"):  # all cells are looked at, and vectors are kept whole
+        assert top_k(read, query_ids, queries, 5) == top_k(index_of(ids, vectors), query_ids, queries, 5)
+
+
+@pytest.mark.parametrize("kind", ["sq8", "ivf", "PCA4,IVF4,SQ8"])
+def test_threads_change_no_byte_of_what_is_built_on_several(kind: str, tmp_path: Path) -> None:
+    import faiss
+
+    threads, digests = faiss.omp_get_max_threads(), set()
+    for count in (1, 2):
+        faiss.omp_set_num_threads(count)
+        try:
+            write_index(
+                index_of([str(row) for row in range(300)], unit_vectors(300), IndexSettings(kind=kind)), tmp_path
+            )
+        finally:
+            faiss.omp_set_num_threads(threads)
+        digests.add(hashlib.sha256((tmp_path / "index.faiss").read_bytes()).hexdigest())
+    assert len(digests) == 1
+
+
+def test_recall_falls_with_the_cells_that_are_looked_at() -> None:
+    ids, vectors = [f"p{row:04d}" for row in range(2000)], unit_vectors(2000, dimension=16)
+    recalls = [
+        recall_against_exact(
+            index_of(ids, vectors, IndexSettings(kind="ivf", ivf_lists=50, ivf_probes=probes)), vectors
+        )
+        for probes in (50, 5, 1)
+    ]
+    assert recalls[0] == 1.0
+    assert recalls[0] > recalls[1] > recalls[2] > 0.05
+    assert recall_against_exact(index_of(ids, vectors, IndexSettings(kind="sq8")), vectors) > 0.9
+
+
+def test_equal_passages_stand_for_each_other_in_the_recall() -> None:
+    vectors = np.repeat(unit_vectors(3), 40, axis=0)
+    assert recall_against_exact(index_of([str(row) for row in range(120)], vectors), vectors) == 1.0
+
+
+def test_auto_is_exact_up_to_a_size() -> None:
+    assert [IndexSettings().kind_for(passages) for passages in (10, 200_000, 200_001)] == ["flat", "flat", "hnsw"]
+
+
+def test_what_is_no_kind_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="ivf_sq8 or a Faiss factory string"):
+        IndexSettings(kind="hsnw")
+    with pytest.raises(ValueError, match="Faiss takes no 'IVF4,PQ3' for vectors of 8 numbers"):
+        index_of(["a"], unit_vectors(1), IndexSettings(kind="IVF4,PQ3"))
 
 
 def test_files_of_different_indexes_are_refused(tmp_path: Path) -> None:

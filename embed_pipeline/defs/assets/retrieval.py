@@ -7,6 +7,8 @@ import dagster as dg
 
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, picture, table
+from embed_pipeline.defs.checks import retrieval as checks
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.evaluation.weighing import weigh_scores
@@ -24,6 +26,7 @@ def define_assets(partitions: Partitions) -> Assets:
     @dg.asset(
         partitions_def=partitions.of("faiss_index"),
         deps=partitions.deps("faiss_index"),
+        check_specs=per_partition(checks.SPECS, partitions.of("faiss_index")),
         group_name="retrieval",
         kinds={"faiss"},
         code_version=CODE_VERSIONS["faiss_index"],
@@ -38,7 +41,8 @@ def define_assets(partitions: Partitions) -> Assets:
         manifest = step.build(lambda out: _build_index(step, out))
         passages = read_dataset(step.folder("cleaned_qa")).passages
         metadata = {"samples": table([{"row": row, "passage": p.text} for row, p in enumerate(passages[:SAMPLE_ROWS])])}
-        return materialized(manifest, rows=len(passages), folder=step.open(manifest), metadata=metadata)
+        checked = results(outcomes_of(manifest), checks.SPECS)
+        return materialized(manifest, rows=len(passages), folder=step.open(manifest), metadata=metadata, checks=checked)
 
     @dg.asset(
         partitions_def=partitions.of("hybrid_weights"),
@@ -79,4 +83,6 @@ def _weigh(step: Step, out: Path) -> dict[str, object]:
 
 
 def _build_index(step: Step, out: Path) -> dict[str, object]:
-    return write_search_index(step.search(), read_dataset(step.folder("cleaned_qa")).passages, out)
+    search = step.search()
+    found = write_search_index(search, read_dataset(step.folder("cleaned_qa")).passages, out)
+    return {**found, **describe_outcomes(checks.check_index(found, search.index))}
