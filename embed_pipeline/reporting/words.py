@@ -9,7 +9,7 @@ from embed_pipeline.evaluation.calibration import Calibration
 from embed_pipeline.evaluation.comparison import Verdict
 from embed_pipeline.evaluation.measures import Measure, MeasureName
 from embed_pipeline.reporting.evidence import format_p
-from embed_pipeline.reporting.metric_row import MetricRow
+from embed_pipeline.reporting.metrics_table import MetricRow
 
 MISSING = "–"
 

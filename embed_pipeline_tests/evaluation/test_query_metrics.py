@@ -51,5 +51,5 @@ def test_a_broken_line_is_named(tmp_path, line):
 
 def test_a_broken_hit_is_named(tmp_path):
     (tmp_path / "h.jsonl").write_text('{"query_id": "q", "passage_id": "p", "rank": 0, "score": 1.0}\n', "utf-8")
-    with pytest.raises(ValueError, match=r"h\.jsonl, line 1: rank"):
+    with pytest.raises(ValueError, match=r"h\.jsonl, line 1, rank"):
         read_hits(tmp_path / "h.jsonl")
