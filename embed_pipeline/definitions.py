@@ -12,10 +12,9 @@ import dagster as dg
 
 from embed_pipeline.defs import assets
 from embed_pipeline.defs.automation import define_schedules, define_sensors
-from embed_pipeline.defs.jobs import define_jobs, define_run_stale
+from embed_pipeline.defs.jobs import define_jobs, define_reevaluation, define_run_stale
 from embed_pipeline.defs.lineage_links import check_ui_path
 from embed_pipeline.defs.partitions import define_partitions
-from embed_pipeline.defs.reevaluation import define_reevaluation
 from embed_pipeline.defs.resources import PipelineResource, pipeline_from_environment
 from embed_pipeline.defs.running import terse_console
 from embed_pipeline.defs.teams import assign_to_team, check_team

@@ -25,7 +25,7 @@ from embed_pipeline.encoding.cross_encoder import CrossEncoder
 from embed_pipeline.encoding.encoder import Encoder, EncoderSettings
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.pair_scores import CachedPairScorer
-from embed_pipeline.encoding.spending import COST_DETAIL, spent_usd
+from embed_pipeline.encoding.usage import COST_DETAIL, spent_usd
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
 from embed_pipeline.graph.catalogue import ALL
 from embed_pipeline.graph.freshness import Causes

@@ -13,7 +13,7 @@ from embed_pipeline.definitions import STAGES, defs
 from embed_pipeline.defs.assets.publishing import materialized, table
 from embed_pipeline.defs.checks.outcome import CheckOutcome, results
 from embed_pipeline.defs.resources import PipelineResource
-from embed_pipeline.encoding.spending import spent_usd
+from embed_pipeline.encoding.usage import spent_usd
 from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.progress import Progress, Reading, Tally, format_seconds, read_progress
 
