@@ -44,10 +44,13 @@ def make_dataset(count: int, characters: int) -> RetrievalDataset:
 
 def audit(dataset: RetrievalDataset) -> None:
     """Print seconds per audit and the peak resident memory of this process."""
-    from embed_pipeline.dataset.audit import describe_labels, find_leaks
-    from embed_pipeline.dataset.contradictions import find_contradictions
-    from embed_pipeline.dataset.duplicate_passages import find_duplicate_passages
-    from embed_pipeline.dataset.shift import measure_shift
+    from embed_pipeline.dataset.audit import (
+        describe_labels,
+        find_contradictions,
+        find_duplicate_passages,
+        find_leaks,
+        measure_shift,
+    )
 
     steps: dict[str, Callable[[], object]] = {
         "leaks": lambda: len(find_leaks(dataset, 0.85)),

@@ -62,10 +62,9 @@ def measure(folder: Path) -> None:
     """Print seconds per step and the peak resident memory of this process."""
     from embed_pipeline.dataset.audit import find_leaks
     from embed_pipeline.dataset.cleaning import clean_rows, write_cleaned
-    from embed_pipeline.dataset.label_list import read_label_list
     from embed_pipeline.dataset.settings import DatasetSettings
     from embed_pipeline.dataset.splitting import assign_splits
-    from embed_pipeline.dataset.workbook import read_rows
+    from embed_pipeline.dataset.workbook import read_label_list, read_rows
 
     settings = DatasetSettings.model_validate(
         {

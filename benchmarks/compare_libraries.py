@@ -68,7 +68,7 @@ def read_set(path: Path) -> dict[str, Any]:
 
 def compare_drawings(data: Path) -> None:
     """The bytes of a page with bars, history, latency and an interval per row, by each library."""
-    from embed_pipeline.reporting.metric_row import MetricRow
+    from embed_pipeline.reporting.metrics_table import MetricRow
     from embed_pipeline.reporting.page import render_page
     from embed_pipeline.reporting.report_data import DatasetReport, HistoryPoint
     from embed_pipeline_tests.reporting.metric_rows import ROW, compared

@@ -24,7 +24,10 @@ import numpy as np
 
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.local import load_local_encoder
-from embed_pipeline.mining.negatives import MiningSettings, mine_negatives, write_groups
+from embed_pipeline.mining.corpus import MiningCorpus
+from embed_pipeline.mining.groups import write_groups
+from embed_pipeline.mining.negatives import mine
+from embed_pipeline.mining.settings import MiningSettings
 from embed_pipeline.records import Judgment, Passage, Query
 from embed_pipeline.training.finetune import FinetuneJob, torchrun_command, worker_environment
 from embed_pipeline.training.settings import TrainingSettings
@@ -120,17 +123,16 @@ def _write_inputs(work: Path, train: RetrievalSet, rows: list[str], settings: En
     encoder = load_local_encoder(settings)
     passages = [Passage(key, text) for key, text in sorted(train.corpus.items())]
     queries = [Query(key, train.queries[key], "train") for key in rows]
-    groups = mine_negatives(
+    mined = mine(
+        MiningCorpus.of(passages, encoder.encode_passages([passage.text for passage in passages])),
         queries,
         encoder.encode_queries([query.text for query in queries]),
-        passages,
-        encoder.encode_passages([passage.text for passage in passages]),
         [Judgment(key, passage_id) for key in rows for passage_id in train.relevant[key]],
         MiningSettings.model_validate(
             {"range_end": min(200, len(passages)), "number": negatives, "margin_relative": None}
         ),
     )
-    write_groups(groups, work / "groups.jsonl")
+    write_groups(mined.groups, work / "groups.jsonl")
     with (work / "corpus.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps({"id": p.id, "text": p.text}, ensure_ascii=False) + "\n" for p in passages)
 

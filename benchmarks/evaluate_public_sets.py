@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from embed_pipeline.reporting.database import read_newest
-from embed_pipeline.reporting.metric_row import MetricRow
+from embed_pipeline.reporting.metrics_table import MetricRow
 
 ROOT = Path(__file__).parents[1]
 COMPARED = ["bm25", "tfidf", "minilm", "fused"]

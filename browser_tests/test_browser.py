@@ -12,10 +12,8 @@ from browser_tests.project import VARIANTS, drop_workbook, spoil_documents
 from browser_tests.server import DevServer, PartitionCounts
 from browser_tests.ui import LOCATION, Ui
 from embed_pipeline.definitions import STAGES
-from embed_pipeline.graph.catalogue import CODE_VERSIONS
+from embed_pipeline.graph.catalogue import ASSETS
 
-ASSETS = tuple(CODE_VERSIONS)
-"""Every asset by its name."""
 TOLD_OF_ALL = {"cached", "digest", "build_seconds", "build_cost_usd", "contents", "inputs", "settings", "fingerprint"}
 SMALL = ("words", "tuned", "merged", "adapted", "reranked", "weighed")
 STALE_SENSOR, NIGHT = "stale_partitions", "nightly_reevaluation"

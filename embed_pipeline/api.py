@@ -23,7 +23,7 @@ from embed_pipeline.graph.graph import PAIR_SCORES_FOLDER, VECTORS_FOLDER, Graph
 from embed_pipeline.graph.node_settings import METRICS_FILE
 from embed_pipeline.project.finding import find_project
 from embed_pipeline.project.variants import Variant
-from embed_pipeline.reporting.metric_row import MetricRow
+from embed_pipeline.reporting.metrics_table import MetricRow
 from embed_pipeline.retrieval.searching import Search
 
 if TYPE_CHECKING:

@@ -19,8 +19,7 @@ from embed_pipeline.commands.run import open_graph, print_broken, print_metrics_
 from embed_pipeline.commands.serve import serve
 from embed_pipeline.commands.terminal import CommandGroup, ProjectCommand, console
 from embed_pipeline.graph.catalogue import ALL
-from embed_pipeline.graph.causes import Causes
-from embed_pipeline.graph.freshness import assess, explain
+from embed_pipeline.graph.freshness import Causes, assess, explain
 from embed_pipeline.graph.node_settings import METRICS_FILE
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.project.finding import UnknownNameError, near_names

@@ -1,52 +1,28 @@
-"""The code location: every asset in pipeline order, the jobs, the sensors, the schedule, the resource.
+"""The code location: every asset, the jobs, the sensors, the schedule, the resource.
 
 `dagster dev` and the command line load `defs`; tests call `build_definitions` with folders of their own.
 """
 
 import logging
+from importlib import import_module
+from pkgutil import iter_modules
 from types import ModuleType
 
 import dagster as dg
 
-from embed_pipeline.defs.assets import (
-    adaptation,
-    dataset,
-    documents,
-    evaluation,
-    exporting,
-    merging,
-    mining,
-    reporting,
-    reranking,
-    retrieval,
-    synthesis,
-    training,
-)
+from embed_pipeline.defs import assets
 from embed_pipeline.defs.automation import define_schedules, define_sensors
-from embed_pipeline.defs.jobs import define_jobs
+from embed_pipeline.defs.jobs import define_jobs, define_reevaluation, define_run_stale
 from embed_pipeline.defs.lineage_links import check_ui_path
 from embed_pipeline.defs.partitions import define_partitions
-from embed_pipeline.defs.reevaluation import define_reevaluation
 from embed_pipeline.defs.resources import PipelineResource, pipeline_from_environment
 from embed_pipeline.defs.running import terse_console
-from embed_pipeline.defs.stale_job import define_run_stale
 from embed_pipeline.defs.teams import assign_to_team, check_team
 from embed_pipeline.paths import printable
 
-STAGES: tuple[ModuleType, ...] = (
-    documents,
-    synthesis,
-    dataset,
-    mining,
-    training,
-    merging,
-    adaptation,
-    reranking,
-    retrieval,
-    evaluation,
-    exporting,
-    reporting,
-)
+_MODULES = (import_module(f"{assets.__name__}.{found.name}") for found in iter_modules(assets.__path__))
+STAGES: tuple[ModuleType, ...] = tuple(module for module in _MODULES if hasattr(module, "define_assets"))
+"""Every module in defs/assets that defines assets."""
 
 
 def build_definitions(pipeline: PipelineResource) -> dg.Definitions:

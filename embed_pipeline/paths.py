@@ -1,7 +1,8 @@
 """Where a path may lead: names that stay below a folder, files that are files, copies that overwrite nothing.
 
-Belongs here: checking, opening and copying a path that came from a file, an argument or a folder's listing. Does not
-belong here: which files anybody wants; putting something in the place of something else (replacing).
+Belongs here: checking, opening and copying a path that came from a file, an argument or a folder's listing; how a name
+or text from outside is shown. Does not belong here: which files anybody wants; putting something in the place of
+something else (replacing).
 """
 
 import hashlib
@@ -25,6 +26,11 @@ _HIDDEN = re.compile(
 def printable(text: str) -> str:
     """The text with what a terminal obeys and does not show (ESC and the like) written as \\x1b; line breaks stay."""
     return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def shorten(text: str, most: int) -> str:
+    """The text, cut to `most` characters with an ellipsis as the last."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def check_relative(name: str) -> str:

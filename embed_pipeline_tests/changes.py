@@ -16,7 +16,7 @@ import dagster as dg
 import yaml
 
 from embed_pipeline.artifacts.catalog import memo_path
-from embed_pipeline.artifacts.provenance import installed_packages
+from embed_pipeline.artifacts.manifest import installed_packages
 from embed_pipeline.dataset.settings import SplitSettings
 from embed_pipeline.dataset.splitting import hash_split
 from embed_pipeline.definitions import build_definitions

@@ -16,7 +16,7 @@ from embed_pipeline.evaluation.measuring import read_calibration, read_scores
 from embed_pipeline.graph.catalogue import ALL
 from embed_pipeline.graph.lineage import describe_lineage
 from embed_pipeline.reporting.database import read_history, read_newest
-from embed_pipeline.reporting.metric_row import ALL_QUERIES, BASE_MODEL, MetricRow
+from embed_pipeline.reporting.metrics_table import ALL_QUERIES, BASE_MODEL, MetricRow
 from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.small_project import edit_yaml, write_yaml
 

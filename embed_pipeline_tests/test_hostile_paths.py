@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from embed_pipeline.dataset.arriving import copy_verified
 from embed_pipeline.dataset.exchange.conversion import convert
 from embed_pipeline.dataset.exchange.inspection import inspect
 from embed_pipeline.dataset.exchange.starting import write_dataset_yaml
+from embed_pipeline.dataset.raw_files import copy_verified
 from embed_pipeline.dataset.settings import read_dataset_settings
 from embed_pipeline.documents.reading import document_paths
 from embed_pipeline.documents.settings import DocumentSettings

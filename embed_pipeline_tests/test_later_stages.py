@@ -21,7 +21,7 @@ from embed_pipeline.encoding.cross_encoder import CrossEncoderSettings, TextPair
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.evaluation.measuring import HITS_FILE
 from embed_pipeline.evaluation.query_metrics import read_hits
-from embed_pipeline.graph.catalogue import FIGURES, UPSTREAM
+from embed_pipeline.graph.catalogue import ASSETS, FIGURES
 from embed_pipeline.graph.freshness import assess
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.merging.candidates import read_promoted
@@ -85,7 +85,7 @@ def _folder(project: PipelineProject, asset: str, partition: str) -> Path:
 def test_dagster_knows_every_edge(project: PipelineProject) -> None:
     nodes = tuple(project.graph.nodes())
     edges = {(upstream.asset, node.asset) for node in nodes for upstream in project.graph.upstream(node)}
-    assert edges <= {(upstream, asset) for asset, found in UPSTREAM.items() for upstream in found}
+    assert edges <= {(upstream, asset) for asset, found in ASSETS.items() for upstream in found.upstream}
     reranker = project.graph.upstream(Node("reranker_checkpoint", "small/over_all"))
     assert [str(node) for node in reranker] == ["mined_negatives[small/tuned]", "merged_checkpoint[small/merged]"]
 

@@ -6,17 +6,16 @@
     refs/<asset>/<partition>.json      where an asset's partition stands now → its manifest
     locks/ staging/                    of the running processes, always on this machine
 
-plan and differences say what the work is, content and the backends keep the bytes, catalog keeps the records, store
-puts them together, garbage throws away. Does not belong here: dagster, or anything that knows what a stage does.
+plan says what the work is, content and the backends keep the bytes, catalog keeps the records, store puts them
+together, garbage throws away. Does not belong here: dagster, or anything that knows what a stage does.
 """
 
+from embed_pipeline.artifacts.backends import is_digest
 from embed_pipeline.artifacts.canonical import JSON
 from embed_pipeline.artifacts.content import DamagedObjectError
-from embed_pipeline.artifacts.differences import Difference, differences
 from embed_pipeline.artifacts.garbage import GarbageReport
-from embed_pipeline.artifacts.manifest import Manifest
-from embed_pipeline.artifacts.plan import Plan
-from embed_pipeline.artifacts.provenance import installed_packages
+from embed_pipeline.artifacts.manifest import Manifest, installed_packages
+from embed_pipeline.artifacts.plan import Difference, Plan, differences
 from embed_pipeline.artifacts.store import ArtifactStore
 
 __all__ = [
@@ -29,4 +28,5 @@ __all__ = [
     "Plan",
     "differences",
     "installed_packages",
+    "is_digest",
 ]

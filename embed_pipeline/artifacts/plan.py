@@ -1,14 +1,64 @@
-"""What is to be built, before it is: the identity of a piece of work.
+"""What is to be built, before it is: the identity of a piece of work, and how two pieces differ by name.
 
-Does not belong here: whether it was built already (store) or what came out (manifest).
+Does not belong here: whether it was built already (store), what came out (manifest), how differences are printed.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar
 
-from embed_pipeline.artifacts.canonical import JSON, checked_object, sha256_of_json
-from embed_pipeline.artifacts.differences import Described, Difference, differences
+from embed_pipeline.artifacts.canonical import JSON, canonical_json, checked_object, sha256_of_json
+
+_Name = TypeVar("_Name", str, tuple[str, ...])
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One changed thing. `before` and `after` are text, a setting's as JSON; None means that it was not there."""
+
+    kind: Literal["code", "setting", "input"]
+    name: str
+    before: str | None
+    after: str | None
+
+
+class Described(Protocol):
+    """Work that says what decides its bytes: a plan or a manifest."""
+
+    @property
+    def code_version(self) -> str: ...
+    @property
+    def settings(self) -> Mapping[str, JSON]: ...
+    @property
+    def inputs(self) -> Mapping[str, str]: ...
+
+
+def differences(before: Described, after: Described) -> tuple[Difference, ...]:
+    """Every difference: the code, then settings, then inputs by name. Nested settings have dotted names, lists are
+    compared whole. Empty for equal work."""
+    found: list[Difference] = []
+    if before.code_version != after.code_version:
+        found.append(Difference("code", "code_version", before.code_version, after.code_version))
+    old, new = dict(_fields(before.settings, ())), dict(_fields(after.settings, ()))
+    for path in _changed(old, new):
+        found.append(Difference("setting", ".".join(path), old.get(path), new.get(path)))
+    for name in _changed(before.inputs, after.inputs):
+        found.append(Difference("input", name, before.inputs.get(name), after.inputs.get(name)))
+    return tuple(found)
+
+
+def _fields(value: JSON | Mapping[str, JSON], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    # Paths stay tuples until they are shown: {"a.b": 1} and {"a": {"b": 1}} are different settings.
+    if isinstance(value, Mapping) and (value or not path):
+        for key, item in value.items():
+            yield from _fields(item, (*path, key))
+    else:
+        yield path, canonical_json(value)
+
+
+def _changed(before: Mapping[_Name, str], after: Mapping[_Name, str]) -> Iterable[_Name]:
+    return sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
 
 
 @dataclass(frozen=True, kw_only=True)

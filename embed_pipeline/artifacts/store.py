@@ -10,14 +10,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from embed_pipeline.artifacts.backends import open_backend
 from embed_pipeline.artifacts.canonical import checked_object
 from embed_pipeline.artifacts.catalog import Catalog
 from embed_pipeline.artifacts.content import DIGESTS, DamagedObjectError, seal
 from embed_pipeline.artifacts.garbage import PUBLISH_LOCK, GarbageReport, collect_garbage
-from embed_pipeline.artifacts.manifest import Manifest
+from embed_pipeline.artifacts.manifest import Manifest, git_commit, installed_packages
 from embed_pipeline.artifacts.plan import Plan
-from embed_pipeline.artifacts.provenance import git_commit, installed_packages
-from embed_pipeline.artifacts.remote_backend import open_backend
 from embed_pipeline.artifacts.workspace import declare_inputs, exclusive, is_held, marked, marked_since, workspace
 
 

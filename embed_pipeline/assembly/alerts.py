@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from embed_pipeline.assembly.hosted_samples import Sample
-from embed_pipeline.evaluation.drops import Drop
+from embed_pipeline.evaluation.comparison import Drop
 
 COMMAND_VARIABLE = "EMBED_PIPELINE_ALERT_COMMAND"
 URL_VARIABLE = "EMBED_PIPELINE_ALERT_URL"

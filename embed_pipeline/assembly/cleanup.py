@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from embed_pipeline.artifacts import is_digest
 from embed_pipeline.encoding.cross_encoder import CrossEncoder, load_cross_encoder
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.vector_cache import VectorCache
-from embed_pipeline.graph.freshness import is_digest
 from embed_pipeline.graph.graph import PAIR_SCORES_FOLDER, VECTORS_FOLDER, Graph, MissingInputError
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.training.finetune import EVENTS_FOLDER, PROGRESS_FOLDER, abandoned_work

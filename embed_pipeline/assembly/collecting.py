@@ -11,7 +11,7 @@ from pathlib import Path
 from embed_pipeline.artifacts import Manifest
 from embed_pipeline.dataset.formats import RetrievalDataset, read_dataset
 from embed_pipeline.encoding.word_vectors import read_word_vectors
-from embed_pipeline.evaluation.drops import Evaluated
+from embed_pipeline.evaluation.comparison import Evaluated
 from embed_pipeline.evaluation.latency import Profile
 from embed_pipeline.evaluation.measures import Measure, QueryMeasure, canonical_passages, measure_ideal
 from embed_pipeline.evaluation.measuring import (
@@ -31,12 +31,11 @@ from embed_pipeline.graph.lineage import measured_lineage
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.records import EVALUATED_SPLIT
-from embed_pipeline.reporting.metric_row import ALL_QUERIES, MetricRow
+from embed_pipeline.reporting.metrics_table import ALL_QUERIES, PART_MEASURES, MeasuredPart, MeasuredVariant, MetricRow
 from embed_pipeline.reporting.outcomes import Outcomes, VariantResult, collect_outcomes
 from embed_pipeline.reporting.report_data import DatasetReport, HistoryPoint, VariantScores
-from embed_pipeline.reporting.rows import PART_MEASURES, MeasuredPart, MeasuredVariant
 from embed_pipeline.reporting.word_map import draw_word_map
-from embed_pipeline.synthesis.cleaned import describe_generators
+from embed_pipeline.synthesis.assembling import describe_generators
 
 
 def measured_variants(graph: Graph) -> Iterator[MeasuredVariant]:

@@ -21,7 +21,7 @@ from embed_pipeline.merging.mixing import copy_description
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.records import EVALUATED_SPLIT
 from embed_pipeline.reporting.database import read_newest
-from embed_pipeline.reporting.metric_row import MetricRow
+from embed_pipeline.reporting.metrics_table import MetricRow
 
 CARD_FILE = "README.md"
 _BASES = {

@@ -15,7 +15,7 @@ from embed_pipeline.graph.lineage import trace
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.reporting.database import Batch, Standing
-from embed_pipeline.reporting.rows import read_rows, stamp_rows
+from embed_pipeline.reporting.metrics_table import read_rows, stamp_rows
 
 ROWS_FILE = "rows.jsonl"
 """In the artifact of metrics_table."""

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from embed_pipeline.commands.terminal import console, enter, project_option
-from embed_pipeline.diagnosis.finding import Finding
+from embed_pipeline.diagnosis.machine import Finding
 from embed_pipeline.project.finding import NoProjectError, find_project
 
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}

@@ -10,7 +10,6 @@ from itertools import chain
 from pathlib import Path
 
 from embed_pipeline.dataset.formats import RetrievalDataset, build_dataset, write_dataset
-from embed_pipeline.dataset.label_list import LabelList, read_label_list
 from embed_pipeline.dataset.ledger import (
     CELL_REASONS,
     LEDGER_FILE,
@@ -24,7 +23,7 @@ from embed_pipeline.dataset.normalisation import normalise_text, passage_id, que
 from embed_pipeline.dataset.raw_files import workbook_paths
 from embed_pipeline.dataset.settings import DatasetSettings, required
 from embed_pipeline.dataset.splitting import SplitAssignment, SplitConflict, split_texts
-from embed_pipeline.dataset.workbook import CellProblem, RawCell, RawRow, read_rows
+from embed_pipeline.dataset.workbook import CellProblem, LabelList, RawCell, RawRow, read_label_list, read_rows
 from embed_pipeline.records import Judgment, Passage, Query
 
 _PROGRESS_ROWS = 1000

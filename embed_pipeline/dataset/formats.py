@@ -9,12 +9,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
+from pydantic import BaseModel, ValidationError
+
 from embed_pipeline.records import SPLITS, Judgment, Passage, Query, Split
 
 QUERIES_FILE = "queries.jsonl"
 CORPUS_FILE = "corpus.jsonl"
 JUDGMENTS_FILE = "judgments.jsonl"
 
+Line = TypeVar("Line", bound=BaseModel)
 Record = TypeVar("Record", Query, Passage, Judgment)
 
 
@@ -110,6 +113,25 @@ def read_judgments(path: Path) -> Iterator[Judgment]:
 def write_passage_line(passage: Passage, file: TextIO) -> None:
     """Write one passage as `read_passages` reads it: for a corpus that is too large to be held."""
     _write_line(passage, file)
+
+
+def read_lines(path: Path, model: type[Line], asset: str) -> Iterator[Line]:
+    """The lines of a file that an asset wrote, each as the model says.
+
+    Raises:
+        ValueError: a line is something else; names line and field.
+    """
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield model.model_validate_json(line)
+            except ValidationError as error:
+                problem = error.errors()[0]
+                field = ".".join(map(str, problem["loc"]))
+                raise ValueError(
+                    f"{path.name}, line {number}{', ' * bool(field)}{field}: {problem['msg']}. Correct the line, or "
+                    f"materialise {asset} again."
+                ) from error
 
 
 def _write_line(record: Query | Passage | Judgment, file: TextIO) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, get_args
 
+from embed_pipeline.paths import shorten
+
 Reason = Literal[
     "empty_question",
     "question_not_text",
@@ -101,8 +103,8 @@ class LedgerEntry:
 
 
 def shorten_value(text: str) -> str:
-    """The text, cut to VALUE_LENGTH characters with an ellipsis."""
-    return text if len(text) <= VALUE_LENGTH else text[: VALUE_LENGTH - 1] + "…"
+    """The text as an entry shows it, of VALUE_LENGTH characters at most."""
+    return shorten(text, VALUE_LENGTH)
 
 
 def summarise_ledger(ledger: Iterable[LedgerEntry]) -> Mapping[Reason, int]:

@@ -15,7 +15,7 @@ from embed_pipeline.graph.catalogue import ALL
 from embed_pipeline.graph.graph import Graph
 from embed_pipeline.graph.lineage import Link, raw_files, trace
 from embed_pipeline.graph.topology import Node
-from embed_pipeline.reporting.metric_row import MetricRow
+from embed_pipeline.reporting.metrics_table import MetricRow
 
 
 def check_ui_path(path: str) -> str:

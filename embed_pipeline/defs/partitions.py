@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from embed_pipeline.graph.catalogue import PUBLISHED_ASSETS, UPSTREAM
+from embed_pipeline.graph.catalogue import ASSETS, PUBLISHED_ASSETS
 from embed_pipeline.graph.topology import Topology
 from embed_pipeline.project.project import Project
 
@@ -42,8 +42,11 @@ class Partitions:
     def deps(self, asset: str) -> list[dg.AssetDep]:
         """All that an asset may stand on; one that has no partitions reads every partition."""
         if asset in PUBLISHED_ASSETS:
-            return [dg.AssetDep(upstream) for upstream in UPSTREAM[asset]]
-        return [dg.AssetDep(upstream, partition_mapping=self.mapping(upstream, asset)) for upstream in UPSTREAM[asset]]
+            return [dg.AssetDep(upstream) for upstream in ASSETS[asset].upstream]
+        return [
+            dg.AssetDep(upstream, partition_mapping=self.mapping(upstream, asset))
+            for upstream in ASSETS[asset].upstream
+        ]
 
 
 def define_partitions(project: Project) -> Partitions:

@@ -25,7 +25,7 @@ from embed_pipeline.graph.graph import Graph, MissingInputError
 from embed_pipeline.graph.lineage import Link, find_row, trace_row
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.graph.work import ready_work
-from embed_pipeline.reporting.metric_row import MetricRow
+from embed_pipeline.reporting.metrics_table import MetricRow
 
 
 @dataclass(frozen=True)

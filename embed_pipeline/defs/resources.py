@@ -25,10 +25,10 @@ from embed_pipeline.encoding.cross_encoder import CrossEncoder
 from embed_pipeline.encoding.encoder import Encoder, EncoderSettings
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.pair_scores import CachedPairScorer
-from embed_pipeline.encoding.spending import COST_DETAIL, spent_usd
+from embed_pipeline.encoding.usage import COST_DETAIL, spent_usd
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
 from embed_pipeline.graph.catalogue import ALL
-from embed_pipeline.graph.causes import Causes
+from embed_pipeline.graph.freshness import Causes
 from embed_pipeline.graph.graph import PAIR_SCORES_FOLDER, USAGE_FOLDER, VECTORS_FOLDER, Graph
 from embed_pipeline.graph.node_settings import mining_encoder_settings
 from embed_pipeline.graph.topology import Node

@@ -1,6 +1,7 @@
 """What this machine has: processor, memory, disk, GPU, allocator, packages, the port of the user interface.
 
-Belongs here: reading the machine, and judging what was read. Does not belong here: what a project needs (needs.py).
+Belongs here: what a finding is; reading the machine, and judging what was read. Does not belong here: what a project
+needs (needs.py), printing.
 """
 
 import os
@@ -11,10 +12,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Literal
 
-from embed_pipeline.diagnosis.finding import Finding
 from embed_pipeline.encoding.precision import NativePrecision, native_precision
 from embed_pipeline.training.finetune import ALLOCATOR_ENVIRONMENT
+
+State = Literal["ok", "warning", "problem"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found about a subject. A problem: something that the project's variants need is missing."""
+
+    subject: str
+    state: State
+    found: str
+    remedy: str = ""
+
 
 PACKAGE = "embed-pipeline"
 PORT = 3000

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from embed_pipeline.diagnosis.finding import Finding
+from embed_pipeline.diagnosis.machine import Finding
 from embed_pipeline.encoding.bundled import find_bundled
 from embed_pipeline.encoding.encoder import BUNDLED, BUNDLED_MODELS, EncoderSettings
 from embed_pipeline.encoding.model_source import is_hub_name

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from embed_pipeline.dataset.arriving import is_temporary
+from embed_pipeline.dataset.raw_files import is_temporary
 from embed_pipeline.documents.document import Document, DocumentBuilder, describe_error
 from embed_pipeline.documents.docx_file import read_docx
 from embed_pipeline.documents.html_file import read_html

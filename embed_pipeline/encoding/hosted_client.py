@@ -13,6 +13,7 @@ import numpy as np
 
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.encoding.service_client import ServiceClient
+from embed_pipeline.paths import shorten
 
 SAME_VECTORS = 8
 """Where so many different texts of one request, and all of them, get one vector, the service does not encode."""
@@ -113,7 +114,7 @@ class HostedClient(ServiceClient):
 
 
 def _shown(text: str) -> str:
-    return repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…")
+    return repr(shorten(text, _SHOWN_CHARACTERS))
 
 
 def _decode(entry: object) -> np.ndarray | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from embed_pipeline.encoding.service_settings import ServiceSettings
 from embed_pipeline.encoding.usage import CallRefusedError
+from embed_pipeline.paths import shorten
 
 if TYPE_CHECKING:
     from openai import OpenAI, OpenAIError
@@ -158,9 +159,7 @@ class ServiceClient:
         attempts = self._attempts.sent
         after = f" after {attempts} attempts" if attempts > 1 else ""
         key = self._read_key()
-        found = hide_key(found, key)
-        if len(found) > _SHOWN_CHARACTERS:
-            found = found[:_SHOWN_CHARACTERS] + "…"
+        found = shorten(hide_key(found, key), _SHOWN_CHARACTERS)
         message = f"{self.where}: expected an answer, found {found}{after}. {remedy}"
         return ServiceError(message, charges=charges, code=hide_key(code, key))
 

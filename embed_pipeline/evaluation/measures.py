@@ -9,9 +9,9 @@ relevant from grade 1 on; nDCG has linear gain over the grades.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from embed_pipeline.records import Hit, Judgment, Passage
 
@@ -92,7 +92,18 @@ def canonical_passages(passages: Iterable[Passage]) -> dict[str, str]:
 
 MeasureName = Literal["precise", "hit_rate", "recall", "precision", "map", "mrr", "ndcg"]
 
-MEASURE_NAMES: tuple[MeasureName, ...] = ("precise", "hit_rate", "recall", "precision", "map", "mrr", "ndcg")
+MEASURE_NAMES: tuple[MeasureName, ...] = get_args(MeasureName)
+
+MEASURE_WORDS: Mapping[MeasureName, str] = {
+    "precise": "share of questions with every relevant passage among the first {k}",
+    "hit_rate": "share of questions with a relevant passage among the first {k}",
+    "recall": "share of a question's relevant passages that is among the first {k}",
+    "precision": "share of the first {k} passages that is relevant",
+    "map": "average precision over the first {k} passages",
+    "mrr": "one divided by the rank of the first relevant passage, 0 if it is not among the first {k}",
+    "ndcg": "discounted gain of the first {k} passages, divided by that of the ideal order",
+}
+"""What each means to a reader."""
 
 _BY_NAME: dict[str, MeasureName] = {name: name for name in MEASURE_NAMES}
 
@@ -170,8 +181,8 @@ def measure_queries(
         QueryMeasure(
             query_id,
             measure,
-            _precise(rankings[query_id], judged.relevant(query_id), measure.cutoff)
-            if measure.name == "precise"
+            _OWN[measure.name](rankings[query_id], judged.relevant(query_id), measure.cutoff)
+            if measure.name in _OWN
             else trec[query_id, measure],
         )
         for query_id in judged.query_ids
@@ -230,15 +241,19 @@ def _precise(ranking: Ranking, relevant: frozenset[str], cutoff: int) -> float:
     return float(relevant <= set(ranking[:cutoff]))
 
 
+_OWN: Mapping[str, Callable[[Ranking, frozenset[str], int], float]] = {"precise": _precise}
+"""What is computed here, from a ranking, the relevant passages and the cutoff."""
+
+
 def _trec_values(
     rankings: Mapping[str, Ranking], judged: JudgedQueries, measures: Sequence[Measure]
 ) -> dict[tuple[str, Measure], float]:
-    """All measures but precise, from trec_eval. Its ties would reorder equal scores, so ranks become the scores."""
+    """All other measures, from trec_eval. Its ties would reorder equal scores, so ranks become the scores."""
     import ir_measures as ir
 
     at_cutoff = {"hit_rate": ir.Success, "recall": ir.R, "precision": ir.P, "map": ir.AP, "ndcg": ir.nDCG}
     # trec_eval has no cutoff for the reciprocal rank; 1 / rank is exact, so the cutoff can follow
-    asked = {m: ir.RR if m.name == "mrr" else at_cutoff[m.name] @ m.cutoff for m in measures if m.name != "precise"}
+    asked = {m: ir.RR if m.name == "mrr" else at_cutoff[m.name] @ m.cutoff for m in measures if m.name not in _OWN}
     if not asked or not judged.query_ids:
         return {}
     run = {

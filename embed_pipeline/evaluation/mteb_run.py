@@ -1,6 +1,6 @@
 """Running mteb tasks, with scores cached under the content of the weights and of the data.
 
-Belongs here: mteb's evaluation, our cache, what comes out of it. Does not belong here: making models (mteb_model) or
+Belongs here: mteb's evaluation, our cache, what comes out of it. Does not belong here: making models and
 tasks (mteb_tasks, mteb_folder).
 """
 
@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.evaluation.mteb_folder import read_local_tasks
-from embed_pipeline.evaluation.mteb_model import ORGANISATION, MtebEncoder
-from embed_pipeline.evaluation.mteb_tasks import retrieval_task
+from embed_pipeline.evaluation.mteb_tasks import ORGANISATION, MtebEncoder, retrieval_task
 from embed_pipeline.records import Split
 
 if TYPE_CHECKING:

@@ -4,16 +4,14 @@ Belongs here: the two files of the asset `query_metrics`. Does not belong here: 
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from embed_pipeline.dataset.formats import read_lines
 from embed_pipeline.evaluation.measures import Measure, MeasureName, QueryMeasure
 from embed_pipeline.records import Hit
-
-Line = TypeVar("Line", bound=BaseModel)
 
 
 class _MetricLine(BaseModel):
@@ -54,7 +52,7 @@ def read_query_metrics(path: Path) -> tuple[QueryMeasure, ...]:
     """
     return tuple(
         QueryMeasure(line.query_id, Measure(line.measure, line.cutoff), line.value)
-        for line in _read_lines(path, _MetricLine)
+        for line in read_lines(path, _MetricLine, "query_metrics")
     )
 
 
@@ -76,23 +74,12 @@ def read_hits(path: Path) -> tuple[Hit, ...]:
     Raises:
         ValueError: a line is no hit; names the line.
     """
-    return tuple(Hit(line.query_id, line.passage_id, line.rank, line.score) for line in _read_lines(path, _HitLine))
+    return tuple(
+        Hit(line.query_id, line.passage_id, line.rank, line.score)
+        for line in read_lines(path, _HitLine, "query_metrics")
+    )
 
 
 def _write_lines(path: Path, lines: Iterable[dict[str, str | int | float]]) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
-
-
-def _read_lines(path: Path, model: type[Line]) -> Iterator[Line]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield model.model_validate_json(line)
-            except ValidationError as error:
-                problem = error.errors()[0]
-                field = ".".join(str(part) for part in problem["loc"])
-                raise ValueError(
-                    f"{path.name}, line {number}: {field} {problem['msg']}. The file is written by the asset "
-                    "query_metrics; materialise it again."
-                ) from error

@@ -7,7 +7,7 @@ not belong here: what is stale (freshness), who asks (automation).
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from embed_pipeline.dataset.arriving import SETTLE_SECONDS, still_written
+from embed_pipeline.dataset.raw_files import SETTLE_SECONDS, still_written
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.graph.catalogue import ALL, CHEAP_ASSETS, PUBLISHED_ASSETS, RAW_ASSETS
 from embed_pipeline.graph.freshness import Assessment, assess

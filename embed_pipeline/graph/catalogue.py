@@ -53,48 +53,44 @@ JOBS = (
     Job("publish_metrics", PUBLISHED_ASSETS, "Append to the metrics table and write the reports."),
 )
 
-UPSTREAM: Mapping[str, tuple[str, ...]] = {
-    "passages": ("raw_documents",),
-    "synthetic_qa": ("passages",),
-    "cleaned_qa": ("raw_xlsx", "raw_pairs", "passages", "synthetic_qa"),
-    "mined_negatives": ("cleaned_qa",),  # and the checkpoint of an earlier round, which Dagster would call a cycle
-    "finetuned_checkpoint": ("mined_negatives",),
-    "word_vectors": ("cleaned_qa",),
-    "merged_checkpoint": ("cleaned_qa", "finetuned_checkpoint"),
-    "adapter": ("cleaned_qa", "finetuned_checkpoint", "merged_checkpoint"),
-    "reranker_checkpoint": ("mined_negatives", "finetuned_checkpoint", "merged_checkpoint"),
-    "faiss_index": ("cleaned_qa", *WEIGHTS_ASSETS),
-    "hybrid_weights": ("cleaned_qa", *WEIGHTS_ASSETS),
-    "query_metrics": ("cleaned_qa", *WEIGHTS_ASSETS, "hybrid_weights", "reranker_checkpoint", "faiss_index"),
-    "general_metrics": ("cleaned_qa", *WEIGHTS_ASSETS, "hybrid_weights", "reranker_checkpoint"),
-    "promoted_checkpoint": ("cleaned_qa", "finetuned_checkpoint", "merged_checkpoint"),
-    "exported_model": ("cleaned_qa", "finetuned_checkpoint", "merged_checkpoint"),
-    "metrics_table": FIGURES,
-    "report": ("metrics_table", *FIGURES, "word_vectors", "cleaned_qa"),
-}
-"""The assets that an asset may stand on; which partitions it does is topology's. Raw files stand on none."""
 
-# Raise a version when the code makes other bytes on the same inputs. Other checks alone cost nobody a training: what
-# was made before is shown with those of today, as not asked.
-CODE_VERSIONS: Mapping[str, str] = {
-    "raw_xlsx": "1",
-    "raw_pairs": "1",
-    "raw_documents": "1",
-    "passages": "2",
-    "synthetic_qa": "1",
-    "cleaned_qa": "4",
-    "mined_negatives": "3",
-    "finetuned_checkpoint": "5",
-    "word_vectors": "1",
-    "merged_checkpoint": "2",
-    "promoted_checkpoint": "1",
-    "adapter": "1",
-    "reranker_checkpoint": "1",
-    "hybrid_weights": "1",
-    "faiss_index": "1",
-    "query_metrics": "3",
-    "general_metrics": "1",
-    "exported_model": "1",
-    "metrics_table": "5",
-    "report": "3",
+@dataclass(frozen=True)
+class Asset:
+    """Its code's version, the assets that it may stand on (which partitions it does is topology's), its own section.
+
+    Raise the version when the code makes other bytes on the same inputs. Other checks alone cost nobody a training:
+    what was made before is shown with those of today, as not asked. `section`: of a recipe; the variants that have it
+    have the asset, which stands on the clean data and the variant's weights, and the section decides its bytes.
+    """
+
+    version: str
+    upstream: tuple[str, ...] = ()
+    section: str | None = None
+
+
+ASSETS: Mapping[str, Asset] = {
+    "raw_xlsx": Asset("1"),
+    "raw_pairs": Asset("1"),
+    "raw_documents": Asset("1"),
+    "passages": Asset("2", ("raw_documents",)),
+    "synthetic_qa": Asset("1", ("passages",)),
+    "cleaned_qa": Asset("4", ("raw_xlsx", "raw_pairs", "passages", "synthetic_qa")),
+    # And on the checkpoint of an earlier round, which Dagster would call a cycle.
+    "mined_negatives": Asset("3", ("cleaned_qa",)),
+    "finetuned_checkpoint": Asset("5", ("mined_negatives",)),
+    "word_vectors": Asset("1", ("cleaned_qa",)),
+    "merged_checkpoint": Asset("2", ("cleaned_qa", "finetuned_checkpoint")),
+    "promoted_checkpoint": Asset("1", ("cleaned_qa", "finetuned_checkpoint", "merged_checkpoint")),
+    "adapter": Asset("1", ("cleaned_qa", "finetuned_checkpoint", "merged_checkpoint")),
+    "reranker_checkpoint": Asset("1", ("mined_negatives", "finetuned_checkpoint", "merged_checkpoint")),
+    "hybrid_weights": Asset("1", ("cleaned_qa", *WEIGHTS_ASSETS)),
+    "faiss_index": Asset("1", ("cleaned_qa", *WEIGHTS_ASSETS)),
+    "query_metrics": Asset(
+        "3", ("cleaned_qa", *WEIGHTS_ASSETS, "hybrid_weights", "reranker_checkpoint", "faiss_index")
+    ),
+    "general_metrics": Asset("1", ("cleaned_qa", *WEIGHTS_ASSETS, "hybrid_weights", "reranker_checkpoint")),
+    "exported_model": Asset("1", ("cleaned_qa", "finetuned_checkpoint", "merged_checkpoint"), section="export"),
+    "metrics_table": Asset("5", FIGURES),
+    "report": Asset("3", ("metrics_table", *FIGURES, "word_vectors", "cleaned_qa")),
 }
+SECTIONS: Mapping[str, str] = {name: asset.section for name, asset in ASSETS.items() if asset.section}

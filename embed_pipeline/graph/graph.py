@@ -17,7 +17,7 @@ from embed_pipeline.encoding.hosted import HostedEncoder, load_hosted_encoder
 from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
 from embed_pipeline.encoding.model_source import resolve_model
 from embed_pipeline.encoding.precision import NativePrecision, native_precision
-from embed_pipeline.graph.catalogue import CODE_VERSIONS, DATASET_ASSETS, PUBLISHED_ASSETS
+from embed_pipeline.graph.catalogue import ASSETS, DATASET_ASSETS, PUBLISHED_ASSETS
 from embed_pipeline.graph.node_settings import mining_settings, promotion_settings, published_settings, variant_settings
 from embed_pipeline.graph.precision import refuse_emulated_variant, resolve_settings
 from embed_pipeline.graph.source_settings import dataset_settings
@@ -88,7 +88,7 @@ class Graph:
             return Plan(
                 asset=node.asset,
                 partition=node.partition,
-                code_version=CODE_VERSIONS[node.asset],
+                code_version=ASSETS[node.asset].version,
                 settings=settings,
                 inputs=inputs,
             )

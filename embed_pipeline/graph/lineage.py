@@ -16,8 +16,7 @@ from embed_pipeline.graph.precision import precision_of
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.reporting.database import read_newest
-from embed_pipeline.reporting.metric_row import MetricRow
-from embed_pipeline.reporting.rows import Lineage
+from embed_pipeline.reporting.metrics_table import Lineage, MetricRow
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What a night does: the newest files through every variant, with the weights that stand, then one more evaluation.
 
 Belongs here: which work is a night's, in which order, and what it leaves for the day. Does not belong here: when a
-night begins (automation), running it (reevaluation).
+night begins (automation), running it (defs.jobs).
 """
 
 from collections.abc import Callable, Collection, Iterator

@@ -14,6 +14,7 @@ from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.encoding.word_vectors import WordVectorSettings
 from embed_pipeline.evaluation.measures import MEASURES
 from embed_pipeline.evaluation.measuring import HITS_PER_QUERY
+from embed_pipeline.graph.catalogue import SECTIONS
 from embed_pipeline.project.project import Project, Runtime
 from embed_pipeline.project.recipes import Recipe, required
 from embed_pipeline.project.variants import Variant
@@ -26,7 +27,7 @@ from embed_pipeline.significance import SignificanceSettings
 METRICS_FILE = "metrics.duckdb"
 REPORTS_FOLDER = "reports"
 """Where people find the pages; the store has them as well."""
-_WITHOUT_BASE = ("faiss_index", "hybrid_weights", "query_metrics", "reranker_checkpoint", "exported_model")
+_WITHOUT_BASE = ("faiss_index", "hybrid_weights", "query_metrics", "reranker_checkpoint", *SECTIONS)
 """What sees nothing of the base where a whole model was trained."""
 
 
@@ -113,9 +114,9 @@ def variant_settings(
             "answer_precision": settings.answer_precision,
             "measures": [str(measure) for measure in MEASURES],
         }
-    elif asset == "exported_model":
-        export = required(recipe.export, "export").model_dump(mode="json")
-        found |= {"export": export, "headline": settings.headline, "hits_per_query": HITS_PER_QUERY}
+    elif section := SECTIONS.get(asset):
+        own = required(getattr(recipe, section), section).model_dump(mode="json")
+        found |= {section: own, "headline": settings.headline, "hits_per_query": HITS_PER_QUERY}
     elif asset == "general_metrics":
         found |= {
             "suites": list(settings.general_suite),

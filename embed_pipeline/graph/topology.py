@@ -14,6 +14,7 @@ from embed_pipeline.graph.catalogue import (
     DOCUMENT_ASSETS,
     FIGURES,
     PUBLISHED_ASSETS,
+    SECTIONS,
     TRAINED_ASSETS,
     VARIANT_ASSETS,
 )
@@ -104,7 +105,7 @@ class Topology:
             return (Node("mined_negatives", source.key if source else ""), *base)
         if asset == "general_metrics":
             return (*self._suites(variant.dataset), *weights, *later)
-        if asset in ("hybrid_weights", "faiss_index", "exported_model"):
+        if asset in ("hybrid_weights", "faiss_index", *SECTIONS):
             return (cleaned, *weights)
         return (cleaned, *weights, *later, Node("faiss_index", variant.key))
 
@@ -139,8 +140,8 @@ class Topology:
             *(("word_vectors",) if recipe.retriever == "word2vec" else ()),
         )
         suite = ("general_metrics",) if self.project.datasets[variant.dataset].general_suite else ()
-        exported = ("exported_model",) if recipe.export else ()
-        return (*made, *VARIANT_ASSETS, *suite, *exported)
+        own = (asset for asset, section in SECTIONS.items() if getattr(recipe, section))
+        return (*made, *VARIANT_ASSETS, *suite, *own)
 
     def _upstream_of_promoted(self, dataset: str) -> tuple[Node, ...]:
         found = [Node("cleaned_qa", dataset), *self._suites(dataset)]

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from embed_pipeline.graph.catalogue import CODE_VERSIONS, JOBS, PUBLISHED_ASSETS, Job
+from embed_pipeline.graph.catalogue import ASSETS, JOBS, PUBLISHED_ASSETS, Job
 from embed_pipeline.graph.freshness import Assessment, assess, every
 from embed_pipeline.graph.graph import Graph
 from embed_pipeline.graph.topology import Node
@@ -122,7 +122,7 @@ def _key(graph: Graph, job: Job, nodes: list[Node]) -> str:
     inputs = {str(node): graph.store.read(node.asset, node.partition) for node in outside}
     last = graph.store.read(nodes[-1].asset, nodes[-1].partition)
     state = {
-        "nodes": [[str(node), CODE_VERSIONS[node.asset], graph.settings(node) | {"batch": None}] for node in nodes],
+        "nodes": [[str(node), ASSETS[node.asset].version, graph.settings(node) | {"batch": None}] for node in nodes],
         "inputs": {name: manifest.digest if manifest else None for name, manifest in inputs.items()},
         "version": last.id if last else None,
     }

@@ -1,7 +1,7 @@
 """Candidates: what each miner finds for a query among the passages that are not its answers.
 
 Belongs here: searching within the ranks of the settings, in bounded memory, and the scores that margins and groups
-see. Does not belong here: the choice among candidates (choosing.py).
+see. Does not belong here: the choice among candidates (negatives.py).
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence

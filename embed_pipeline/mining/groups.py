@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from embed_pipeline.dataset.formats import RetrievalDataset
+from embed_pipeline.dataset.formats import RetrievalDataset, read_lines
 from embed_pipeline.mining.settings import ReplaySettings
 from embed_pipeline.records import Judgment, Passage, Query
 
@@ -101,19 +101,7 @@ def read_groups(path: Path) -> tuple[TrainingGroup, ...]:
     Raises:
         ValueError: a line is no group; names line and field.
     """
-    groups = []
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                groups.append(_to_group(_GroupLine.model_validate_json(line)))
-            except ValidationError as error:
-                problem = error.errors()[0]
-                field = ".".join(str(part) for part in problem["loc"])
-                raise ValueError(
-                    f"{path.name}, line {number}{', ' * bool(field)}{field}: {problem['msg']}. Correct the line, or "
-                    "materialise mined_negatives again."
-                ) from error
-    return tuple(groups)
+    return tuple(map(_to_group, read_lines(path, _GroupLine, "mined_negatives")))
 
 
 def _to_group(line: _GroupLine) -> TrainingGroup:

@@ -1,11 +1,11 @@
-"""Hard negatives: the passages nearest to a query that are not its answers.
+"""Hard negatives: the passages nearest to a query that are not its answers, and which of them are chosen.
 
-Belongs here: choosing negatives from vectors. Does not belong here: encoding, the order of hits (retrieval), filling
-short groups for a trainer (training).
+Belongs here: what may be a negative; margins, turns of the miners, the top or a draw. Does not belong here: searching
+and scoring candidates (candidates), encoding, filling short groups for a trainer (training).
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,14 +13,104 @@ import numpy as np
 
 from embed_pipeline.encoding.pair_scores import PairScorer
 from embed_pipeline.mining.candidates import Asked, CandidateSearch, Found, Scores, scores_of
-from embed_pipeline.mining.choosing import CandidateTally, Judged, choose_negatives
-from embed_pipeline.mining.corpus import MiningCorpus, text_key
-from embed_pipeline.mining.groups import TrainingGroup, positives_of, read_groups, write_groups
+from embed_pipeline.mining.corpus import MiningCorpus, query_random, text_key
+from embed_pipeline.mining.groups import TrainingGroup, positives_of
 from embed_pipeline.mining.settings import MiningSettings
-from embed_pipeline.records import Judgment, Passage, Query
+from embed_pipeline.records import Judgment, Query
 from embed_pipeline.retrieval.lexical import LexicalSettings
 
-__all__ = ["MinedNegatives", "MiningSettings", "TrainingGroup", "mine", "mine_negatives", "read_groups", "write_groups"]
+SCORE_DECIMALS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateTally:
+    """Counts over the candidates before any margin: all, and those that score above the weakest positive."""
+
+    candidates: int = 0
+    above_positive: int = 0
+
+    def plus(self, other: "CandidateTally") -> "CandidateTally":
+        """Both together."""
+        return CandidateTally(self.candidates + other.candidates, self.above_positive + other.above_positive)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The candidates of one query with the scores that count, and its positives, ids sorted, with theirs."""
+
+    found: Found
+    positive_ids: tuple[str, ...]
+    positive_scores: tuple[float, ...]
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A query's group and the tally of its candidates."""
+
+    group: TrainingGroup
+    tally: CandidateTally
+
+
+def choose_negatives(judged: Judged, corpus: MiningCorpus, settings: MiningSettings) -> Chosen:
+    """The group of one query: its negatives best score first, then by id.
+
+    A reranker's scores order what each miner found; without one a miner's own order stands. Several miners take turns,
+    each with its best candidate that is not yet taken, until there are as many as asked for.
+    """
+    found, scores = judged.found, judged.scores
+    weakest = min(judged.positive_scores)
+    highest = settings.highest_score(weakest)
+    queues = []
+    for ids in found.by_miner.values():
+        queue = [passage_id for passage_id in ids if scores[passage_id] <= highest]
+        queues.append(sorted(queue, key=lambda i: (-scores[i], i)) if settings.reranker else queue)
+    chosen = _draw(_take_turns(queues), found.query.id, settings)
+    chosen.sort(key=lambda passage_id: (-scores[passage_id], passage_id))
+    group = TrainingGroup(
+        query_id=found.query.id,
+        query=found.query.text,
+        positive_ids=judged.positive_ids,
+        positives=tuple(corpus.text(passage_id) for passage_id in judged.positive_ids),
+        positive_scores=tuple(round(score, SCORE_DECIMALS) for score in judged.positive_scores),
+        negative_ids=tuple(chosen),
+        negatives=tuple(corpus.text(passage_id) for passage_id in chosen),
+        negative_scores=tuple(round(scores[passage_id], SCORE_DECIMALS) for passage_id in chosen),
+        negative_sources=_sources(chosen, found),
+    )
+    candidates = {passage_id for ids in found.by_miner.values() for passage_id in ids}
+    above = sum(scores[passage_id] > weakest for passage_id in candidates)
+    return Chosen(group, CandidateTally(len(candidates), above))
+
+
+def _take_turns(queues: Sequence[Sequence[str]]) -> list[str]:
+    """Every candidate once: the first of each queue, then each one's next that is not yet taken, and so on."""
+    if len(queues) == 1:
+        return list(queues[0])
+    taken: dict[str, None] = {}
+    waiting = [iter(queue) for queue in queues]
+    while waiting:
+        still = []
+        for queue in waiting:
+            following = next((passage_id for passage_id in queue if passage_id not in taken), None)
+            if following is not None:
+                taken[following] = None
+                still.append(queue)
+        waiting = still
+    return list(taken)
+
+
+def _draw(candidates: list[str], query_id: str, settings: MiningSettings) -> list[str]:
+    if settings.sampling == "random" and len(candidates) > settings.number:
+        drawn = query_random(settings, query_id, "negatives").sample(range(len(candidates)), settings.number)
+        return [candidates[at] for at in sorted(drawn)]
+    return candidates[: settings.number]
+
+
+def _sources(chosen: Sequence[str], found: Found) -> tuple[str, ...]:
+    """Which miners found each negative, joined by +."""
+    by_miner = {miner: set(ids) for miner, ids in found.by_miner.items()}
+    return tuple("+".join(miner for miner, ids in by_miner.items() if i in ids) for i in chosen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +119,6 @@ class MinedNegatives:
 
     groups: tuple[TrainingGroup, ...]
     tally: CandidateTally
-
-
-def mine_negatives(
-    queries: Sequence[Query],
-    query_vectors: np.ndarray,
-    passages: Sequence[Passage],
-    passage_vectors: np.ndarray,
-    judgments: Iterable[Judgment],
-    settings: MiningSettings,
-    *,
-    device: Literal["cpu", "cuda"] = "cpu",
-) -> tuple[TrainingGroup, ...]:
-    """The groups of `mine`, for settings with vectors alone; vectors of the passages are float32 (passages, d)."""
-    corpus = MiningCorpus.of(passages, passage_vectors)
-    return mine(corpus, queries, query_vectors, judgments, settings, device=device).groups
 
 
 def mine(

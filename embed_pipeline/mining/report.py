@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from embed_pipeline.dataset.duplicate_passages import COMPARED_CHARACTERS, SIMILAR_FROM
+from embed_pipeline.dataset.audit import COMPARED_CHARACTERS, SIMILAR_FROM
 from embed_pipeline.dataset.near_duplicates import shingle_texts
 from embed_pipeline.dataset.normalisation import canonical_form
 from embed_pipeline.encoding.pair_scores import PairScorer

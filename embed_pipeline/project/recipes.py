@@ -16,7 +16,7 @@ from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.encoding.word_vectors import WordVectorSettings
 from embed_pipeline.exporting.settings import ExportSettings
 from embed_pipeline.merging.settings import MergeSettings
-from embed_pipeline.mining.negatives import MiningSettings
+from embed_pipeline.mining.settings import MiningSettings
 from embed_pipeline.reranking.settings import RerankSettings
 from embed_pipeline.retrieval.fusion import FusionSettings
 from embed_pipeline.retrieval.hybrid import HybridSettings

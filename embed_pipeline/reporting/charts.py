@@ -7,7 +7,7 @@ of SVG (svg), which rows are drawn (page). Every drawing is of a given width, so
 import re
 from collections.abc import Mapping, Sequence
 
-from embed_pipeline.reporting.metric_row import MetricRow
+from embed_pipeline.reporting.metrics_table import MetricRow
 from embed_pipeline.reporting.outcomes import Outcomes
 from embed_pipeline.reporting.svg import (
     Look,

@@ -18,7 +18,7 @@ from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embed_pipeline.reporting.metric_row import BASE_MODEL, MetricRow
+from embed_pipeline.reporting.metrics_table import BASE_MODEL, MetricRow
 from embed_pipeline.reporting.table_file import (
     LOCK_TIMEOUT_SECONDS,
     DamagedTableError,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from embed_pipeline.evaluation.measures import Measure
-from embed_pipeline.reporting.metric_row import ALL_QUERIES, MetricRow
+from embed_pipeline.reporting.metrics_table import ALL_QUERIES, MetricRow
 
 if TYPE_CHECKING:
     from rich.table import Table

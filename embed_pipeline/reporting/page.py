@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from embed_pipeline.evaluation.measures import Measure
 from embed_pipeline.paths import printable
 from embed_pipeline.reporting import charts, planes, words
-from embed_pipeline.reporting.metric_row import MetricRow
+from embed_pipeline.reporting.metrics_table import MetricRow
 from embed_pipeline.reporting.outcomes import Outcomes
 from embed_pipeline.reporting.report_data import (
     PAIR_MEASURE,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from embed_pipeline.evaluation.calibration import ScoreDistribution
-from embed_pipeline.reporting.metric_row import MetricRow
+from embed_pipeline.reporting.metrics_table import MetricRow
 from embed_pipeline.reporting.report_data import HistoryPoint
 from embed_pipeline.reporting.svg import (
     Look,

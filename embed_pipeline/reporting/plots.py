@@ -15,7 +15,7 @@ import numpy as np
 from embed_pipeline.evaluation.calibration import ScoreDistribution
 from embed_pipeline.evaluation.measures import Measure
 from embed_pipeline.merging.promotion import MergePoint, Promotion
-from embed_pipeline.reporting.metric_row import MetricRow
+from embed_pipeline.reporting.metrics_table import MetricRow
 from embed_pipeline.reporting.report_data import HistoryPoint
 from embed_pipeline.retrieval.hybrid import Weighing
 

@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING
 
 from embed_pipeline.evaluation.measures import Measure
 from embed_pipeline.reporting.evidence import format_evidence_tables, format_p
-from embed_pipeline.reporting.metric_row import MetricRow
+from embed_pipeline.reporting.metrics_table import MetricRow
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -7,23 +7,13 @@ from datetime import UTC, datetime
 
 from embed_pipeline.evaluation.calibration import Calibration
 from embed_pipeline.evaluation.comparison import Verdict
-from embed_pipeline.evaluation.measures import Measure, MeasureName
+from embed_pipeline.evaluation.measures import MEASURE_WORDS, Measure
 from embed_pipeline.reporting.evidence import format_p
-from embed_pipeline.reporting.metric_row import MetricRow
+from embed_pipeline.reporting.metrics_table import MetricRow
 
 MISSING = "–"
 
 SIGNS: dict[Verdict, str] = {"better": "▲", "worse": "▼", "no evidence": "○"}
-
-_MEASURES: dict[MeasureName, str] = {
-    "precise": "share of questions with every relevant passage among the first {k}",
-    "hit_rate": "share of questions with a relevant passage among the first {k}",
-    "recall": "share of a question's relevant passages that is among the first {k}",
-    "precision": "share of the first {k} passages that is relevant",
-    "map": "average precision over the first {k} passages",
-    "mrr": "one divided by the rank of the first relevant passage, 0 if it is not among the first {k}",
-    "ndcg": "discounted gain of the first {k} passages, divided by that of the ideal order",
-}
 
 
 def percent(value: float) -> str:
@@ -51,7 +41,7 @@ def with_interval(row: MetricRow) -> str:
 
 def describe_measure(measure: Measure) -> str:
     """What a measure means, without its name."""
-    return _MEASURES[measure.name].format(k=measure.cutoff)
+    return MEASURE_WORDS[measure.name].format(k=measure.cutoff)
 
 
 def describe_verdict(row: MetricRow, comparisons: int) -> str:

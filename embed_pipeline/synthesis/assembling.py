@@ -1,13 +1,16 @@
-"""The data set made of passages and synthetic questions, and the count of sources that its splits share.
+"""The clean data set of documents: passages and synthetic questions, what wrote them, the sources that splits share.
 
-Belongs here: questions to queries and judgments. Does not belong here: writing and filtering questions (generation).
+Belongs here: questions to queries and judgments, and what the stages after it are handed. Does not belong here: writing
+and filtering questions (generation).
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from embed_pipeline.dataset.cleaning import CleanedData, CleaningCounts
 from embed_pipeline.dataset.formats import RetrievalDataset, build_dataset
+from embed_pipeline.dataset.ledger import LedgerEntry
 from embed_pipeline.records import Judgment, Passage, Query, Split
 from embed_pipeline.synthesis.questions import SyntheticQuestion
 
@@ -60,3 +63,35 @@ def shared_sources(questions: Iterable[SyntheticQuestion]) -> tuple[SharedSource
         for split in ("validation", "test")
         if "train" in by_split and split in by_split
     )
+
+
+def assemble_cleaned(
+    passages: Sequence[Passage], questions: Sequence[SyntheticQuestion], ledger: Sequence[LedgerEntry]
+) -> CleanedData:
+    """The data set with the ledgers of cutting and writing; what the filters dropped is not counted as rejected rows.
+
+    Raises:
+        ValueError: there is no question, or one names an unknown passage.
+    """
+    if not questions:
+        raise ValueError(
+            f"synthetic_qa: no question passed the filters; the first reasons: {[e.reason for e in ledger[:3]]}. Read "
+            "its ledger and change the section synthesis of dataset.yaml."
+        )
+    dataset = assemble_dataset(passages, questions)
+    counts = CleaningCounts(
+        rows=len(questions),
+        rows_united=0,
+        rows_rejected=0,
+        cells_rejected=0,
+        queries=len(dataset.queries),
+        passages=len(dataset.passages),
+        judgments=len(dataset.judgments),
+    )
+    return CleanedData(dataset, tuple(ledger), counts)
+
+
+def describe_generators(queries: Sequence[Query]) -> str | None:
+    """What wrote the queries, as `inverse_cloze` or `chat qwen3`; None where people did."""
+    found = dict.fromkeys(query.attributes.get(GENERATOR, "") for query in queries)
+    return ", ".join(sorted(name for name in found if name)) or None

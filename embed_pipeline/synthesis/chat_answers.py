@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from embed_pipeline.paths import shorten
 from embed_pipeline.synthesis.call_cache import StoredAnswer
 from embed_pipeline.synthesis.chat import ChatRequest
 
@@ -135,5 +136,4 @@ def _is_of_type(found: object, kind: str) -> bool:
 
 
 def _shown(text: str) -> str:
-    text = " ".join(text.encode(errors="replace").decode().split())
-    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
+    return shorten(" ".join(text.encode(errors="replace").decode().split()), _SHOWN_CHARACTERS)

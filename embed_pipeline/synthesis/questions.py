@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from embed_pipeline.dataset.formats import read_lines
 from embed_pipeline.records import Split
 
 Generator = Literal["chat", "inverse_cloze"]
@@ -47,16 +48,4 @@ def read_questions(path: Path) -> tuple[SyntheticQuestion, ...]:
     Raises:
         ValueError: a line is no question; names line and field.
     """
-    found = []
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                found.append(SyntheticQuestion.model_validate_json(line))
-            except ValidationError as error:
-                problem = error.errors()[0]
-                field = ".".join(str(part) for part in problem["loc"])
-                raise ValueError(
-                    f"{path.name}, line {number}{', ' * bool(field)}{field}: {problem['msg']}. Materialise "
-                    "synthetic_qa again."
-                ) from error
-    return tuple(found)
+    return tuple(read_lines(path, SyntheticQuestion, "synthetic_qa"))

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from embed_pipeline.encoding.encoder import EncoderSettings, Role
-from embed_pipeline.mining.negatives import TrainingGroup
+from embed_pipeline.mining.groups import TrainingGroup
 from embed_pipeline.records import Passage
 from embed_pipeline.training.candidates import corpus_is_small, resolve_candidates
 from embed_pipeline.training.settings import Candidates, TrainingSettings

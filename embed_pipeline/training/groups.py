@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from embed_pipeline.mining.negatives import TrainingGroup
+from embed_pipeline.mining.groups import TrainingGroup
 from embed_pipeline.records import Passage
 
 

@@ -18,7 +18,7 @@ from embed_pipeline.dataset.formats import read_passages
 from embed_pipeline.encoding.description import describe_encoder
 from embed_pipeline.encoding.precision import native_precision, refuse_emulated, resolve_precision
 from embed_pipeline.encoding.tokens import count_unknown
-from embed_pipeline.mining.negatives import TrainingGroup, read_groups
+from embed_pipeline.mining.groups import TrainingGroup, read_groups
 from embed_pipeline.records import Passage
 from embed_pipeline.training.examples import build_examples
 from embed_pipeline.training.finetune import LOG_FILE, SPEED_FILE, SUMMARY_FILE, FinetuneJob

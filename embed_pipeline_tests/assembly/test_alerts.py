@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from embed_pipeline.assembly.alerts import AlertHook, alert_hook, describe_drops
-from embed_pipeline.evaluation.drops import Drop
+from embed_pipeline.evaluation.comparison import Drop
 from embed_pipeline.evaluation.measures import Measure
 
 DROP = Drop("disease/minilm", Measure("precise", 5), 0.74, 0.61, -0.17, -0.09, 0.0004, 591)

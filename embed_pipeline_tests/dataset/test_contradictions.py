@@ -1,7 +1,6 @@
 import random
 
-from embed_pipeline.dataset.contradictions import find_contradictions
-from embed_pipeline.dataset.duplicate_passages import find_duplicate_passages
+from embed_pipeline.dataset.audit import find_contradictions, find_duplicate_passages
 from embed_pipeline.dataset.formats import build_dataset
 from embed_pipeline.dataset.normalisation import canonical_form
 from embed_pipeline.records import Judgment, Passage, Query

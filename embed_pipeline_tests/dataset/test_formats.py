@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from embed_pipeline.dataset.formats import RetrievalDataset, build_dataset, read_dataset, read_passages, write_dataset
+from embed_pipeline.dataset.sampling import sample_dataset
 from embed_pipeline.records import Judgment, Passage, Query
 
 QUERIES = (Query("q-2", "第二\u2028问", "test"), Query("q-1", "一", "train"), Query("q-3", "三", "train"))
@@ -34,6 +35,22 @@ def test_lookups_by_split_and_query() -> None:
     assert [query.id for query in dataset().queries_of("train")] == ["q-1", "q-3"]
     assert dataset().queries_of("validation") == ()
     assert dataset().relevant() == {"q-1": {"p-a": 2, "p-b": 0}, "q-2": {"p-a": 1}, "q-3": {}}
+
+
+@pytest.mark.parametrize(("queries", "passages"), [(3, 5), (3, 1), (50, 100)])
+def test_a_sample_is_as_large_as_it_may_be_and_keeps_every_relevant_passage(queries: int, passages: int) -> None:
+    whole = build_dataset(
+        [Query(f"q{at}", str(at), "test" if at % 2 else "train") for at in range(20)],
+        [Passage(f"p{at}", str(at)) for at in range(30)],
+        [Judgment(f"q{at}", f"p{at}", at % 3) for at in range(20)],
+    )
+    drawn = sample_dataset(whole, "test", max_queries=queries, max_passages=passages, seed=1)
+    asked = {query.id for query in drawn.queries}
+    assert asked <= {query.id for query in whole.queries_of("test")} and len(asked) == min(queries, 10)
+    needed = {j.passage_id for j in whole.judgments if j.query_id in asked and j.grade}
+    kept = {passage.id for passage in drawn.passages}
+    assert needed <= kept and len(kept) == min(30, max(passages, len(needed)))
+    assert drawn == sample_dataset(whole, "test", max_queries=queries, max_passages=passages, seed=1)
 
 
 @pytest.mark.parametrize(

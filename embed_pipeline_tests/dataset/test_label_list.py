@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from embed_pipeline.dataset.label_list import read_label_list
+from embed_pipeline.dataset.workbook import read_label_list
 
 
 def write(tmp_path: Path, text: str, encoding: str = "utf-8") -> Path:

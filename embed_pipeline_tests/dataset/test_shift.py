@@ -1,7 +1,7 @@
 import pytest
 
+from embed_pipeline.dataset.audit import compare_counts, language_of, measure_shift, newest_batch
 from embed_pipeline.dataset.formats import build_dataset
-from embed_pipeline.dataset.shift import compare_counts, language_of, measure_shift, newest_batch
 from embed_pipeline.records import Judgment, Passage, Query
 
 

@@ -10,8 +10,7 @@ from embed_pipeline.dataset.ledger import LedgerEntry
 from embed_pipeline.dataset.settings import DatasetSettings
 from embed_pipeline.defs.checks.dataset import SPECS as DATASET_SPECS
 from embed_pipeline.defs.checks.dataset import check_cleaned
-from embed_pipeline.defs.checks.evaluation import check_tokens
-from embed_pipeline.defs.checks.general import check_forgetting
+from embed_pipeline.defs.checks.evaluation import check_forgetting, check_tokens
 from embed_pipeline.defs.checks.mining import check_negatives
 from embed_pipeline.defs.checks.outcome import CheckOutcome, describe_outcomes
 from embed_pipeline.defs.checks.retrieval import check_index

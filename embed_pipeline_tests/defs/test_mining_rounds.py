@@ -18,7 +18,9 @@ from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.graph.freshness import assess
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.graph.work import ready_work
-from embed_pipeline.mining.negatives import mine_negatives, read_groups
+from embed_pipeline.mining.corpus import MiningCorpus
+from embed_pipeline.mining.groups import read_groups
+from embed_pipeline.mining.negatives import mine
 from embed_pipeline.mining.settings import MiningSettings
 from embed_pipeline.project.recipes import read_recipe
 from embed_pipeline_tests.small_project import (
@@ -192,9 +194,8 @@ def test_a_second_round_mines_with_the_weights_of_the_first(pipeline: PipelineRe
     queries, passages = dataset.queries_of("train"), dataset.passages
     vectors = encoder.encode_queries([query.text for query in queries])
     corpus = encoder.encode_passages([passage.text for passage in passages])
-    expected = mine_negatives(
-        queries, vectors, passages, corpus, dataset.judgments, MiningSettings.model_validate(MINING)
-    )
+    settings = MiningSettings.model_validate(MINING)
+    expected = mine(MiningCorpus.of(passages, corpus), queries, vectors, dataset.judgments, settings).groups
     found = read_groups(graph.store.open(graph.input(Node("mined_negatives", SECOND))) / "groups.jsonl")
     assert {group.query_id: group.negative_ids for group in found} == {g.query_id: g.negative_ids for g in expected}
 

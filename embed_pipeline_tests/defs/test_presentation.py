@@ -13,8 +13,8 @@ from embed_pipeline.definitions import STAGES, defs
 from embed_pipeline.defs.assets.publishing import materialized, table
 from embed_pipeline.defs.checks.outcome import CheckOutcome, results
 from embed_pipeline.defs.resources import PipelineResource
-from embed_pipeline.encoding.spending import spent_usd
-from embed_pipeline.graph.catalogue import CODE_VERSIONS
+from embed_pipeline.encoding.usage import spent_usd
+from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.progress import Progress, Reading, Tally, format_seconds, read_progress
 
 GRAPH = defs.resolve_asset_graph()
@@ -35,7 +35,7 @@ def test_an_asset_says_its_grain_owner_kind_place_and_what_it_costs(spec: dg.Ass
     assert spec.group_name in {stage.__name__.rpartition(".")[2] for stage in STAGES}
     assert spec.tags["grain"] in ("data_set", "variant", "project")
     assert spec.tags["cost"] in ("cheap", "gpu", "may_be_paid")
-    assert spec.code_version == CODE_VERSIONS[spec.key.to_user_string()]
+    assert spec.code_version == ASSETS[spec.key.to_user_string()].version
 
 
 @pytest.mark.parametrize("spec", _specs(), ids=lambda spec: spec.key.to_user_string())

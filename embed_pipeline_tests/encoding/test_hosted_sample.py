@@ -51,6 +51,11 @@ def test_an_unchanged_service_gives_a_cosine_of_one_over_sample_texts_in_one_req
     assert found.lowest == pytest.approx(1, abs=1e-6) and found.mean == pytest.approx(1, abs=1e-6)
 
 
+def test_sample_texts_says_how_many_are_asked(encoder: HostedEncoder, server: EmbeddingServer, tmp_path: Path) -> None:
+    found = _compare(_encoder(server, tmp_path, sample_texts=5), tmp_path)
+    assert found and found.texts == len(server.calls[-1].texts) == 5
+
+
 def test_what_it_costs_is_what_the_service_counted(
     encoder: HostedEncoder, server: EmbeddingServer, tmp_path: Path
 ) -> None:

@@ -51,6 +51,17 @@ def test_batches_of_draws_do_not_change_the_interval():
     assert [found.low[0], found.high[0]] == pytest.approx([theirs.low, theirs.high], abs=1e-9)
 
 
+def test_a_higher_confidence_is_a_wider_interval_that_holds_its_share_of_the_means():
+    values = np.random.default_rng(1).random((80, 1))
+    deviation = values.std() / np.sqrt(80)
+    widths = []
+    for confidence in (0.5, 0.8, 0.95):
+        found = bootstrap_intervals(values, SignificanceSettings(confidence=confidence))
+        widths.append(found.high[0] - found.low[0])
+        assert widths[-1] == pytest.approx(2 * stats.norm.ppf((1 + confidence) / 2) * deviation, rel=0.05)
+    assert widths == sorted(widths)
+
+
 @pytest.mark.parametrize("queries", [5, 9])
 def test_p_of_few_queries_is_scipys_exact_p(queries):
     differences = np.random.default_rng(2).normal(0.4, 1, (queries, 2))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from embed_pipeline.evaluation.drops import FEWEST_SHARED, Evaluated, find_drops
+from embed_pipeline.evaluation.comparison import FEWEST_SHARED, Evaluated, find_drops
 from embed_pipeline.evaluation.measures import Measure, QueryMeasure
 
 MEASURE = Measure("ndcg", 10)

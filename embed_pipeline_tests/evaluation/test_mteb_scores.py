@@ -13,10 +13,9 @@ from sklearn.metrics import average_precision_score
 
 from embed_pipeline.dataset.formats import RetrievalDataset, build_dataset
 from embed_pipeline.evaluation.measures import Measure, measure_queries, parse_measure
-from embed_pipeline.evaluation.mteb_folder import read_local_task, read_local_tasks, write_retrieval_task
-from embed_pipeline.evaluation.mteb_model import MtebEncoder
+from embed_pipeline.evaluation.mteb_folder import read_local_task, read_local_tasks
 from embed_pipeline.evaluation.mteb_run import TaskScore, measure_variant, run_tasks
-from embed_pipeline.evaluation.mteb_tasks import language_code, retrieval_task
+from embed_pipeline.evaluation.mteb_tasks import MtebEncoder, language_code, retrieval_task
 from embed_pipeline.records import Judgment, Passage, Query
 from embed_pipeline.retrieval.index import build_index
 from embed_pipeline.retrieval.search import DenseRetriever
@@ -132,14 +131,6 @@ def test_a_query_without_a_relevant_passage_is_not_asked(tmp_path: Path) -> None
     assert tasks[0].metadata.revision == tasks[1].metadata.revision
     with pytest.raises(ValueError, match="relevant passage in the split validation, found none"):
         retrieval_task(dataset, "small", split="validation")
-
-
-def test_a_written_task_is_the_task_itself(tmp_path: Path) -> None:
-    dataset = random_dataset()
-    write_retrieval_task(dataset, tmp_path, "small", languages=["en", "zh"])
-    read = read_local_task(tmp_path)
-    assert read.metadata == retrieval_task(dataset, "small", languages=["en", "zh"]).metadata
-    assert read.metadata.eval_langs == ["eng-Latn", "zho-Hans"]
 
 
 def test_a_task_has_the_languages_that_its_records_name() -> None:

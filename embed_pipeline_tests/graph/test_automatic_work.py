@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from embed_pipeline.dataset.arriving import SETTLE_SECONDS
+from embed_pipeline.dataset.raw_files import SETTLE_SECONDS
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.graph.automatic_work import AutomaticWork, automatic_work, withheld_because
 from embed_pipeline.graph.catalogue import ALL, CHEAP_ASSETS, JOBS, PUBLISHED_ASSETS, TRAINED_ASSETS

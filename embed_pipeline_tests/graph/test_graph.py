@@ -17,7 +17,7 @@ from embed_pipeline.definitions import build_definitions
 from embed_pipeline.defs.assets.reporting import _standing
 from embed_pipeline.defs.partitions import define_partitions
 from embed_pipeline.defs.resources import PipelineResource
-from embed_pipeline.graph.catalogue import ALL, CODE_VERSIONS, JOBS, UPSTREAM, Job
+from embed_pipeline.graph.catalogue import ALL, ASSETS, JOBS, Job
 from embed_pipeline.graph.freshness import assess, explain
 from embed_pipeline.graph.graph import MissingInputError
 from embed_pipeline.graph.topology import Node, Topology, select_nodes
@@ -262,14 +262,14 @@ def test_every_job_has_the_partitions_of_its_assets_and_the_definitions_are_soun
     dg.Definitions.validate_loadable(definitions)
     expected = {job.name: partitions.of(job.assets[0]) for job in JOBS} | {"publish_metrics": None}
     assert {job.name: definitions.resolve_job_def(job.name).partitions_def for job in JOBS} == expected
-    assert {asset for job in JOBS for asset in job.assets} == set(CODE_VERSIONS)
+    assert {asset for job in JOBS for asset in job.assets} == set(ASSETS)
     assert all(partitions.of(asset) == partitions.of(job.assets[0]) for job in JOBS for asset in job.assets)
 
 
 def test_dagster_knows_every_edge_but_the_one_that_would_be_a_cycle(tmp_path: Path) -> None:
     topology = Topology(PipelineResource(data=str(write_full_project(tmp_path)), home=str(tmp_path)).project())
     edges = {(upstream.asset, node.asset) for node in topology.nodes() for upstream in topology.upstream(node)}
-    known = {(upstream, asset) for asset, found in UPSTREAM.items() for upstream in found}
+    known = {(upstream, asset) for asset, found in ASSETS.items() for upstream in found.upstream}
     assert edges - known <= {("finetuned_checkpoint", "mined_negatives")}
 
 

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from embed_pipeline.mining.choosing import CandidateTally
 from embed_pipeline.mining.corpus import MiningCorpus
 from embed_pipeline.mining.groups import TrainingGroup, write_groups
-from embed_pipeline.mining.negatives import MinedNegatives, mine_negatives
+from embed_pipeline.mining.negatives import CandidateTally, MinedNegatives, mine
 from embed_pipeline.mining.report import MiningReport, report_mined
 from embed_pipeline.mining.settings import MiningSettings
 from embed_pipeline.records import Judgment, Passage, Query
@@ -35,9 +34,8 @@ class Case:
         return {judgment.passage_id for judgment in self.judgments if judgment.query_id == query_id}
 
     def mine(self, settings: MiningSettings = OPEN) -> tuple[TrainingGroup, ...]:
-        return mine_negatives(
-            self.queries, self.query_vectors, self.passages, self.passage_vectors, self.judgments, settings
-        )
+        corpus = MiningCorpus.of(self.passages, self.passage_vectors)
+        return mine(corpus, self.queries, self.query_vectors, self.judgments, settings).groups
 
     def report(self, groups: tuple[TrainingGroup, ...], settings: MiningSettings = OPEN) -> MiningReport:
         corpus = MiningCorpus.of(self.passages, self.passage_vectors)

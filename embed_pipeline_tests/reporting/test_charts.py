@@ -10,7 +10,7 @@ import pytest
 
 from embed_pipeline.evaluation.calibration import ScoreDistribution
 from embed_pipeline.reporting import charts, planes
-from embed_pipeline.reporting.metric_row import MetricRow
+from embed_pipeline.reporting.metrics_table import MetricRow
 from embed_pipeline.reporting.report_data import HistoryPoint
 from embed_pipeline.reporting.svg import (
     COLOURS,

@@ -13,7 +13,7 @@ import duckdb
 import pytest
 
 from embed_pipeline.reporting.database import Batch, Standing, append_metrics, newest_batch, read_history, read_newest
-from embed_pipeline.reporting.metric_row import MetricRow
+from embed_pipeline.reporting.metrics_table import MetricRow
 from embed_pipeline.reporting.table_file import DamagedTableError
 from embed_pipeline_tests.reporting.metric_rows import ROW, compared
 

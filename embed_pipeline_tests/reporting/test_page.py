@@ -10,7 +10,7 @@ import pytest
 
 from embed_pipeline.evaluation.calibration import Calibration, ScoreDistribution
 from embed_pipeline.evaluation.measures import Measure
-from embed_pipeline.reporting.metric_row import BASE_MODEL, MetricRow
+from embed_pipeline.reporting.metrics_table import BASE_MODEL, MetricRow
 from embed_pipeline.reporting.outcomes import Outcomes, QueryOutcome, Returned
 from embed_pipeline.reporting.page import render_page
 from embed_pipeline.reporting.report_data import DatasetReport, HistoryPoint, VariantScores

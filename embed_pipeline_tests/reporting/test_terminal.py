@@ -5,7 +5,7 @@ from rich.console import Console
 
 from embed_pipeline.evaluation.measures import MEASURES, Measure
 from embed_pipeline.reporting.evidence import format_cost, format_milliseconds, format_p
-from embed_pipeline.reporting.metric_row import BASE_MODEL, MetricRow
+from embed_pipeline.reporting.metrics_table import BASE_MODEL, MetricRow
 from embed_pipeline.reporting.terminal import format_metrics, print_metrics
 from embed_pipeline_tests.reporting.metric_rows import ROW, compared
 

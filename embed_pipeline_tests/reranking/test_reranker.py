@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, HfArgumentParser, TrainingArguments
 
 from embed_pipeline.mining.groups import TrainingGroup
 from embed_pipeline.records import Passage
@@ -96,6 +96,15 @@ def test_the_fresh_head_comes_from_the_seed(tmp_path: Path, small_model: Path) -
     assert heads[0].shape == (1, 32)
     assert torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])
+
+
+def test_the_learning_rate_rises_over_the_warm_up_share(tmp_path: Path, small_model: Path) -> None:
+    command = reranker_command(_job(tmp_path, small_model, warmup_share=0.25), processes=1)
+    given = command[command.index("--warmup_steps") + 1]
+    (arguments,) = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses(  # pyright: ignore[reportArgumentType]
+        ["--output_dir", str(tmp_path), "--warmup_steps", given]
+    )
+    assert arguments.get_warmup_steps(200) == 50
 
 
 def test_less_than_a_batch_is_refused_before_anything_is_written(tmp_path: Path, small_model: Path) -> None:

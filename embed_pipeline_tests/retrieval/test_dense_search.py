@@ -145,6 +145,32 @@ def test_what_is_no_kind_is_refused_by_name() -> None:
         index_of(["a"], unit_vectors(1), IndexSettings(kind="IVF4,PQ3"))
 
 
+@pytest.mark.parametrize(
+    ("kind", "knob", "little", "much"),
+    [
+        ("hnsw", "hnsw_neighbours", 2, 32),
+        ("hnsw", "hnsw_ef_construction", 1, 200),
+        ("hnsw", "hnsw_ef_search", 1, 256),
+        ("ivf", "ivf_probes", 1, 16),
+        ("ivf", "ivf_lists", 64, 4),
+    ],
+)
+def test_each_setting_of_an_approximate_index_decides_how_much_it_misses(
+    kind: str, knob: str, little: int, much: int
+) -> None:
+    rest = {"hnsw_neighbours": 4, "hnsw_ef_construction": 20, "hnsw_ef_search": 12, "ivf_lists": 16, "ivf_probes": 2}
+    ids, vectors, queries = [f"p{row:04d}" for row in range(2000)], unit_vectors(2000, 24), unit_vectors(60, 24, seed=1)
+    query_ids = [str(row) for row in range(60)]
+
+    def found(**settings: object) -> set[tuple[str, str]]:
+        index = index_of(ids, vectors, IndexSettings.model_validate(settings))
+        return {(hit.query_id, hit.passage_id) for hit in top_k(index, query_ids, queries, 10).hits()}
+
+    exact = found()
+    shares = [len(exact & found(flat_up_to=0, above=kind, **rest | {knob: value})) for value in (little, much)]
+    assert shares[0] < 0.95 * shares[1]
+
+
 def test_files_of_different_indexes_are_refused(tmp_path: Path) -> None:
     write_index(index_of(["a", "b"], unit_vectors(2)), tmp_path)
     (tmp_path / "passage_ids.json").write_text('["a"]')

@@ -69,6 +69,18 @@ def run(passages: list[Passage], settings: SynthesisSettings, rule=well, **more:
     return synthesise(passages, settings, language="en", chat=RuleChat(rule, "writer"), **more)
 
 
+def test_copied_share_decides_how_much_of_a_passage_a_question_may_repeat() -> None:
+    def half_copied(request: ChatRequest) -> Mapping[str, Any]:
+        passage = request.user.split("Passage:")[-1].strip().splitlines()[0]
+        return {"questions": [{"question": f"{passage[:24]} {words_for(request, 0)}?", "answer": "So."}]}
+
+    kept = {
+        share: len(run(PASSAGES[:4], settings_of(styles=["question"], copied_share=share), half_copied).questions)
+        for share in (0.2, 1.0)
+    }
+    assert kept == {0.2: 0, 1.0: 4}
+
+
 @pytest.mark.parametrize("rule", [well, awry])
 @pytest.mark.parametrize("number", [1, 2, 4])
 def test_everything_written_is_kept_or_in_the_ledger(rule, number: int) -> None:

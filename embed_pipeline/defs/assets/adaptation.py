@@ -12,7 +12,7 @@ from embed_pipeline.defs.checks import adaptation as checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.graph.catalogue import CODE_VERSIONS
+from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.project.recipes import required
 from embed_pipeline.retrieval.searching import encoding_counts
 
@@ -26,7 +26,7 @@ def define_assets(partitions: Partitions) -> Assets:
         check_specs=per_partition(checks.SPECS, partitions.of("adapter")),
         group_name="adaptation",
         kinds={"numpy"},
-        code_version=CODE_VERSIONS["adapter"],
+        code_version=ASSETS["adapter"].version,
         **asset_options("variant"),
     )
     def adapter(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:

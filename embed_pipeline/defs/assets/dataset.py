@@ -6,22 +6,22 @@ from pathlib import Path
 import dagster as dg
 
 from embed_pipeline.artifacts import Manifest
-from embed_pipeline.dataset.arriving import copy_verified, temporary_files
 from embed_pipeline.dataset.cleaning import CleanedData, clean_workbooks, write_cleaned
 from embed_pipeline.dataset.formats import CORPUS_FILE, read_dataset, read_passages
 from embed_pipeline.dataset.ledger import LEDGER_FILE, read_ledger, summarise_ledger
 from embed_pipeline.dataset.pairs import clean_pairs
+from embed_pipeline.dataset.raw_files import copy_verified, temporary_files
 from embed_pipeline.dataset.settings import DatasetSettings
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, table
 from embed_pipeline.defs.checks import dataset as checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.graph.catalogue import CODE_VERSIONS
+from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.graph.source_settings import planned_files
 from embed_pipeline.paths import path_inside
 from embed_pipeline.records import SPLITS
-from embed_pipeline.synthesis.cleaned import assemble_cleaned
+from embed_pipeline.synthesis.assembling import assemble_cleaned
 from embed_pipeline.synthesis.questions import QUESTIONS_FILE, read_questions
 
 SAMPLE_ROWS = 10
@@ -36,7 +36,7 @@ def define_assets(partitions: Partitions) -> Assets:
         partitions_def=partitions.of("raw_xlsx"),
         group_name="dataset",
         kinds={"excel"},
-        code_version=CODE_VERSIONS["raw_xlsx"],
+        code_version=ASSETS["raw_xlsx"].version,
         **asset_options("data_set"),
     )
     def raw_xlsx(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
@@ -52,7 +52,7 @@ def define_assets(partitions: Partitions) -> Assets:
         partitions_def=partitions.of("raw_pairs"),
         group_name="dataset",
         kinds={"json"},
-        code_version=CODE_VERSIONS["raw_pairs"],
+        code_version=ASSETS["raw_pairs"].version,
         **asset_options("data_set"),
     )
     def raw_pairs(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
@@ -67,7 +67,7 @@ def define_assets(partitions: Partitions) -> Assets:
         check_specs=per_partition(checks.SPECS, partitions.of("cleaned_qa")),
         group_name="dataset",
         kinds={"python"},
-        code_version=CODE_VERSIONS["cleaned_qa"],
+        code_version=ASSETS["cleaned_qa"].version,
         **asset_options("data_set"),
     )
     def cleaned_qa(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:

@@ -17,7 +17,7 @@ from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.documents.passages import read_documents_summary, write_passages
 from embed_pipeline.documents.reading import read_document
 from embed_pipeline.encoding.tokens import token_counter
-from embed_pipeline.graph.catalogue import CODE_VERSIONS
+from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.graph.source_settings import counting_encoder
 
 SAMPLE_ROWS = 10
@@ -32,7 +32,7 @@ def define_assets(partitions: Partitions) -> Assets:
         partitions_def=partitions.of("raw_documents"),
         group_name="documents",
         kinds={"file"},
-        code_version=CODE_VERSIONS["raw_documents"],
+        code_version=ASSETS["raw_documents"].version,
         **asset_options("data_set"),
     )
     def raw_documents(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
@@ -47,7 +47,7 @@ def define_assets(partitions: Partitions) -> Assets:
         check_specs=per_partition(checks.SPECS, partitions.of("passages")),
         group_name="documents",
         kinds={"python"},
-        code_version=CODE_VERSIONS["passages"],
+        code_version=ASSETS["passages"].version,
         **asset_options("data_set"),
     )
     def passages(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:

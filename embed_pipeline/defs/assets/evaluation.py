@@ -18,7 +18,6 @@ from embed_pipeline.defs.assets.publishing import (
     table,
 )
 from embed_pipeline.defs.checks import evaluation as checks
-from embed_pipeline.defs.checks import general as general_checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
 from embed_pipeline.defs.lineage_links import link_chain, pages_of
 from embed_pipeline.defs.partitions import Partitions
@@ -35,7 +34,7 @@ from embed_pipeline.evaluation.measuring import (
     read_scores,
 )
 from embed_pipeline.evaluation.query_metrics import read_query_metrics, write_query_metrics
-from embed_pipeline.graph.catalogue import CODE_VERSIONS
+from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.records import EVALUATED_SPLIT
 from embed_pipeline.reporting.plots import plot_score_distribution
 from embed_pipeline.retrieval.searching import encoding_counts
@@ -50,7 +49,7 @@ def define_assets(partitions: Partitions) -> Assets:
         check_specs=per_partition(checks.SPECS, partitions.of("query_metrics")),
         group_name="evaluation",
         kinds={"python"},
-        code_version=CODE_VERSIONS["query_metrics"],
+        code_version=ASSETS["query_metrics"].version,
         **asset_options("variant", "may_be_paid"),
     )
     def query_metrics(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
@@ -68,10 +67,10 @@ def define_assets(partitions: Partitions) -> Assets:
     @dg.asset(
         partitions_def=partitions.of("general_metrics"),
         deps=partitions.deps("general_metrics"),
-        check_specs=per_partition(general_checks.SPECS, partitions.of("general_metrics")),
+        check_specs=per_partition(checks.GENERAL_SPECS, partitions.of("general_metrics")),
         group_name="evaluation",
         kinds={"python"},
-        code_version=CODE_VERSIONS["general_metrics"],
+        code_version=ASSETS["general_metrics"].version,
         **asset_options("variant", "may_be_paid"),
     )
     def general_metrics(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
@@ -82,7 +81,7 @@ def define_assets(partitions: Partitions) -> Assets:
         step = pipeline.step(context)
         manifest = step.build(lambda out: _measure_general_suite(step, out))
         metadata = {"general_suite": detail_table(manifest, "general_suite")}
-        folder, checked = step.open(manifest), results(outcomes_of(manifest), general_checks.SPECS)
+        folder, checked = step.open(manifest), results(outcomes_of(manifest), checks.GENERAL_SPECS)
         rows = sum(len(read_query_metrics(file)) for file in folder.glob(f"*/{METRICS_FILE}"))
         return materialized(manifest, rows=rows, folder=folder, metadata=metadata, checks=checked)
 
@@ -148,5 +147,5 @@ def _measure_general_suite(step: Step, out: Path) -> dict[str, object]:
             losses[suite] = compare_queries(before, after)
         figures |= {f"{suite} {mean.measure}": round(mean.value, 4) for mean in summarise(after)}
     by_training = step.variant.trains_reranker or (step.variant.first_stage or step.variant).is_trained
-    outcomes = general_checks.check_forgetting(losses, settings.general_loss_limit, trained=by_training)
+    outcomes = checks.check_forgetting(losses, settings.general_loss_limit, trained=by_training)
     return {"general_suite": figures, **encoding_counts(search.encoder), **describe_outcomes(outcomes)}

@@ -15,7 +15,7 @@ from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.exporting.building import export_encoder
 from embed_pipeline.exporting.parity import read_parity
-from embed_pipeline.graph.catalogue import CODE_VERSIONS
+from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.project.recipes import required
 
 
@@ -28,7 +28,7 @@ def define_assets(partitions: Partitions) -> Assets:
         check_specs=per_partition(checks.SPECS, partitions.of("exported_model")),
         group_name="exporting",
         kinds={"onnx"},
-        code_version=CODE_VERSIONS["exported_model"],
+        code_version=ASSETS["exported_model"].version,
         **asset_options("variant"),
     )
     def exported_model(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:

@@ -12,7 +12,7 @@ from embed_pipeline.defs.checks import merging as checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.graph.catalogue import CODE_VERSIONS
+from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.merging.candidates import Candidate, promote, read_promoted, write_promoted
 from embed_pipeline.merging.choosing import Trial, measure_mixtures, mix
 from embed_pipeline.merging.promotion import MergePoint, Sweep, choose_alpha, read_sweep, write_sweep
@@ -33,7 +33,7 @@ def define_assets(partitions: Partitions) -> Assets:
         check_specs=per_partition(checks.MERGED_SPECS, partitions.of("merged_checkpoint")),
         group_name="merging",
         kinds={"pytorch", "huggingface"},
-        code_version=CODE_VERSIONS["merged_checkpoint"],
+        code_version=ASSETS["merged_checkpoint"].version,
         **asset_options("variant"),
     )
     def merged_checkpoint(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
@@ -55,7 +55,7 @@ def define_assets(partitions: Partitions) -> Assets:
         check_specs=per_partition(checks.PROMOTED_SPECS, partitions.of("promoted_checkpoint")),
         group_name="merging",
         kinds={"huggingface"},
-        code_version=CODE_VERSIONS["promoted_checkpoint"],
+        code_version=ASSETS["promoted_checkpoint"].version,
         **asset_options("data_set"),
     )
     def promoted_checkpoint(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:

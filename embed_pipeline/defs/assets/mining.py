@@ -12,7 +12,7 @@ from embed_pipeline.defs.checks import mining as checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.graph.catalogue import CODE_VERSIONS
+from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.mining.corpus import MiningCorpus, encode_to_file
 from embed_pipeline.mining.groups import Replay, TrainingGroup, draw_replay, positive_groups, read_groups, write_groups
 from embed_pipeline.mining.negatives import mine
@@ -37,7 +37,7 @@ def define_assets(partitions: Partitions) -> Assets:
         check_specs=per_partition(checks.SPECS, partitions.of("mined_negatives")),
         group_name="mining",
         kinds={"faiss"},
-        code_version=CODE_VERSIONS["mined_negatives"],
+        code_version=ASSETS["mined_negatives"].version,
         **asset_options("variant", "may_be_paid"),
     )
     def mined_negatives(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:

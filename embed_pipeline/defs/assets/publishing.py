@@ -11,7 +11,7 @@ from typing import Any, Literal
 import dagster as dg
 
 from embed_pipeline.artifacts import Manifest
-from embed_pipeline.encoding.spending import COST_DETAIL
+from embed_pipeline.encoding.usage import COST_DETAIL
 
 Assets = Any
 """What a module defines: a list of dg.AssetsDefinition, which dagster's decorator is typed not to return."""

@@ -18,17 +18,16 @@ from embed_pipeline.defs.lineage_links import link_rows, pages_of
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.defs.running import DUE_TAG, NIGHTLY_TAG
-from embed_pipeline.evaluation.drops import find_drops
+from embed_pipeline.evaluation.comparison import find_drops
 from embed_pipeline.evaluation.measures import Measure
-from embed_pipeline.graph.catalogue import CODE_VERSIONS
+from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.graph.node_settings import METRICS_FILE, REPORTS_FOLDER
 from embed_pipeline.paths import write_whole
 from embed_pipeline.reporting.database import Batch, Standing, append_metrics, read_history, read_newest
-from embed_pipeline.reporting.metric_row import MetricRow
+from embed_pipeline.reporting.metrics_table import MetricRow, make_rows, read_rows, stamp_rows, write_rows
 from embed_pipeline.reporting.page import render_page
 from embed_pipeline.reporting.plots import plot_history, plot_latency_quality, plot_measure
 from embed_pipeline.reporting.report_data import HistoryPoint
-from embed_pipeline.reporting.rows import make_rows, read_rows, stamp_rows, write_rows
 from embed_pipeline.significance import SignificanceSettings
 
 
@@ -40,7 +39,7 @@ def define_assets(partitions: Partitions) -> Assets:
         check_specs=checks.SPECS,
         group_name="reporting",
         kinds={"duckdb"},
-        code_version=CODE_VERSIONS["metrics_table"],
+        code_version=ASSETS["metrics_table"].version,
         **asset_options("project"),
     )
     def metrics_table(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
@@ -72,7 +71,7 @@ def define_assets(partitions: Partitions) -> Assets:
         deps=partitions.deps("report"),
         group_name="reporting",
         kinds={"html"},
-        code_version=CODE_VERSIONS["report"],
+        code_version=ASSETS["report"].version,
         **asset_options("project"),
     )
     def report(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:

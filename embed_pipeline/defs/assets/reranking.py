@@ -9,7 +9,7 @@ from embed_pipeline.defs.assets.publishing import Assets, asset_options, materia
 from embed_pipeline.defs.assets.training import GPU_POOL
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.graph.catalogue import CODE_VERSIONS
+from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.mining.groups import read_groups
 from embed_pipeline.project.recipes import required
 from embed_pipeline.reranking.reranker import (
@@ -30,7 +30,7 @@ def define_assets(partitions: Partitions) -> Assets:
         pool=GPU_POOL,
         group_name="reranking",
         kinds={"pytorch", "huggingface"},
-        code_version=CODE_VERSIONS["reranker_checkpoint"],
+        code_version=ASSETS["reranker_checkpoint"].version,
         **asset_options("variant", "gpu"),
     )
     def reranker_checkpoint(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:

@@ -12,7 +12,7 @@ from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, p
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.evaluation.weighing import weigh_scores
-from embed_pipeline.graph.catalogue import CODE_VERSIONS
+from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.reporting.plots import plot_weighing
 from embed_pipeline.retrieval.hybrid import read_weighing, write_weighing
 from embed_pipeline.retrieval.searching import encoding_counts, write_search_index
@@ -29,7 +29,7 @@ def define_assets(partitions: Partitions) -> Assets:
         check_specs=per_partition(checks.SPECS, partitions.of("faiss_index")),
         group_name="retrieval",
         kinds={"faiss"},
-        code_version=CODE_VERSIONS["faiss_index"],
+        code_version=ASSETS["faiss_index"].version,
         **asset_options("variant", "may_be_paid"),
     )
     def faiss_index(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
@@ -49,7 +49,7 @@ def define_assets(partitions: Partitions) -> Assets:
         deps=partitions.deps("hybrid_weights"),
         group_name="retrieval",
         kinds={"numpy"},
-        code_version=CODE_VERSIONS["hybrid_weights"],
+        code_version=ASSETS["hybrid_weights"].version,
         **asset_options("variant", "may_be_paid"),
     )
     def hybrid_weights(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:

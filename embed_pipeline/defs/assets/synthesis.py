@@ -14,7 +14,7 @@ from embed_pipeline.defs.checks import synthesis as checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.graph.catalogue import CODE_VERSIONS
+from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.synthesis.questions import QUESTIONS_FILE, SyntheticQuestion, read_questions, write_questions
 
 SAMPLE_ROWS = 20
@@ -30,7 +30,7 @@ def define_assets(partitions: Partitions) -> Assets:
         check_specs=per_partition(checks.SPECS, partitions.of("synthetic_qa")),
         group_name="synthesis",
         kinds={"openai"},
-        code_version=CODE_VERSIONS["synthetic_qa"],
+        code_version=ASSETS["synthetic_qa"].version,
         **asset_options("data_set", "may_be_paid"),
     )
     def synthetic_qa(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:

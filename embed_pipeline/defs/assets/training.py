@@ -14,7 +14,7 @@ from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.encoding.local import LocalEncoder
 from embed_pipeline.encoding.word_vectors import read_word_vectors, train_word_vectors, write_word_vectors
-from embed_pipeline.graph.catalogue import CODE_VERSIONS
+from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.graph.node_settings import word_vector_settings
 from embed_pipeline.graph.precision import precision_of
 from embed_pipeline.project.recipes import required
@@ -49,7 +49,7 @@ def define_assets(partitions: Partitions) -> Assets:
         pool=GPU_POOL,
         group_name="training",
         kinds={"pytorch", "huggingface"},
-        code_version=CODE_VERSIONS["finetuned_checkpoint"],
+        code_version=ASSETS["finetuned_checkpoint"].version,
         **asset_options("variant", "gpu"),
     )
     def finetuned_checkpoint(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
@@ -72,7 +72,7 @@ def define_assets(partitions: Partitions) -> Assets:
         deps=partitions.deps("word_vectors"),
         group_name="training",
         kinds={"gensim"},
-        code_version=CODE_VERSIONS["word_vectors"],
+        code_version=ASSETS["word_vectors"].version,
         **asset_options("variant"),
     )
     def word_vectors(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:

@@ -4,14 +4,22 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from embed_pipeline.dataset.audit import describe_labels, find_empty_splits, find_leaks
+from embed_pipeline.dataset.audit import (
+    COMPARED_CHARACTERS,
+    SIMILAR_FROM,
+    Shift,
+    describe_labels,
+    find_contradictions,
+    find_duplicate_passages,
+    find_empty_splits,
+    find_leaks,
+    measure_shift,
+    newest_batch,
+)
 from embed_pipeline.dataset.cleaning import CleanedData
-from embed_pipeline.dataset.contradictions import find_contradictions
-from embed_pipeline.dataset.duplicate_passages import COMPARED_CHARACTERS, SIMILAR_FROM, find_duplicate_passages
 from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.dataset.ledger import CELL_REASONS, shorten_value, summarise_ledger
 from embed_pipeline.dataset.settings import DatasetSettings
-from embed_pipeline.dataset.shift import Shift, measure_shift, newest_batch
 from embed_pipeline.defs.checks.outcome import CheckOutcome
 from embed_pipeline.records import Query
 

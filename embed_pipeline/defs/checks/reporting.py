@@ -6,7 +6,7 @@ import dagster as dg
 
 from embed_pipeline.assembly.hosted_samples import Sample
 from embed_pipeline.defs.checks.outcome import CheckOutcome
-from embed_pipeline.evaluation.drops import Drop
+from embed_pipeline.evaluation.comparison import Drop
 
 SPECS = [
     dg.AssetCheckSpec(

@@ -3,7 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from embed_pipeline.artifacts.provenance import git_commit, installed_packages
+from embed_pipeline.artifacts.manifest import git_commit, installed_packages
 
 
 def git(directory: Path, *arguments: str) -> str:
@@ -35,7 +35,7 @@ def test_packages_are_those_installed() -> None:
 
 def test_asking_for_versions_imports_nothing() -> None:
     script = (
-        "import sys; from embed_pipeline.artifacts.provenance import installed_packages; installed_packages();"
+        "import sys; from embed_pipeline.artifacts.manifest import installed_packages; installed_packages();"
         " assert not {'torch', 'transformers', 'faiss', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -7,8 +7,8 @@ import dagster as dg
 import pytest
 
 from embed_pipeline.definitions import build_definitions
+from embed_pipeline.defs.jobs import STALE_TAG
 from embed_pipeline.defs.resources import PipelineResource
-from embed_pipeline.defs.stale_job import STALE_TAG
 from embed_pipeline.graph.catalogue import ALL
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.graph.work import JOBS, Work, ready_work, work_off

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from embed_pipeline.dataset.arriving import (
+from embed_pipeline.dataset.raw_files import (
     SETTLE_SECONDS,
     copy_verified,
     is_temporary,

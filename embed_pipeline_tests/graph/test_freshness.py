@@ -10,8 +10,7 @@ import pytest
 from embed_pipeline.artifacts import Manifest
 from embed_pipeline.definitions import build_definitions
 from embed_pipeline.defs.resources import PipelineResource
-from embed_pipeline.graph.causes import MAX_PATHS, Causes
-from embed_pipeline.graph.freshness import assess
+from embed_pipeline.graph.freshness import MAX_PATHS, Causes, assess
 from embed_pipeline.graph.graph import Graph
 from embed_pipeline.graph.topology import Node
 from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, make_rows, write_workbook
