@@ -6,13 +6,15 @@ not belong here: reading a model directory (model_directory.py), running a model
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Role = Literal["query", "passage"]
+_SHOWN_CHARACTERS = 40
+_SHOWN_TEXTS = 3
 POOLINGS = ("cls", "mean", "last_token", "max", "mean_sqrt_len", "weighted_mean")
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Progress = Callable[[int, int], None]
@@ -57,6 +59,21 @@ class Encoder(Protocol):
     def encode_passages(self, texts: Sequence[str]) -> np.ndarray:
         """float32 (len(texts), dimension), also for no texts."""
         ...
+
+
+class RefusedTextsError(ValueError):
+    """Some texts of one call have no vector; what could be encoded of the same call is not lost."""
+
+    def __init__(
+        self, message: str, *, refused: Mapping[int, str] | None = None, vectors: np.ndarray | None = None
+    ) -> None:
+        """`refused`: the texts' positions in the call, each with the text; left out: not known which of them.
+
+        `vectors`: float32 (texts, dimension) where the others were encoded; rows of refused texts mean nothing.
+        """
+        super().__init__(message)
+        self.refused = dict(refused or {})
+        self.vectors = vectors
 
 
 @runtime_checkable
@@ -171,3 +188,14 @@ def role_fingerprint(settings: EncoderSettings, role: Role, model_digest: str, d
 def joint_fingerprint(query_fingerprint: str, passage_fingerprint: str) -> str:
     """sha256 hex over both roles' fingerprints, in that order."""
     return hashlib.sha256(f"{query_fingerprint}\n{passage_fingerprint}".encode()).hexdigest()
+
+
+def show_texts(texts: Sequence[str]) -> str:
+    """The first texts by their first characters and their length."""
+    return ", ".join(map(_shown, texts[:_SHOWN_TEXTS])) + (" …" if len(texts) > _SHOWN_TEXTS else "")
+
+
+def _shown(text: str) -> str:
+    if len(text) <= _SHOWN_CHARACTERS:
+        return repr(text)
+    return f"{f'{text[:_SHOWN_CHARACTERS]}…'!r} ({len(text):,} characters)"

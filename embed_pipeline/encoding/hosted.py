@@ -6,42 +6,58 @@ the request itself (hosted_client.py), the log file (usage.py), keeping vectors 
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from embed_pipeline.encoding.encoder import Progress, Role, joint_fingerprint
-from embed_pipeline.encoding.hosted_client import HostedClient
+from embed_pipeline.encoding.encoder import Progress, RefusedTextsError, Role, joint_fingerprint
+from embed_pipeline.encoding.hosted_client import HostedClient, Reply
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
-from embed_pipeline.encoding.service_client import ServiceError
+from embed_pipeline.encoding.service_errors import ServiceError
 from embed_pipeline.encoding.usage import AnsweredRequest, UsageLog
 
 _BYTES_PER_TOKEN = 3
 """An estimate, for portions and for a cost before the first request: about 4 in English, 3 in Chinese."""
 _SPECIAL_TOKENS = 4
 """Of a text, at most. Its other tokens are at most its UTF-8 bytes, for every byte-level vocabulary."""
+_OF_TEXTS = (400, 413, 422, 500)
+"""Statuses that services use for a request of which one text cannot be encoded, or that is too large."""
+_REPEATS_OF_ONE = 2
 _QUERIES_TIMED = 30
 """The first queries go alone, so that the log knows what one question takes and not only what a full request does."""
 
 
 def load_hosted_encoder(
-    settings: HostedEncoderSettings, *, usage_directory: Path, progress: Progress | None = None
+    settings: HostedEncoderSettings,
+    *,
+    usage_directory: Path,
+    progress: Progress | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> "HostedEncoder":
-    """The encoder that the settings name; no request is made and no key is read yet."""
-    return HostedEncoder(settings, usage_directory=usage_directory, progress=progress)
+    """The encoder that the settings name; no request is made and no key is read yet.
+
+    `report` is told what a request is repeated for.
+    """
+    return HostedEncoder(settings, usage_directory=usage_directory, progress=progress, report=report)
 
 
 class HostedEncoder:
     """Implements Encoder and Portioned through the openai client; for one thread."""
 
     def __init__(
-        self, settings: HostedEncoderSettings, *, usage_directory: Path, progress: Progress | None = None
+        self,
+        settings: HostedEncoderSettings,
+        *,
+        usage_directory: Path,
+        progress: Progress | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> None:
         self.settings = settings
         self.progress = progress
         self.usage = UsageLog(usage_directory / f"{self.fingerprint}.jsonl")
-        self._client = HostedClient(settings)
+        self._client = HostedClient(settings, report)
+        self._refused: frozenset[str] = frozenset()
 
     @property
     def query_fingerprint(self) -> str:
@@ -68,6 +84,8 @@ class HostedEncoder:
 
         Raises:
             SpendLimitError: the next request could pass the limit; wrapped in CachedEncoder, all before are kept.
+            RefusedTextsError: the service refuses a request for what it holds, or a vector says nothing; wrapped in
+                CachedEncoder, the texts are found, and all others kept.
             ValueError: no key, a text without characters, or no usable answer. No error holds the key.
         """
         return self._encode("query", texts)
@@ -132,15 +150,37 @@ class HostedEncoder:
         formatted = [self.settings.format_text(role, text) for text in texts]
         if not all(formatted):
             raise ValueError(f"hosted encoder: {role} {formatted.index('')} of the request is empty. Leave it out.")
+        reply = self._ask(role, texts, formatted)
+        if isinstance(reply, ServiceError):
+            raise RefusedTextsError(str(reply))
+        vectors, problems = self._client.read(reply, formatted)
+        vectors = _normalize(vectors) if self.settings.normalize else vectors
+        if problems:
+            refused = {at: texts[at] for at in problems}
+            raise RefusedTextsError(str(self._client.unusable(problems, formatted)), refused=refused, vectors=vectors)
+        return vectors
+
+    def _ask(self, role: Role, texts: Sequence[str], formatted: Sequence[str]) -> Reply | ServiceError:
+        """The answer, which is paid and in the log; or the refusal of a request that other texts may not meet."""
         most_tokens = _count_bytes(formatted) + _SPECIAL_TOKENS * len(texts)
         reservations = [self._reserve(most_tokens)]
+        # A part of a request that was refused in spite of all repeats: it is the texts, or soon known not to be.
+        part = self._refused.issuperset(texts)
+        repeats = min(self.settings.max_retries, _REPEATS_OF_ONE if len(texts) == 1 else 0) if part else None
         try:
             # What got no answer stays set aside, and the attempt that follows needs an amount of its own.
-            reply = self._client.embed(formatted, after_silence=lambda: reservations.append(self._reserve(most_tokens)))
+            reply = self._client.embed(
+                formatted, after_silence=lambda: reservations.append(self._reserve(most_tokens)), repeats=repeats
+            )
         except ServiceError as error:
             if reservations[-1] and not error.charges:
                 self.usage.release(reservations[-1])
-            raise
+            if error.status not in _OF_TEXTS:
+                raise
+            reply = error
+        if isinstance(reply, ServiceError):
+            self._refused |= frozenset(texts)
+            return reply
         tokens = most_tokens if reply.tokens is None else reply.tokens
         self.usage.settle(
             AnsweredRequest(
@@ -153,8 +193,7 @@ class HostedEncoder:
                 cost_usd=tokens * self.settings.price / 1e6,
             )
         )
-        vectors = self._client.check(reply, formatted)
-        return _normalize(vectors) if self.settings.normalize else vectors
+        return reply
 
     def _reserve(self, most_tokens: int) -> str | None:
         if not self.settings.price:

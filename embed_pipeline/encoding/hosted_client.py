@@ -5,19 +5,23 @@ service shares (service_client.py); how texts become requests, what they cost (h
 """
 
 import base64
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from embed_pipeline.encoding.encoder import show_texts
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.encoding.service_client import ServiceClient
-from embed_pipeline.paths import shorten
+from embed_pipeline.encoding.service_errors import ServiceError
 
 SAME_VECTORS = 8
 """Where so many different texts of one request, and all of them, get one vector, the service does not encode."""
-_SHOWN_CHARACTERS = 40
+_BYTES_PER_NUMBER = 32
+_BYTES_AROUND = 2**20
+_FORM_REFUSED = re.compile("base64|encoding_format", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +43,19 @@ class HostedClient(ServiceClient):
     when_slow = "Raise timeout_seconds or lower batch_texts."
     when_limited = "lower batch_tokens"
 
-    def __init__(self, settings: HostedEncoderSettings) -> None:
-        super().__init__(settings)
+    def __init__(self, settings: HostedEncoderSettings, report: Callable[[str], None] | None = None) -> None:
+        super().__init__(settings, report)
         self.settings = settings
+        self._form: Literal["base64", "float"] = "base64"
 
-    def embed(self, texts: Sequence[str], *, after_silence: Callable[[], None] = lambda: None) -> Reply:
+    def embed(
+        self, texts: Sequence[str], *, after_silence: Callable[[], None] = lambda: None, repeats: int | None = None
+    ) -> Reply:
         """The answer for the texts; 429, 5xx, timeouts and lost connections are repeated as the settings say.
 
         `after_silence` is called before an attempt is repeated that got no answer at all, for which the service may
-        charge nevertheless; a CallRefusedError that it raises ends the request.
+        charge nevertheless; a CallRefusedError that it raises ends the request. `repeats` stands in for max_retries.
+        A service that refuses vectors in base64 is asked for lists of numbers from then on.
 
         Raises:
             ServiceError: no key to send, refused, never answered, or answered with something else. It holds no key.
@@ -56,15 +64,29 @@ class HostedClient(ServiceClient):
         from openai.types import CreateEmbeddingResponse
 
         def create(client: OpenAI) -> object:
+            if repeats is not None:
+                client = client.with_options(max_retries=repeats)
             return client.embeddings.create(
                 input=list(texts),
                 model=self.settings.model,
                 dimensions=self.settings.dimensions or omit,
-                encoding_format="base64",
+                encoding_format=self._form,
                 extra_headers=self.authorization,
             )
 
-        sent = self.send(create, CreateEmbeddingResponse, lambda silent: after_silence() if silent else None)
+        def before_attempt(silent: bool) -> None:
+            if silent:
+                after_silence()
+
+        most_bytes = _BYTES_AROUND + len(texts) * self.settings.dimension * _BYTES_PER_NUMBER
+        try:
+            sent = self.send(create, CreateEmbeddingResponse, before_attempt, most_bytes=most_bytes)
+        except ServiceError as error:
+            if self._form == "float" or error.status not in (400, 422) or not _FORM_REFUSED.search(str(error)):
+                raise
+            sent, self._form = None, "float"
+        if sent is None:
+            return self.embed(texts, after_silence=after_silence, repeats=repeats)
         if not isinstance(sent.answer.data, list):
             raise self.explain(None)
         tokens = getattr(getattr(sent.answer, "usage", None), "total_tokens", None)
@@ -72,39 +94,65 @@ class HostedClient(ServiceClient):
 
     def remedy_of_refusal(self, message: str) -> str:
         """See ServiceClient."""
+        if re.search("dimension|matryoshka", message, re.IGNORECASE):
+            return "Leave dimensions out, and set vector_dimension to the length that the model has."
         return (
-            f"A text with more than {self.settings.max_length} tokens must be shortened or split; the model must know "
-            "dimensions; lower batch_texts if there are too many."
+            f"A text with more than {self.settings.max_length} tokens, or than the service reads, must be shortened or "
+            "split: its row in its file, or documents.passage_tokens for documents; set max_length to what the service "
+            "reads. A text that it cannot encode must be changed or left out. Lower batch_texts if there are too many."
         )
 
-    def check(self, reply: Reply, texts: Sequence[str]) -> np.ndarray:
-        """float32 (len(texts), dimension) in the order of the texts.
+    def read(self, reply: Reply, texts: Sequence[str]) -> tuple[np.ndarray, Mapping[int, str]]:
+        """float32 (len(texts), dimension) in the order of the texts, and what is wrong with the rows that are none.
+
+        A row is none that holds something else than finite numbers, or zeros alone.
 
         Raises:
-            ValueError: another number of vectors, another length, a value that is not finite, a vector of zeros, or one
-                vector for many texts (SAME_VECTORS and more; few short ones may hold the same unknown words).
+            ValueError: another number of vectors, no order, another length, or one vector for many texts (SAME_VECTORS
+                and more; few short ones may hold the same unknown words).
         """
-        count = len(texts)
-        found: dict[object, np.ndarray | None] = {getattr(one, "index", None): _decode(one) for one in reply.data}
-        if len(reply.data) != count or set(found) != set(range(count)):
-            raise self._bad_answer(
-                f"{count} vectors, one per text", f"{len(reply.data)}, {len(found)} of them distinct"
-            )
-        rows = [found[index] for index in range(count)]
-        for index, row in enumerate(rows):
+        rows = [_decode(entry) for entry in self._in_order(reply, len(texts))]
+        vectors = np.zeros((len(texts), self.settings.dimension), dtype=np.float32)
+        problems = {}
+        for at, row in enumerate(rows):
+            if row is not None and row.shape != (self.settings.dimension,):
+                raise self._bad_answer(
+                    f"vectors of length {self.settings.dimension}", _describe(row, self.settings.dimension)
+                )
             if row is None:
-                raise self._bad_answer("numbers", f"something else for text {index}")
-            if len(row) != self.settings.dimension:
-                raise self._bad_answer(f"vectors of length {self.settings.dimension}", f"length {len(row)}")
-            if not np.isfinite(row).all():
-                raise self._bad_answer("finite numbers", f"NaN or infinity for text {index}, {_shown(texts[index])}")
-            if not row.any():
-                raise self._bad_answer("vectors that say something", f"zeros alone for {_shown(texts[index])}")
-        vectors = np.array(rows, dtype=np.float32)
-        if count >= SAME_VECTORS and (vectors == vectors[0]).all():
-            told = ", ".join(map(_shown, texts[:3]))
-            raise self._bad_answer("a vector for each text", f"one and the same for all {count}: {told} …")
-        return vectors
+                problems[at] = "something else than numbers"
+            elif not np.isfinite(row).all():
+                problems[at] = "NaN, null or infinity"
+            elif not row.any():
+                problems[at] = "zeros alone"
+            else:
+                vectors[at] = row
+        if len(texts) >= SAME_VECTORS and not problems and (vectors == vectors[0]).all():
+            raise self._bad_answer(
+                "a vector for each text", f"one and the same for all {len(texts)}: {show_texts(texts)}"
+            )
+        return vectors, problems
+
+    def unusable(self, problems: Mapping[int, str], texts: Sequence[str]) -> ValueError:
+        """The error for vectors that say nothing: which texts they are of."""
+        kinds = ", ".join(dict.fromkeys(problems.values()))
+        shown = show_texts([texts[at] for at in problems])
+        return self._bad_answer("a vector of finite numbers for each text", f"{kinds} for {shown}")
+
+    def _in_order(self, reply: Reply, count: int) -> list[Any]:
+        if len(reply.data) != count:
+            raise self._bad_answer(f"{count} vectors, one per text", f"{len(reply.data)}")
+        if count == 1:
+            return list(reply.data)  # there is no order to be wrong
+        found = {getattr(one, "index", None): one for one in reply.data}
+        if set(found) != set(range(count)):
+            kinds = ", ".join(map(repr, sorted(found, key=repr)[:3]))
+            raise self._bad_answer(
+                f"an index from 0 to {count - 1} on each of {count} vectors",
+                f"{len(found)} distinct ({kinds} …), so whose vector is whose is not known. Set batch_texts: 1, with "
+                "which there is no order",
+            )
+        return [found[index] for index in range(count)]
 
     def _bad_answer(self, expected: str, found: str) -> ValueError:
         return ValueError(
@@ -113,17 +161,21 @@ class HostedClient(ServiceClient):
         )
 
 
-def _shown(text: str) -> str:
-    return repr(shorten(text, _SHOWN_CHARACTERS))
+def _describe(row: np.ndarray, dimension: int) -> str:
+    if row.ndim > 1:
+        return f"{len(row)} vectors for one text. A server that gives one for each token needs a pooling"
+    kinds = {2 * dimension: " (8 bytes a number?)", dimension // 2: " (2 bytes a number?)"}
+    return f"length {len(row)}{kinds.get(len(row), '')}"
 
 
 def _decode(entry: object) -> np.ndarray | None:
-    """The entry's vector, from base64 or a list; None where it is neither."""
+    """The entry's vector, from base64 or a list, which may stand in a list of its own; None where it is neither."""
     found = getattr(entry, "embedding", None)
     try:
         if isinstance(found, str):
             return np.frombuffer(base64.b64decode(found, validate=True), dtype="<f4")
         with np.errstate(over="ignore"):  # infinity is found by the check
-            return np.array(found, dtype=np.float32).reshape(-1) if isinstance(found, list) else None
+            row = np.array(found, dtype=np.float32) if isinstance(found, list) else None
+        return row[0] if row is not None and row.ndim == 2 and len(row) == 1 else row
     except (ValueError, TypeError, OverflowError):
         return None

@@ -1,18 +1,29 @@
 """One request to a service that speaks OpenAI's API: sent, repeated, or explained without the key.
 
-Belongs here: the openai client, the key for the moment of a request, attempts and what a status means. Does not belong
-here: what is asked and how the answer is read (hosted_client.py and the chat client).
+Belongs here: the openai client, the key for the moment of a request, attempts and their deadline, what to do about a
+status. Does not belong here: what is asked and how the answer is read (hosted_client.py and the chat client), what an
+error means (service_errors.py).
 """
 
 import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from embed_pipeline.encoding.service_errors import (
+    OF_THE_ACCOUNT,
+    OF_THE_TEXT,
+    ServiceError,
+    failure_in,
+    hide_key,
+    parse_body,
+    status_of,
+    words_of,
+)
 from embed_pipeline.encoding.service_settings import ServiceSettings
 from embed_pipeline.encoding.usage import CallRefusedError
 from embed_pipeline.paths import shorten
@@ -24,21 +35,10 @@ Answer = TypeVar("Answer")
 BeforeAttempt = Callable[[bool], None]
 """Called before each attempt with whether the last got no answer at all; a CallRefusedError of it ends the request."""
 
-_HIDDEN = "***"
-_SHARED_CHARACTERS = 8
-"""A piece of the key this long is hidden too: services repeat keys in part."""
 _SHOWN_CHARACTERS = 400
-
-
-class ServiceError(ValueError):
-    """The service gave no usable answer."""
-
-    def __init__(self, message: str, *, charges: bool, code: str = "") -> None:
-        super().__init__(message)
-        self.charges = charges
-        """Whether the service may charge for the request: it did not refuse it."""
-        self.code = code
-        """The service's own word for the reason; empty where it says none."""
+_SECONDS_BETWEEN_WORDS = 10.0
+_LARGEST_ERROR = 100_000
+"""Bytes in which an error is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,10 @@ class _Attempts(threading.local):
     sent: int = 0
     answered: int = 0
     sent_at: float = 0.0
+    most_bytes: int = 0
+    found: str = ""
     before_attempt: BeforeAttempt = staticmethod(lambda silent: None)
-    ended: CallRefusedError | None = None
+    ended: CallRefusedError | ServiceError | None = None
 
 
 class ServiceClient:
@@ -68,10 +70,13 @@ class ServiceClient:
     when_slow: ClassVar[str]
     when_limited: ClassVar[str]
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(self, settings: ServiceSettings, report: Callable[[str], None] | None = None) -> None:
+        """`report` is told, every ten seconds at most, what a request is repeated for."""
         self._service = settings
         self._attempts = _Attempts()
         self._opening = threading.Lock()
+        self._report = report
+        self._reported_at = -_SECONDS_BETWEEN_WORDS
 
     @property
     def where(self) -> str:
@@ -80,9 +85,17 @@ class ServiceClient:
         return f"{one.title}: service {one.service}, model {one.model}, {one.url}"
 
     def send(
-        self, create: Callable[["OpenAI"], object], expected: type[Answer], before_attempt: BeforeAttempt
+        self,
+        create: Callable[["OpenAI"], object],
+        expected: type[Answer],
+        before_attempt: BeforeAttempt,
+        *,
+        most_bytes: int,
     ) -> Sent[Answer]:
         """What `create` gets from the service; 429, 5xx, timeouts and lost connections are repeated.
+
+        An attempt ends after timeout_seconds, however little comes however often, and an answer at `most_bytes`.
+        Status 200 with an error in it is what the error says.
 
         Raises:
             ServiceError: no key to send, refused, never answered, or answered with something else. It holds no key.
@@ -91,7 +104,7 @@ class ServiceClient:
         self._read_key()
         here = self._attempts
         here.sent = here.answered = 0
-        here.before_attempt, here.ended = before_attempt, None
+        here.before_attempt, here.ended, here.most_bytes = before_attempt, None, most_bytes
         sent = self._try(create, expected)
         if isinstance(sent, Exception):
             # Raised outside of any except, so that no traceback leads back to the request and its headers.
@@ -107,10 +120,13 @@ class ServiceClient:
         from openai import APIConnectionError, APIStatusError, APITimeoutError
 
         if isinstance(error, APIStatusError):
-            found, code = f"status {error.status_code} ({error.message})", str(error.code or "")
-            return self._error(found, self._remedy(error.status_code, error.message), charges=False, code=code)
+            status, words = error.status_code, words_of(error.body) or error.message
+            if 300 <= status < 400:
+                words = f"moved to {error.response.headers.get('location', 'an address that it does not say')}"
+            found, remedy = f"status {status} ({words})", self._remedy(status, words)
+            return self._error(found, remedy, charges=False, code=str(error.code or ""), status=status)
         if isinstance(error, APITimeoutError):
-            return self._error(f"nothing within {self._service.timeout_seconds:g} s", self.when_slow)
+            return self._error(f"no whole answer within {self._service.timeout_seconds:g} s", self.when_slow)
         if isinstance(error, APIConnectionError):
             return self._error("no connection", "Check base_url, the network, and whether the server runs.")
         found = "something else" if error is None else f"something that cannot be read ({type(error).__name__})"
@@ -133,7 +149,7 @@ class ServiceClient:
             with self._opening:
                 client = self._client
             answer = create(client)
-        except CallRefusedError as error:
+        except (CallRefusedError, ServiceError) as error:
             return error
         except (OpenAIError, json.JSONDecodeError) as error:
             return here.ended or self.explain(error)
@@ -147,21 +163,25 @@ class ServiceClient:
             return "The server wants a key: name its environment variable in api_key_variable."
         if status in (401, 403):
             return f"Put a key that is valid there, for this model, into the environment variable {variable}."
+        if status < 400:
+            return "Write the address where it is now into base_url; requests are not sent on, a key least of all."
+        if OF_THE_ACCOUNT.search(message):
+            return "Look at the account's quota and payment; repeating changes nothing."
         if status == 404:
             return "Correct model (azure: the deployment's name), api_version or base_url."
         if status == 429:
             return f"Wait, look at the account's quota, {self.when_limited}, or raise max_retries."
-        if status == 408 or status >= 500:
+        if (status == 408 or status >= 500) and not OF_THE_TEXT.search(message):
             return "Run it again later."
         return self.remedy_of_refusal(message)
 
-    def _error(self, found: str, remedy: str, *, charges: bool = True, code: str = "") -> ServiceError:
+    def _error(self, found: str, remedy: str, *, charges: bool = True, code: str = "", status: int = 0) -> ServiceError:
         attempts = self._attempts.sent
         after = f" after {attempts} attempts" if attempts > 1 else ""
         key = self._read_key()
         found = shorten(hide_key(found, key), _SHOWN_CHARACTERS)
         message = f"{self.where}: expected an answer, found {found}{after}. {remedy}"
-        return ServiceError(message, charges=charges, code=hide_key(code, key))
+        return ServiceError(message, charges=charges, code=hide_key(code, key), status=status)
 
     @cached_property
     def _client(self) -> "OpenAI":
@@ -171,7 +191,14 @@ class ServiceClient:
         # What the environment holds for OpenAI is none of another server's business.
         foreign = None if one.service == "openai" else {"OpenAI-Organization": omit, "OpenAI-Project": omit}
         headers: Any = foreign  # the client drops an omitted header; its type does not say so
-        http_client = DefaultHttpxClient(event_hooks={"request": [self._before], "response": [self.after_answer]})
+        exchange = self._exchange
+
+        class Http(DefaultHttpxClient):
+            def send(self, request: Any, **options: Any) -> Any:
+                return exchange(super().send, request, options)
+
+        # Not sent on elsewhere: POST would become GET, and Azure's key would go along.
+        http_client = Http(follow_redirects=False)
         if one.service == "azure":
             return AzureOpenAI(
                 azure_endpoint=one.url,
@@ -191,7 +218,76 @@ class ServiceClient:
             http_client=http_client,
         )
 
-    def _before(self, request: object) -> None:
+    def _exchange(self, send: Callable[..., Any], request: Any, options: Mapping[str, Any]) -> Any:
+        """One attempt, to the end of its answer: an httpx2.Response, under the status that its content comes to."""
+        import httpx2
+
+        self._before()
+        here = self._attempts
+        here.found = "no connection, or one that was lost"
+        request.extensions["trace"] = self._bound_reads
+        try:
+            response = send(request, **{**options, "stream": True})
+            try:
+                content = self._read(response)
+            finally:
+                response.close()
+        except httpx2.TimeoutException:
+            here.found = f"no whole answer within {self._service.timeout_seconds:g} s"
+            raise
+        status, failure = response.status_code, None
+        if status < 300 and not content.strip():
+            failure = {"message": "an empty answer", "code": 502}
+        elif status < 300 and len(content) < _LARGEST_ERROR:
+            failure = failure_in(parse_body(content))
+        if failure is not None:
+            status, content = status_of(failure), json.dumps({"error": failure}).encode()
+        headers = {n: v for n, v in response.headers.items() if n not in ("content-encoding", "content-length")}
+        if status >= 400:
+            words = words_of(parse_body(content[:_LARGEST_ERROR]))
+            here.found = f"status {status} ({words or 'without words'})"
+            if OF_THE_ACCOUNT.search(words) or OF_THE_TEXT.search(words):
+                headers["x-should-retry"] = "false"  # the client obeys it
+        whole = httpx2.Response(status, headers=headers, content=content, request=request)
+        self.after_answer(whole)
+        return whole
+
+    def _read(self, response: Any) -> bytes:
+        import httpx2
+
+        here, parts, size = self._attempts, [], 0
+        for part in response.iter_bytes():
+            parts.append(part)
+            size += len(part)
+            if size > here.most_bytes:
+                here.ended = self._error(
+                    f"an answer of more than {here.most_bytes / 1e6:.0f} MB",
+                    f"Check base_url and model: none that fits is so large; {self.when_slow[0].lower()}"
+                    f"{self.when_slow[1:]}",
+                )
+                raise here.ended
+            if self._seconds_left() <= 0:
+                raise httpx2.ReadTimeout("the deadline of the whole request", request=response.request)
+        return b"".join(parts)
+
+    def _bound_reads(self, event: str, info: Mapping[str, Any]) -> None:
+        """Told of every connection: what is read from it ends with the request's deadline, headers too.
+
+        The client's own limit is for each read alone: a byte a second would never reach it.
+        """
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            stream = info["return_value"]
+            read = stream.read
+
+            def read_in_time(max_bytes: int, timeout: float | None = None) -> bytes:
+                return read(max_bytes, max(self._seconds_left(), 1e-3))
+
+            stream.read = read_in_time
+
+    def _seconds_left(self) -> float:
+        return self._attempts.sent_at + self._service.timeout_seconds - time.perf_counter()
+
+    def _before(self) -> None:
         here = self._attempts
         if here.ended:
             raise here.ended
@@ -203,11 +299,15 @@ class ServiceClient:
             # Some versions of the client take it for a lost connection and come back.
             here.ended = error
             raise
+        if here.sent and self._report and time.monotonic() - self._reported_at >= _SECONDS_BETWEEN_WORDS:
+            self._reported_at = time.monotonic()
+            found = hide_key(here.found, self._read_key())
+            self._report(f"{self.where}: found {found[:_SHOWN_CHARACTERS]}; asked again, attempt {here.sent + 1}")
         here.sent += 1
         here.sent_at = time.perf_counter()
 
     def after_answer(self, response: Any) -> None:
-        """Called with every answer, refusals included, before it is read."""
+        """Called with every answer, refusals included, once it is read."""
         self._attempts.answered += 1
 
     def _read_key(self) -> str:
@@ -223,15 +323,3 @@ class ServiceClient:
                 charges=False,
             )
         return key
-
-
-def hide_key(text: str, key: str) -> str:
-    """The text with *** for the key and for every piece of it of 8 characters or more."""
-    if not key:
-        return text
-    size = min(_SHARED_CHARACTERS, len(key))
-    pieces = {key[at : at + size] for at in range(len(key) - size + 1)}
-    hidden = {at + step for at in range(len(text)) if text[at : at + size] in pieces for step in range(size)}
-    return "".join(
-        (_HIDDEN if at - 1 not in hidden else "") if at in hidden else character for at, character in enumerate(text)
-    )

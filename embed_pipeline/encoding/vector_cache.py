@@ -20,12 +20,14 @@ from typing import Protocol, TypeVar, runtime_checkable
 import numpy as np
 from filelock import FileLock
 
-from embed_pipeline.encoding.encoder import Encoder, Progress, Role
+from embed_pipeline.encoding.encoder import Encoder, Progress, RefusedTextsError, Role, show_texts
 
 Result = TypeVar("Result")
 
 _ROWS_PER_LOOKUP = 1000
 _TEXTS_PER_COMMIT = 256
+_MOST_REFUSED = 8
+"""Texts that cannot be encoded after which no further one is looked for."""
 _LOCK_TIMEOUT_SECONDS = 120
 _FILE_NAME = re.compile(r"(?P<fingerprint>[0-9a-f]{64})\.(?P<generation>\d+)\.sqlite(-wal|-shm)?")
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -158,6 +160,7 @@ class CachedEncoder:
         """Distinct texts that went through the model, over all calls."""
         self.served = 0
         """Distinct texts that came from the cache, over all calls."""
+        self._most_texts: int | None = None
 
     @property
     def query_fingerprint(self) -> str:
@@ -180,11 +183,16 @@ class CachedEncoder:
         return self.encoder.dimension
 
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 (len(texts), dimension), row i for text i."""
+        """float32 (len(texts), dimension), row i for text i.
+
+        Raises:
+            RefusedTextsError: texts that the encoder cannot encode, at their positions; every other one is stored, or
+                those before the eighth such text.
+        """
         return self._encode("query", self.encoder.encode_queries, texts)
 
     def encode_passages(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 (len(texts), dimension), row i for text i."""
+        """float32 (len(texts), dimension), row i for text i. Raises as encode_queries."""
         return self._encode("passage", self.encoder.encode_passages, texts)
 
     def _encode(self, role: Role, encode: Callable[[Sequence[str]], np.ndarray], texts: Sequence[str]) -> np.ndarray:
@@ -197,20 +205,92 @@ class CachedEncoder:
         # Longest first, so that each portion is of alike length and running out of memory happens at once.
         missing = sorted(np.flatnonzero(~lookup.found).tolist(), key=lambda row: (-len(distinct[row]), row))
         self.served += len(distinct) - len(missing)
-        start = 0
-        for size in self._portions(role, [distinct[row] for row in missing]):
-            rows = missing[start : start + size]
+
+        def encode_rows(rows: Sequence[int]) -> dict[int, RefusedTextsError]:
+            """Encodes and stores; returns the rows that it is known of that they cannot be, with the reason."""
             portion = [distinct[row] for row in rows]
-            vectors[rows] = encode(portion)
-            self.cache.store(fingerprint, portion, vectors[rows])
-            self.encoded += len(rows)
-            start += len(rows)
+            refused: dict[int, RefusedTextsError] = {}
+            try:
+                found = encode(portion)
+            except RefusedTextsError as error:
+                if error.vectors is None:
+                    if len(rows) > 1:
+                        raise
+                    return {rows[0]: error}
+                found, refused = error.vectors, {rows[at]: error for at in error.refused}
+            good = [at for at, row in enumerate(rows) if row not in refused]
+            vectors[[rows[at] for at in good]] = found[good]
+            self.cache.store(fingerprint, [portion[at] for at in good], found[good])
+            self.encoded += len(good)
+            return refused
+
+        done, refused = 0, dict[int, RefusedTextsError]()
+        for size in self._portions(role, [distinct[row] for row in missing]):
+            refused |= self._encode_portion(missing[done : done + size], distinct, encode_rows)
+            done += size
             if self.progress:
-                self.progress(start, len(missing))
+                self.progress(done, len(missing))
+            if len(refused) >= _MOST_REFUSED:
+                break
+        if refused:
+            raise _explain_refused({distinct[row]: error for row, error in refused.items()}, texts, role)
         row_of = {text: row for row, text in enumerate(distinct)}
         return vectors[[row_of[text] for text in texts]] if texts else vectors
+
+    def _encode_portion(
+        self,
+        rows: Sequence[int],
+        texts: Sequence[str],
+        encode_rows: Callable[[Sequence[int]], dict[int, RefusedTextsError]],
+    ) -> dict[int, RefusedTextsError]:
+        """Encodes the rows of the texts, in halves down to single texts where the portion as a whole is refused.
+
+        Its ends go first and alone: where neither is taken, nothing of it would be. A portion that was only too large
+        shows in its parts how large one may be, for all that follow.
+        """
+        if self._most_texts and len(rows) > self._most_texts:
+            parts = [rows[at : at + self._most_texts] for at in range(0, len(rows), self._most_texts)]
+            found = [self._encode_portion(part, texts, encode_rows) for part in parts]
+            return {row: error for one in found for row, error in one.items()}
+        try:
+            return encode_rows(rows)
+        except RefusedTextsError as error:
+            whole = error
+        refused: dict[int, RefusedTextsError] = {}
+        parts = [part for part in (rows[-1:], rows[:1], *_halves(rows[1:-1])) if part]
+        largest = 0
+        while parts and len(refused) < _MOST_REFUSED:
+            part = parts.pop(0)
+            try:
+                found = encode_rows(part)
+            except RefusedTextsError:
+                parts[:0] = _halves(part)
+                continue
+            refused |= found
+            largest = max(largest, len(part) - len(found))
+            if len(refused) == 2 and not largest:
+                ends = show_texts([texts[row] for row in refused])
+                raise RefusedTextsError(f"{whole} {ends}: refused alone too, so no other text of it was tried.")
+        if not refused:
+            self._most_texts = largest
+        return refused
 
     def _portions(self, role: Role, texts: Sequence[str]) -> Sequence[int]:
         if isinstance(self.encoder, Portioned):
             return self.encoder.portions(role, texts)
         return [min(_TEXTS_PER_COMMIT, len(texts) - start) for start in range(0, len(texts), _TEXTS_PER_COMMIT)]
+
+
+def _halves(rows: Sequence[int]) -> list[Sequence[int]]:
+    middle = (len(rows) + 1) // 2
+    return [part for part in (rows[:middle], rows[middle:]) if part]
+
+
+def _explain_refused(refused: dict[str, RefusedTextsError], texts: Sequence[str], role: Role) -> RefusedTextsError:
+    count, first = len(refused), next(iter(refused.values()))
+    things = "queries" if role == "query" else "passages"
+    more = "the rest was not tried" if count >= _MOST_REFUSED else "all others are kept"
+    return RefusedTextsError(
+        f"{count} of {len(set(texts))} {things} have no vector, {more}: {show_texts(list(refused))}. {first}",
+        refused={at: text for at, text in enumerate(texts) if text in refused},
+    )

@@ -4,13 +4,14 @@ Belongs here: which index and which retriever a kind means. Does not belong here
 is searched for (evaluation).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from embed_pipeline.dataset.formats import CORPUS_FILE, read_passages, write_passage_line
-from embed_pipeline.encoding.encoder import Encoder, EncoderBehind
+from embed_pipeline.encoding.encoder import Encoder, EncoderBehind, RefusedTextsError
 from embed_pipeline.encoding.pair_scores import CachedPairScorer, PairScorer
 from embed_pipeline.encoding.vector_cache import CachedEncoder
 from embed_pipeline.records import Passage
@@ -46,6 +47,7 @@ RECALL_DETAIL = f"recall_at_{RECALL_AT}_against_exact"
 DENSE_FOLDER = "dense"
 LEXICAL_FOLDER = "bm25"
 NGRAMS_FOLDER = "tfidf"
+_NAMED_PASSAGES = 3
 RetrieverKind = Literal["dense", "bm25", "tfidf", "word2vec", "fused", "hybrid"]
 _LEXICAL_PARTS: dict[RetrieverKind, Literal["bm25", "tfidf"]] = {"fused": "bm25", "hybrid": "tfidf"}
 """What lies beside the vectors, in a folder of the lexical retriever's name."""
@@ -107,7 +109,12 @@ def write_search_index(search: Search, passages: Sequence[Passage], directory: P
         write_tfidf_index(build_tfidf_index(passages, TfidfSettings()), directory)
         return found
     encoder = _needed(search.encoder, "encoder")
-    vectors = encoder.encode_passages([passage.text for passage in passages])
+    try:
+        vectors = encoder.encode_passages([passage.text for passage in passages])
+    except RefusedTextsError as error:
+        if not error.refused:
+            raise
+        raise ValueError(f"{', '.join(_places(passages, error.refused))}: {error}") from error
     index = build_index(
         [passage.id for passage in passages],
         vectors,
@@ -118,6 +125,12 @@ def write_search_index(search: Search, passages: Sequence[Passage], directory: P
     if index.kind != "flat":
         found[RECALL_DETAIL] = round(recall_against_exact(index, vectors), 4)
     return {**found, "kind": index.kind, "dimension": index.dimension, **encoding_counts(encoder)}
+
+
+def _places(passages: Sequence[Passage], positions: Iterable[int]) -> Iterator[str]:
+    for at in islice(positions, _NAMED_PASSAGES):
+        file = passages[at].attributes.get("file")
+        yield f"passage {passages[at].id}" + (f" of {file}" if file else "")
 
 
 def open_retriever(search: Search, directory: Path) -> Retriever:

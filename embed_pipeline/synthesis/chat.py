@@ -34,6 +34,8 @@ class ChatAnswer:
     content: Mapping[str, Any] | None
     problem: str = ""
     cached: bool = False
+    cost_usd: float = 0.0
+    """What the answer cost when it was made."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,20 +5,28 @@ shares (encoding/service_client.py); limits and the cache (hosted_chat.py), what
 """
 
 import json
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from embed_pipeline.encoding.service_client import BeforeAttempt, ServiceClient
+from embed_pipeline.encoding.service_errors import ServiceError
 from embed_pipeline.synthesis.call_cache import StoredAnswer
 from embed_pipeline.synthesis.chat import ChatRequest
 from embed_pipeline.synthesis.chat_answers import is_strict
 from embed_pipeline.synthesis.chat_pace import Pace
-from embed_pipeline.synthesis.chat_settings import ChatSettings
+from embed_pipeline.synthesis.chat_settings import ChatSettings, Structure
 
 _LONGEST_WAIT_SECONDS = 120
 """The client gives up where a service asks for more."""
 _TOKENS_AROUND = 128
 """Tokens that services put around messages, at most. A text has at most one token per UTF-8 byte."""
+_MOST_BYTES = 16 * 2**20
+_LIMIT_NAMES = ("max_tokens", "max_completion_tokens")
+_NAME_REFUSED = re.compile(
+    "unsupported|not supported|unrecognized|unknown|unexpected|not permitted|extra", re.IGNORECASE
+)
 _FORM_IN_WORDS = "Answer with one JSON object and nothing else. It must fit this JSON schema:\n"
 
 
@@ -38,13 +46,17 @@ class ChatClient(ServiceClient):
     when_slow = "Raise timeout_seconds, or lower parallel or max_answer_tokens."
     when_limited = "lower parallel or requests_per_minute"
 
-    def __init__(self, settings: ChatSettings, pace: Pace) -> None:
-        super().__init__(settings)
+    def __init__(self, settings: ChatSettings, pace: Pace, report: Callable[[str], None] | None = None) -> None:
+        super().__init__(settings, report)
         self.settings = settings
         self._pace = pace
+        # Newer models of OpenAI refuse the old name, other servers do not know the new one.
+        self._limit_names = list(_LIMIT_NAMES if settings.service == "compatible" else reversed(_LIMIT_NAMES))
 
     def ask(self, request: ChatRequest, before_attempt: BeforeAttempt) -> Reply:
         """The answer to a request; 429, 5xx, timeouts and lost connections are repeated as the settings say.
+
+        A service that refuses the name under which max_answer_tokens is sent is asked under the other one.
 
         Raises:
             ServiceError: no key to send, refused, never answered, or answered with something else. It holds no key.
@@ -53,7 +65,8 @@ class ChatClient(ServiceClient):
         from openai import OpenAI
         from openai.types.chat import ChatCompletion
 
-        options: Any = self._options(request)
+        limit = self._limit_names[0]
+        options: Any = self._options(request, limit)
 
         def create(client: OpenAI) -> object:
             return client.chat.completions.create(
@@ -63,7 +76,15 @@ class ChatClient(ServiceClient):
                 **{name: value for name, value in options.items() if name != "messages"},
             )
 
-        sent = self.send(create, ChatCompletion, before_attempt)
+        try:
+            sent = self.send(create, ChatCompletion, before_attempt, most_bytes=_MOST_BYTES)
+        except ServiceError as error:
+            named = re.search(rf"\b{limit}\b", str(error)) and _NAME_REFUSED.search(str(error))
+            if error.status not in (400, 422) or not named or limit == self._limit_names[-1]:
+                raise
+            sent, self._limit_names = None, self._limit_names[-1:]
+        if sent is None:
+            return self.ask(request, before_attempt)
         if not isinstance(sent.answer.choices, list):
             raise self.explain(None)
         return Reply(answer=self._stored(sent.answer, request), seconds=sent.seconds)
@@ -83,7 +104,7 @@ class ChatClient(ServiceClient):
     def remedy_of_refusal(self, message: str) -> str:
         """See ServiceClient."""
         if self.settings.structured != "prompt" and ("response_format" in message or "json_schema" in message):
-            others = "prompt" if self.settings.structured == "json_object" else "json_object or prompt"
+            others = " or ".join(one for one in get_args(Structure) if one != self.settings.structured)
             return f"This service or model takes no {self.settings.structured}: set structured: {others}."
         return (
             "Correct the setting that it names: leave temperature out, set send_seed: false, lower max_answer_tokens; "
@@ -99,15 +120,14 @@ class ChatClient(ServiceClient):
             # The next attempt waits for the pace; the client, which cannot be interrupted, need not.
             response.headers["retry-after-ms"] = "1"
 
-    def _options(self, request: ChatRequest) -> dict[str, Any]:
+    def _options(self, request: ChatRequest, limit: str = _LIMIT_NAMES[0]) -> dict[str, Any]:
         settings, system = self.settings, request.system
         if settings.structured != "json_schema":
             form = _FORM_IN_WORDS + json.dumps(request.schema, ensure_ascii=False)
             system = f"{system}\n\n{form}" if system else form
         messages = [{"role": "system", "content": system}] if system else []
-        # Newer models of OpenAI refuse the old name, other servers do not know the new one.
-        most = "max_tokens" if settings.service == "compatible" else "max_completion_tokens"
-        options = {"messages": [*messages, {"role": "user", "content": request.user}], most: settings.max_answer_tokens}
+        messages = [*messages, {"role": "user", "content": request.user}]
+        options: dict[str, Any] = {"messages": messages, limit: settings.max_answer_tokens}
         if settings.temperature is not None:
             options["temperature"] = settings.temperature
         if settings.send_seed:
@@ -122,14 +142,36 @@ class ChatClient(ServiceClient):
     def _stored(self, found: Any, request: ChatRequest) -> StoredAnswer:
         choice = found.choices[0] if found.choices else None
         message, usage = getattr(choice, "message", None), getattr(found, "usage", None)
-        text, refusal = getattr(message, "content", None), getattr(message, "refusal", None)
+        refusal = getattr(message, "refusal", None)
         return StoredAnswer(
-            text=text if isinstance(text, str) else None,
+            text=_text_of(message),
             finish_reason=str(getattr(choice, "finish_reason", None) or ""),
             refusal=refusal if isinstance(refusal, str) else "",
             prompt_tokens=_count(usage, "prompt_tokens", self.most_prompt_tokens(request)),
             answer_tokens=_count(usage, "completion_tokens", self.settings.max_answer_tokens),
         )
+
+
+def _text_of(message: object) -> str | None:
+    """What the model wrote, wherever servers put it: as text, in parts, as JSON, in a call of a tool, as thoughts."""
+    content = getattr(message, "content", None)
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict)]
+        content = "".join(part for part in parts if isinstance(part, str))
+    if isinstance(content, dict):
+        content = json.dumps(content, ensure_ascii=False)
+    if isinstance(content, str) and content.strip():
+        return content
+    called = [getattr(getattr(call, "function", None), "arguments", None) for call in _list(message, "tool_calls")]
+    thoughts = [getattr(message, name, None) for name in ("reasoning_content", "reasoning")]
+    # Thoughts without an object in them are no answer.
+    found = (text for text in (*called, *thoughts) if isinstance(text, str) and "{" in text)
+    return next(found, content if isinstance(content, str) else None)
+
+
+def _list(message: object, name: str) -> list[Any]:
+    found = getattr(message, name, None)
+    return found if isinstance(found, list) else []
 
 
 def _count(usage: object, name: str, most: int) -> int:

@@ -1,8 +1,10 @@
 """Questions out of a chat model's answers, and the answers that hold none.
 
-Belongs here: reading answers to writing requests. Does not belong here: the requests (prompting), the filters.
+Belongs here: reading answers to writing requests, what of a text is the question and what is none. Does not belong
+here: the requests (prompting), the filters.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +12,8 @@ from typing import Any
 from embed_pipeline.dataset.ledger import LedgerEntry
 from embed_pipeline.dataset.normalisation import canonical_form, normalise_text, query_id
 from embed_pipeline.synthesis.chat import ChatAnswer, ChatModel, Progress
-from embed_pipeline.synthesis.prompting import WritingRequest
+from embed_pipeline.synthesis.chat_answers import problem_of
+from embed_pipeline.synthesis.prompting import QUESTIONS_SCHEMA, WritingRequest
 from embed_pipeline.synthesis.questions import SyntheticQuestion
 from embed_pipeline.synthesis.source_splits import SourceSplits
 from embed_pipeline.synthesis.sources import Sources
@@ -19,6 +22,60 @@ MAX_QUESTION_CHARACTERS = 300
 """A longer text is an answer or a passage, and no question."""
 
 TEMPLATE_DIGITS = 12
+_ITEM_SCHEMA = QUESTIONS_SCHEMA["properties"]["questions"]["items"]
+
+# What stands before and around a question in a list. Texts are in NFKC here: full-width digits and colons are plain.
+_MARKS = (
+    re.compile(r"^[-*•–·]\s+"),
+    re.compile(r"^\(\d{1,2}\)\s*"),
+    re.compile(r"^\d{1,2}(?:[.)]\s*(?![\d.])|[、:]\s*(?!\d))"),
+    re.compile(
+        r"^(?:question|frage|pregunta|domanda|вопрос|q|问题|問題|问|問)\s*\d{0,3}\s*[:.)]\s*(?=\S)", re.IGNORECASE
+    ),
+    re.compile(r"^(?:question|q|问题|問題)\s*\d{1,3}\s*[-–—]\s*(?=\S)", re.IGNORECASE),
+)
+_BOLD = re.compile(r"(?<![A-Za-z0-9*])\*\*(?=\S)([^*]+?)(?<=\S)\*\*(?![A-Za-z0-9*])")
+_PAIRS = ('""', "“”", "「」", "''", "``", "**", "__")
+
+_PLACEHOLDERS = {
+    "string",
+    "question",
+    "text",
+    "questiontext",
+    "yourquestion",
+    "thequestion",
+    "na",
+    "null",
+    "none",
+    "无",
+    "没有",
+}
+_NO_QUESTION = re.compile(
+    r"^(?:here (?:is|are)|here's|sure\b|certainly|of course|以下是|下面是).*:$"
+    r"|^(?:i'?m |i’m |we are )?sorry\b.*\b(?:question|passage|text)|^i (?:cannot|can't|can’t|am unable to|am not able to) "
+    r"(?:write|create|generate|form|think of)\b.*\bquestion|^(?:抱歉|对不起|很抱歉|我?无法|我?不能).*(?:问题|段落|文本)",
+    re.IGNORECASE,
+)
+_POINTS_AT_THE_PASSAGE = re.compile(
+    r"\b(?:according to|based on|as (?:stated|mentioned|described) in|(?:stated|mentioned|described) in) (?:the|this) "
+    r"(?:\w+ )?(?:passage|text|excerpt|paragraph|article|document|section|context)\b"
+    r"|\b(?:this|the (?:above|given|following|provided)) (?:passage|text|excerpt|paragraph)\b"
+    r"|\bthe (?:passage|excerpt)\b(?! (?:of|from|through|between))|\bthe (?:text|paragraph) (?:above|below)\b"
+    r"|\bmentioned above\b|\b(?:laut|gemäß|nach) (?:dem|diesem) (?:obigen )?(?:text|abschnitt|absatz|dokument)\b"
+    r"|\b(?:im|in diesem) (?:obigen |vorliegenden )(?:text|abschnitt)\b|\bin diesem (?:text|abschnitt)\b"
+    r"|\b(?:selon|d'après) (?:le|ce) (?:texte|passage|extrait|document)\b"
+    r"|\bsegún (?:el|este) (?:texto|pasaje|fragmento|documento)\b"
+    r"|根据(?:上文|本文|原文|以上|上述|该段|此段|这段|文中|所给)|上文|本文|原文中|文中(?:提到|所述|提及|指出)|(?:本|该|此|这)段(?:落|文字|中|$)|"
+    r"上述(?:段落|文本|文字|材料)|本条(?![例款约])",
+    re.IGNORECASE,
+)
+_NO_ANSWER = re.compile(
+    r"\b(?:passage|text|excerpt|document|context)\b[^.]{0,30}\b(?:does not|doesn't|doesn’t|do not|did not) "
+    r"(?:say|mention|state|specify|provide|contain|give|tell|include|answer|explain)"
+    r"|^(?:this |it )?(?:is )?not (?:mentioned|stated|specified|provided|given|answered)\b(?: (?:in|by) (?:the|this)\b.*)?\.?$"
+    r"|^n/?a\.?$|(?:段落|原文|文中|文本|上文|本文|材料)(?:中|里)?(?:没有|未|并未)(?:提到|提及|说明|给出|指出|涉及|明确)|^未(?:提及|说明)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +84,8 @@ class Written:
 
     questions: tuple[SyntheticQuestion, ...]
     dropped: tuple[LedgerEntry, ...]
+    lost_usd: float = 0.0
+    """What the answers cost in which there was none, whenever they were made."""
 
 
 def write_with_model(
@@ -48,8 +107,10 @@ def write_with_model(
     """
     questions: list[SyntheticQuestion] = []
     dropped: list[LedgerEntry] = []
+    lost_usd = 0.0
     answers = chat.answer([one.request for one in requests], progress)
     for request, answer in zip(requests, answers, strict=True):
+        lost_usd += answer.cost_usd if answer.content is None else 0.0
         for found in _read_answer(answer, number):
             if found.problem:
                 reason = "unanswered_call" if answer.content is None else "malformed_question"
@@ -57,7 +118,7 @@ def write_with_model(
                 dropped.append(sources.entry(request.passage_ids, style, reason, found.text, found.problem))
             else:
                 questions.append(_question(found.text, request, chat.name, splits))
-    return Written(tuple(questions), tuple(dropped))
+    return Written(tuple(questions), tuple(dropped), lost_usd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +147,22 @@ def _read_answer(answer: ChatAnswer, number: int) -> Iterator[_Found]:
 
 def _text_of(item: Any) -> str:
     question = item.get("question") if isinstance(item, dict) else None
-    return normalise_text(question if isinstance(question, str) else str(item))
+    return clean_question(question if isinstance(question, str) else str(item))
+
+
+def clean_question(text: str) -> str:
+    """The text, normalised, without list numbers, "Q:", "问题1：", bold marks and quotes around the whole."""
+    text, before = normalise_text(text), ""
+    while text != before:
+        before = text
+        text = _BOLD.sub(r"\1", text)
+        for mark in _MARKS:
+            text = mark.sub("", text, count=1)
+        for opening, closing in _PAIRS:
+            inside = text[1:-1]
+            if text[:1] == opening and text[-1:] == closing and len(text) > 2 and not {opening, closing} & set(inside):
+                text = inside.strip()
+    return text
 
 
 def _problem_of(item: Any, text: str) -> str:
@@ -96,10 +172,18 @@ def _problem_of(item: Any, text: str) -> str:
         return "The question has no letter."
     if len(text) > MAX_QUESTION_CHARACTERS:
         return f"The question has {len(text)} characters, more than {MAX_QUESTION_CHARACTERS}."
+    if canonical_form(text) in _PLACEHOLDERS or _NO_QUESTION.search(text):
+        return "It is no question: the model repeats the form, announces one or refuses to write one."
+    pointer = _POINTS_AT_THE_PASSAGE.search(text)
+    if pointer:
+        return f"It points at the passage ({pointer.group()!r}), which nobody has before them who asks."
     answer = item.get("answer")
     if isinstance(answer, str) and not answer.strip():
         return "The model has no answer to its own question."
-    return ""
+    if isinstance(answer, str) and _NO_ANSWER.search(normalise_text(answer)):
+        return f"The passage does not answer it: {normalise_text(answer)[:80]}"
+    problem = problem_of(item, _ITEM_SCHEMA, "item")
+    return f"The model's form is not kept: {problem}." if problem else ""
 
 
 def _question(text: str, request: WritingRequest, model: str, splits: SourceSplits) -> SyntheticQuestion:

@@ -26,7 +26,10 @@ from embed_pipeline.synthesis.templates import grades_answers, load_template
 
 @dataclass(frozen=True, slots=True)
 class SynthesisCounts:
-    """How many questions were written and what became of them: written = kept + the six reasons."""
+    """How many questions were written and what became of them: written = kept + the six reasons.
+
+    `lost_usd` is what the answers cost in which no question was found.
+    """
 
     passages: int
     passages_drawn: int
@@ -39,6 +42,7 @@ class SynthesisCounts:
     lost_in_round_trip: int
     not_answerable: int
     kept: int
+    lost_usd: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,7 @@ def synthesise(
     return SynthesisResult(
         questions=filtered.kept,
         ledger=filtered.dropped,
-        counts=_count(made, len(requests), filtered),
+        counts=_count(made, len(requests), filtered, written.lost_usd),
         splits=made.splits.splits,
         sources_description=made.splits.description,
     )
@@ -187,7 +191,7 @@ def _filter(written: Written, sources: Sources, settings: SynthesisSettings, sea
     return Filtered(kept, tuple(dropped))
 
 
-def _count(made: Prepared, requests: int, filtered: Filtered) -> SynthesisCounts:
+def _count(made: Prepared, requests: int, filtered: Filtered, lost_usd: float) -> SynthesisCounts:
     dropped = summarise_ledger(filtered.dropped)
     return SynthesisCounts(
         passages=len(made.sources.ordered),
@@ -201,4 +205,5 @@ def _count(made: Prepared, requests: int, filtered: Filtered) -> SynthesisCounts
         lost_in_round_trip=dropped.get("lost_in_round_trip", 0),
         not_answerable=dropped.get("not_answerable", 0),
         kept=len(filtered.kept),
+        lost_usd=round(lost_usd, 6),
     )

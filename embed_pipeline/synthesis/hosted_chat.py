@@ -5,15 +5,16 @@ call itself (chat_client.py), the threads (chat_workers.py), the log (chat_usage
 """
 
 import hashlib
+import re
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
 from embed_pipeline.artifacts.canonical import canonical_json, sha256_of_json
-from embed_pipeline.encoding.service_client import ServiceError
+from embed_pipeline.encoding.service_errors import ServiceError
 from embed_pipeline.encoding.usage import CallRefusedError
 from embed_pipeline.synthesis.call_cache import CallCache, StoredAnswer
 from embed_pipeline.synthesis.call_claims import CallClaims
@@ -31,11 +32,24 @@ _REQUESTS_PER_LOOKUP = 250
 _REQUESTS_AHEAD = 500
 """How far the calls may be ahead of the answer that is waited for."""
 _CONTENT_FILTER = "content_filter"
+# Gateways put the status, or a word of their own, where Azure says content_filter.
+_FILTERED = re.compile(
+    "content_filter|content management policy|Content ?Policy ?Violation|ResponsibleAI", re.IGNORECASE
+)
 
 
-def load_hosted_chat(settings: ChatSettings, *, cache_directory: Path, usage_directory: Path) -> "HostedChat":
-    """The chat model that the settings name; no call is made and no key is read yet."""
-    return HostedChat(settings, cache=CallCache(cache_directory), usage_directory=usage_directory)
+def load_hosted_chat(
+    settings: ChatSettings,
+    *,
+    cache_directory: Path,
+    usage_directory: Path,
+    report: Callable[[str], None] | None = None,
+) -> "HostedChat":
+    """The chat model that the settings name; no call is made and no key is read yet.
+
+    `report` is told what a call is repeated for.
+    """
+    return HostedChat(settings, cache=CallCache(cache_directory), usage_directory=usage_directory, report=report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +76,21 @@ class _Pending:
 class HostedChat:
     """Implements ChatModel through the openai client."""
 
-    def __init__(self, settings: ChatSettings, *, cache: CallCache, usage_directory: Path) -> None:
+    def __init__(
+        self,
+        settings: ChatSettings,
+        *,
+        cache: CallCache,
+        usage_directory: Path,
+        report: Callable[[str], None] | None = None,
+    ) -> None:
         self.settings = settings
         self.cache = cache
         self.usage = CallLog(usage_directory / f"chat-{_model_digest(settings)}.jsonl")
         self._budget = CallBudget(settings, self.usage)
         self._claims = CallClaims(cache.directory / "claims.lock")
         self._pace = Pace(settings.requests_per_minute)
-        self._client = ChatClient(settings, self._pace)
+        self._client = ChatClient(settings, self._pace, report)
 
     @property
     def name(self) -> str:
@@ -95,7 +116,7 @@ class HostedChat:
                 found = workers.result(found) if isinstance(found, Future) else found
                 if progress:
                     progress(done, len(requests))
-                yield _answer(pending.request, found.answer, cached=found.cached or pending.repeated)
+                yield self._judge(pending.request, found.answer, cached=found.cached or pending.repeated)
 
     def estimate(self, requests: Sequence[ChatRequest]) -> ChatEstimate:
         """What `answer` would still have to ask for, at what calls took so far; no call is made.
@@ -121,6 +142,12 @@ class HostedChat:
             answer_tokens=answer_tokens,
             cost_usd=self.settings.cost(prompt_tokens, answer_tokens),
         )
+
+    def _judge(self, request: ChatRequest, stored: StoredAnswer, *, cached: bool) -> ChatAnswer:
+        found = content_of(stored, request)
+        content, problem = (None, found) if isinstance(found, str) else (found, "")
+        cost = self.settings.cost(stored.prompt_tokens, stored.answer_tokens)
+        return ChatAnswer(request=request, content=content, problem=problem, cached=cached, cost_usd=cost)
 
     def _pending(self, requests: Sequence[ChatRequest], workers: Workers[_Task, _Found]) -> Iterator[_Pending]:
         """Every request with its answer stored or to come; calls are begun some way ahead."""
@@ -168,7 +195,7 @@ class HostedChat:
                 reservation.release()
                 raise
             except ServiceError as error:
-                if error.code != _CONTENT_FILTER:
+                if error.status != 400 or not _FILTERED.search(f"{error.code} {error}"):
                     if not error.charges:
                         reservation.release()
                     raise
@@ -218,13 +245,6 @@ def call_key(settings: ChatSettings, request: ChatRequest) -> bytes:
 
 def _model_digest(settings: ChatSettings) -> str:
     return sha256_of_json({"url": settings.url, "model": settings.model})
-
-
-def _answer(request: ChatRequest, stored: StoredAnswer, *, cached: bool) -> ChatAnswer:
-    content = content_of(stored, request)
-    if isinstance(content, str):
-        return ChatAnswer(request=request, content=None, problem=content, cached=cached)
-    return ChatAnswer(request=request, content=content, cached=cached)
 
 
 def _check_schemas(requests: Sequence[ChatRequest]) -> None:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from embed_pipeline.encoding.hosted import HostedEncoder, load_hosted_encoder
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
-from embed_pipeline.encoding.service_client import hide_key
+from embed_pipeline.encoding.service_errors import hide_key
 from embed_pipeline.encoding.usage import SpendLimitError
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
 from embed_pipeline_tests.embedding_server import Call, EmbeddingServer, Failure, count_tokens, one_in_three

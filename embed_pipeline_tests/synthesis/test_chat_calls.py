@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from embed_pipeline.encoding.service_client import ServiceError
+from embed_pipeline.encoding.service_errors import ServiceError
 from embed_pipeline.synthesis.chat import ChatAnswer, ChatRequest
 from embed_pipeline.synthesis.chat_settings import ChatSettings
 from embed_pipeline.synthesis.hosted_chat import HostedChat, load_hosted_chat
