@@ -85,15 +85,22 @@ def metrics(dataset: str | None) -> None:
 
 @main.command(cls=ProjectCommand)
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
-def gc(dry_run: bool) -> None:
-    """Remove artifacts and vectors that nothing refers to any more."""
-    from embed_pipeline.assembly.cleanup import remove_unused
+@click.option("--recheck", is_flag=True, help="Look at every kept vector too: zeros and the like are removed.")
+def gc(dry_run: bool, recheck: bool) -> None:
+    """Remove artifacts and vectors that nothing refers to any more.
+
+    With --recheck also kept vectors that are none of a text (zeros, not finite, one for many texts, not of length 1),
+    which an older version took from a service, and the indexes that hold some.
+    """
+    from embed_pipeline.assembly.cleanup import recheck_vectors, remove_unused
     from embed_pipeline.defs.resources import pipeline_from_environment
 
     # What a variant on request was trained to is in use, whether or not it takes part just now.
     graph = pipeline_from_environment().model_copy(update={"on_request": True}).graph()
     for line in remove_unused(graph, dry_run=dry_run):
         console.print(line)
+    for line in recheck_vectors(graph, dry_run=dry_run) if recheck else ():
+        console.print(escape(line), soft_wrap=True)
 
 
 def _known(what: str, nodes: list[Node]) -> str:

@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
+from embed_pipeline_tests.embedding_server import drip
+
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
@@ -52,6 +54,10 @@ class ChatFailure:
     code: str = ""
     silent_seconds: float = 0.0
     """Above 0: nothing is answered; the connection is closed after this long."""
+    body: object = None
+    """What is sent in place of OpenAI's form of an error: bytes as they are, anything else as JSON."""
+    drip_seconds: float = 0.0
+    """Above 0: status, headers and body go out a byte at a time, so far apart."""
 
 
 Respond = Callable[[ChatCall], object]
@@ -177,7 +183,13 @@ class ChatServer:
                     self.close_connection = True
                 elif failure:
                     error = {"error": {"message": failure.message, "type": "error", "code": failure.code}}
-                    self._send(failure.status, json.dumps(error).encode(), failure.headers)
+                    body = failure.body if failure.body is not None else error
+                    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+                    if failure.drip_seconds:
+                        drip(self.wfile, content, failure.drip_seconds)
+                        self.close_connection = True
+                    else:
+                        self._send(failure.status, content, failure.headers)
                 elif not self.path.split("?")[0].endswith("/chat/completions"):
                     self._send(404, b'{"error": {"message": "no such path"}}', {})
                 else:

@@ -9,10 +9,11 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import IO, Any, Protocol, Self
 
 import numpy as np
 
@@ -43,6 +44,10 @@ class Failure:
     headers: Mapping[str, str] = field(default_factory=lambda: {"retry-after-ms": "1"})
     silent_seconds: float = 0.0
     """Above 0: nothing is answered; the connection is closed after this long."""
+    body: object = None
+    """What is sent in place of OpenAI's form of an error: bytes as they are, anything else as JSON."""
+    drip_seconds: float = 0.0
+    """Above 0: status, headers and body go out a byte at a time, so far apart."""
 
 
 Fail = Callable[[int, Call], Failure | None]
@@ -158,7 +163,13 @@ class EmbeddingServer:
                     self.close_connection = True
                 elif failure:
                     error = {"error": {"message": failure.message, "type": "error", "code": str(failure.status)}}
-                    self._send(failure.status, json.dumps(error).encode(), failure.headers)
+                    body = failure.body if failure.body is not None else error
+                    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+                    if failure.drip_seconds:
+                        drip(self.wfile, content, failure.drip_seconds)
+                        self.close_connection = True
+                    else:
+                        self._send(failure.status, content, failure.headers)
                 elif not self.path.split("?")[0].endswith("/embeddings"):
                     self._send(404, b'{"error": {"message": "no such path"}}', {})
                 else:
@@ -178,6 +189,15 @@ class EmbeddingServer:
                 return
 
         return Handler
+
+
+def drip(file: IO[bytes], content: bytes, seconds: float) -> None:
+    """Sends an answer of status 200 a byte at a time until the client has gone."""
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+    with suppress(OSError):
+        for byte in head + content:
+            file.write(bytes([byte]))
+            time.sleep(seconds)
 
 
 def count_tokens(texts: Sequence[str]) -> int:

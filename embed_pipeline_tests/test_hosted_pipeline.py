@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
+from embed_pipeline.assembly.cleanup import recheck_vectors
 from embed_pipeline.definitions import build_definitions
 from embed_pipeline.defs.running import execute
 from embed_pipeline.encoding.encoder import EncoderSettings
@@ -230,6 +231,36 @@ def test_the_key_is_in_nothing_that_was_written_logged_or_said(
     assert len(written) > 100
     contents = [found.stdout, found.stderr, *(path.read_bytes() for path in written)]
     assert not any(KEY.encode() in content for content in contents)
+
+
+def test_vectors_that_an_older_version_kept_are_found_in_cache_and_index_and_made_again(
+    finished: PipelineProject, tmp_path: Path, server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, KEY)
+    shutil.copytree(finished.root, tmp_path / "project", symlinks=True)
+    project = PipelineProject(tmp_path / "project")
+    store, index = project.graph.store, project.manifest("faiss_index", "small/hosted")
+    recipe = read_recipe(project.root / "data" / "recipes" / "hosted.yaml")
+    assert recipe.encoder is not None
+    cache, encoder = VectorCache(project.root / "home" / "vectors"), project.graph.base_encoder(recipe.encoder)
+    text = next(iter(passage.text for passage in project.passages()))
+    cache.store(encoder.passage_fingerprint, [text], np.full((1, 384), 3, np.float32))
+    assert list(recheck_vectors(project.graph, dry_run=True)) == [
+        "vectors of served, passages: would remove 1 not of length 1 of 32 kept vectors; they are encoded again when needed"
+    ]
+    store.forget(index)
+    project.run()
+    spoilt = project.manifest("faiss_index", "small/hosted")
+    assert spoilt.digest != index.digest
+    told = list(recheck_vectors(project.graph, dry_run=False))
+    assert told[0].startswith("vectors of served, passages: removed 1 not of length 1")
+    assert told[1].startswith("faiss_index[small/hosted]: 1 not of length 1 of 8 vectors; it is taken out.")
+    assert told[1].endswith("embed-pipeline run --variant small/hosted") and len(told) == 2
+    project.run()
+    assert project.manifest("faiss_index", "small/hosted").digest == index.digest
+    assert list(recheck_vectors(project.graph, dry_run=False)) == [
+        "kept vectors and indexes: each vector is one of a text"
+    ]
 
 
 def _sleep(project: PipelineProject) -> tuple[bool, dict[str, Any]]:

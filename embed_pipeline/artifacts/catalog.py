@@ -91,6 +91,13 @@ class Catalog:
         text = canonical_json({"digest": manifest.digest, "manifest": manifest.id})
         self.backend.write_record(memo_path(manifest.fingerprint), text.encode())
 
+    def forget(self, manifest: Manifest) -> None:
+        """Remove what leads to a manifest: its memo, and the ref where it stands at it."""
+        self.backend.remove_record(memo_path(manifest.fingerprint))
+        current = self.read_ref(manifest.asset, manifest.partition)
+        if current is not None and current.id == manifest.id:
+            self.backend.remove_record(ref_path(manifest.asset, manifest.partition))
+
     def memos(self) -> Iterator[Memo]:
         """Every memo that can be read, sorted by fingerprint."""
         return filter(None, map(self._parse_memo, filter(is_record_path, self.backend.record_paths("memo"))))

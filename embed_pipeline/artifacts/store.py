@@ -89,6 +89,14 @@ class ArtifactStore:
         """
         return self._backend.open_object(version.digest if isinstance(version, Manifest) else version)
 
+    def forget(self, version: Manifest) -> None:
+        """Its partition stands at nothing, and its work is not known: the next build makes it anew.
+
+        What was made before it is no longer found from it; garbage collection takes what nothing else leads to.
+        """
+        with exclusive(self._backend.state, PUBLISH_LOCK):
+            self._catalog.forget(version)
+
     def collect_garbage(self, *, dry_run: bool) -> GarbageReport:
         """What was removed, or with `dry_run` would be: objects that no ref leads to, with their memos, and leftovers.
 

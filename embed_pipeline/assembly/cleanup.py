@@ -1,17 +1,25 @@
-"""Removing what nothing refers to any more: artifacts, vectors of encoders that no variant uses, old trainings."""
+"""Removing what nothing refers to any more: artifacts, vectors of encoders that no variant uses, old trainings.
+
+And what should not have been kept: vectors that are none of a text, in the cache and in indexes.
+"""
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
 from embed_pipeline.artifacts import is_digest
 from embed_pipeline.encoding.cross_encoder import CrossEncoder, load_cross_encoder
-from embed_pipeline.encoding.encoder import Encoder
-from embed_pipeline.encoding.local import load_local_encoder
-from embed_pipeline.encoding.vector_cache import VectorCache
+from embed_pipeline.encoding.hosted import HostedEncoder
+from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
+from embed_pipeline.encoding.vector_cache import VectorCache, find_faults
 from embed_pipeline.graph.graph import PAIR_SCORES_FOLDER, VECTORS_FOLDER, Graph, MissingInputError
 from embed_pipeline.project.variants import Variant
+from embed_pipeline.retrieval.index import INDEX_FILE, read_index
+from embed_pipeline.retrieval.searching import DENSE_FOLDER
 from embed_pipeline.training.finetune import EVENTS_FOLDER, PROGRESS_FOLDER, abandoned_work
 
 
@@ -26,7 +34,9 @@ def remove_unused(graph: Graph, *, dry_run: bool) -> Iterator[str]:
         raise ValueError(
             f"{why}\nNothing was removed: what the data set {name} uses is not known until it can be read."
         )
-    used, rerankers = _encoder_fingerprints(graph), _reranker_fingerprints(graph)  # before anything is removed
+    encoders = _encoders(graph)  # before anything is removed
+    used = {f for one in encoders for f in (one.query_fingerprint, one.passage_fingerprint)}
+    rerankers = _reranker_fingerprints(graph)
     verb = "would remove" if dry_run else "removed"
     report = graph.store.collect_garbage(dry_run=dry_run)
     yield (
@@ -44,6 +54,49 @@ def remove_unused(graph: Graph, *, dry_run: bool) -> Iterator[str]:
     yield f"TensorBoard: {verb} {len(events)} folders of trainings whose weights no variant uses"
     yield f"vectors: {verb} {freed / 1e6:.1f} MB of encoders that no variant uses"
     yield f"pair scores: {verb} {freed_scores / 1e6:.1f} MB of cross-encoders that no variant uses"
+
+
+def recheck_vectors(graph: Graph, *, dry_run: bool) -> Iterator[str]:
+    """Look at every kept vector of the project's encoders and indexes; yields a line per encoder and index at fault.
+
+    An older version kept what a service sent in place of vectors. Such vectors are removed from the cache, and an index
+    that holds some is taken out of the store, unless `dry_run`: what stands on it is made again.
+    """
+    cache, found = VectorCache(graph.project.home / VECTORS_FOLDER), False
+    verb, taken = ("would remove", "would be") if dry_run else ("removed", "is")
+    for encoder in {one.fingerprint: one for one in _encoders(graph)}.values():
+        roles = {encoder.query_fingerprint: "queries", encoder.passage_fingerprint: "passages"}
+        for fingerprint, role in roles.items():
+            unit = encoder.settings.normalize
+            kept, faults = cache.recheck(fingerprint, unit_length=unit, dry_run=dry_run)
+            if faults:
+                found = True
+                told = f"{verb} {_describe(faults)} of {kept} kept vectors"
+                yield f"vectors of {encoder.settings.model}, {role}: {told}; they are encoded again when needed"
+    for variant in _in_use(graph):
+        index = graph.store.read("faiss_index", variant.key) if variant.encoder else None
+        if index is None:
+            continue
+        folder = graph.store.open(index)
+        dense = next((part for part in (folder, folder / DENSE_FOLDER) if (part / INDEX_FILE).is_file()), None)
+        vectors = read_index(dense).vectors() if dense else np.zeros((0, 1), np.float32)
+        # An adaptation may give another length.
+        unit = bool(variant.encoder and variant.encoder.normalize and not variant.recipe.adaptation)
+        faults = Counter(find_faults(vectors, unit_length=unit).values())
+        if faults:
+            found = True
+            if not dry_run:
+                graph.store.forget(index)
+            yield (
+                f"faiss_index[{variant.key}]: {_describe(faults)} of {len(vectors)} vectors; it {taken} taken out. "
+                f"Build it again, and what stands on it: embed-pipeline run --variant {variant.key}"
+            )
+    if not found:
+        yield "kept vectors and indexes: each vector is one of a text"
+
+
+def _describe(faults: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {words}" for words, count in sorted(faults.items()))
 
 
 def _training_fingerprints(graph: Graph) -> dict[str, set[str]]:
@@ -92,9 +145,9 @@ def _in_use(graph: Graph) -> Iterator[Variant]:
             yield variant
 
 
-def _encoder_fingerprints(graph: Graph) -> set[str]:
-    """Fingerprints of every variant's base, of what mines for it and, where there is one, of its checkpoint."""
-    encoders: list[Encoder] = []
+def _encoders(graph: Graph) -> list[LocalEncoder | HostedEncoder]:
+    """Every variant's base, what mines for it and, where there is one, its checkpoint."""
+    encoders: list[LocalEncoder | HostedEncoder] = []
     for variant in _in_use(graph):
         if variant.encoder is None:
             continue
@@ -107,7 +160,7 @@ def _encoder_fingerprints(graph: Graph) -> set[str]:
         )
         if trained is not None:
             encoders.append(load_local_encoder(variant.local_encoder, directory=graph.store.open(trained)))
-    return {f for encoder in encoders for f in (encoder.query_fingerprint, encoder.passage_fingerprint)}
+    return encoders
 
 
 def _reranker_fingerprints(graph: Graph) -> set[str]:

@@ -28,12 +28,16 @@ CHAT_FOLDER = "chat"
 
 @dataclass(frozen=True)
 class Questioning:
-    """How the questions of one data set are written; `encoder` gives the encoder of the round trip's recipe."""
+    """How the questions of one data set are written; `encoder` gives the encoder of the round trip's recipe.
+
+    `report` is told what a call is repeated for.
+    """
 
     project: Project
     dataset: str
     encoder: Callable[[AnyEncoderSettings], Encoder]
     device: str = "cpu"
+    report: Callable[[str], None] | None = None
 
     def write(self, passages: Sequence[Passage], progress: Progress | None = None) -> SynthesisResult:
         """The questions for the passages.
@@ -78,7 +82,9 @@ class Questioning:
 
     def _load(self, settings: ChatSettings | None) -> HostedChat | None:
         folder = self.project.home / CHAT_FOLDER
-        return load_hosted_chat(settings, cache_directory=folder, usage_directory=folder) if settings else None
+        if settings is None:
+            return None
+        return load_hosted_chat(settings, cache_directory=folder, usage_directory=folder, report=self.report)
 
     def _round_trip(self, passages: Sequence[Passage], folder: Path) -> filters.Search | None:
         recipe, trip = round_trip_recipe(self.project, self.dataset), self.project.synthesis[self.dataset].round_trip

@@ -12,6 +12,8 @@ from typing import Literal, Protocol, Self, runtime_checkable
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from embed_pipeline.paths import shorten
+
 Role = Literal["query", "passage"]
 _SHOWN_CHARACTERS = 40
 _SHOWN_TEXTS = 3
@@ -198,4 +200,4 @@ def show_texts(texts: Sequence[str]) -> str:
 def _shown(text: str) -> str:
     if len(text) <= _SHOWN_CHARACTERS:
         return repr(text)
-    return f"{f'{text[:_SHOWN_CHARACTERS]}…'!r} ({len(text):,} characters)"
+    return f"{shorten(text, _SHOWN_CHARACTERS)!r} ({len(text):,} characters)"

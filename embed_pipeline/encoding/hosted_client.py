@@ -16,9 +16,8 @@ from embed_pipeline.encoding.encoder import show_texts
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.encoding.service_client import ServiceClient
 from embed_pipeline.encoding.service_errors import ServiceError
+from embed_pipeline.encoding.vector_cache import SAME_VECTORS
 
-SAME_VECTORS = 8
-"""Where so many different texts of one request, and all of them, get one vector, the service does not encode."""
 _BYTES_PER_NUMBER = 32
 _BYTES_AROUND = 2**20
 _FORM_REFUSED = re.compile("base64|encoding_format", re.IGNORECASE)
@@ -96,10 +95,12 @@ class HostedClient(ServiceClient):
         """See ServiceClient."""
         if re.search("dimension|matryoshka", message, re.IGNORECASE):
             return "Leave dimensions out, and set vector_dimension to the length that the model has."
+        if re.search(r"unsupported value|\bNaN\b", message):
+            return "Its model gives no numbers for this text: change the text or leave it out, or serve another model."
         return (
             f"A text with more than {self.settings.max_length} tokens, or than the service reads, must be shortened or "
             "split: its row in its file, or documents.passage_tokens for documents; set max_length to what the service "
-            "reads. A text that it cannot encode must be changed or left out. Lower batch_texts if there are too many."
+            "reads. Lower batch_texts if there are too many."
         )
 
     def read(self, reply: Reply, texts: Sequence[str]) -> tuple[np.ndarray, Mapping[int, str]]:

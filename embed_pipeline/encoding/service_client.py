@@ -301,8 +301,8 @@ class ServiceClient:
             raise
         if here.sent and self._report and time.monotonic() - self._reported_at >= _SECONDS_BETWEEN_WORDS:
             self._reported_at = time.monotonic()
-            found = hide_key(here.found, self._read_key())
-            self._report(f"{self.where}: found {found[:_SHOWN_CHARACTERS]}; asked again, attempt {here.sent + 1}")
+            found = shorten(hide_key(here.found, self._read_key()), _SHOWN_CHARACTERS)
+            self._report(f"{self.where}: found {found}; asked again, attempt {here.sent + 1}")
         here.sent += 1
         here.sent_at = time.perf_counter()
 

@@ -11,9 +11,11 @@ import hashlib
 import re
 import sqlite3
 import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -26,6 +28,9 @@ Result = TypeVar("Result")
 
 _ROWS_PER_LOOKUP = 1000
 _TEXTS_PER_COMMIT = 256
+_LENGTH_ERROR = 0.01
+SAME_VECTORS = 8
+"""Where so many different texts get one vector, nothing encodes them."""
 _MOST_REFUSED = 8
 """Texts that cannot be encoded after which no further one is looked for."""
 _LOCK_TIMEOUT_SECONDS = 120
@@ -78,6 +83,31 @@ class VectorCache:
                 connection.executemany(_STORE, rows)
 
         self._run(fingerprint, insert)
+
+    def recheck(self, fingerprint: str, *, unit_length: bool, dry_run: bool = False) -> tuple[int, Mapping[str, int]]:
+        """How many vectors are kept under a fingerprint, and how many of them `find_faults` faults, by its words.
+
+        They are removed, unless `dry_run`; the texts are then encoded again where they are needed.
+        """
+        if not self._generation(fingerprint) and not (self.directory / f"{fingerprint}.0.sqlite").exists():
+            return 0, {}
+
+        def look(connection: sqlite3.Connection) -> tuple[int, Mapping[str, int]]:
+            # Twice through the file, so that no more than a portion of it is in memory at once.
+            times = Counter(hash(vector) for (vector,) in connection.execute("SELECT vector FROM vectors"))
+            faults: dict[bytes, str] = {}
+            rows = connection.execute("SELECT text_digest, vector FROM vectors ORDER BY length(vector)")
+            for _, alike in groupby(rows, key=lambda row: len(row[1])):
+                while portion := list(islice(alike, _ROWS_PER_LOOKUP)):
+                    vectors = np.stack([np.frombuffer(vector, dtype="<f4") for _, vector in portion])
+                    found = find_faults(vectors, unit_length=unit_length, times=times)
+                    faults |= {portion[at][0]: words for at, words in found.items()}
+            if faults and not dry_run:
+                with connection:
+                    connection.executemany("DELETE FROM vectors WHERE text_digest = ?", [(one,) for one in faults])
+            return times.total(), Counter(faults.values())
+
+        return self._run(fingerprint, look)
 
     def gc(self, keep: Collection[str], *, dry_run: bool = False) -> int:
         """The bytes freed (or, with `dry_run`, to be freed) by deleting other fingerprints and damaged generations.
@@ -138,6 +168,26 @@ class VectorCache:
 
 def _text_digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
+
+
+def find_faults(vectors: np.ndarray, *, unit_length: bool, times: Mapping[int, int] | None = None) -> dict[int, str]:
+    """The rows of float32 (texts, dimension) that are no vector of a text, each with what it is.
+
+    One vector for many texts (SAME_VECTORS) is what a service sends that does not encode; `times`: how often each is
+    there, by the hash of its bytes, where these are not all. With `unit_length` each must have length 1, but for what a
+    lower precision loses.
+    """
+    hashes = [hash(row.tobytes()) for row in vectors]
+    times = Counter(hashes) if times is None else times
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    kinds = (
+        (~np.isfinite(lengths), "not finite"),
+        (lengths == 0, "zeros"),
+        (np.array([times[one] >= SAME_VECTORS for one in hashes], dtype=bool), "one for many texts"),
+        (unit_length & (np.abs(lengths - 1) > _LENGTH_ERROR), "not of length 1"),
+    )
+    return {int(at): words for rows, words in reversed(kinds) for at in np.flatnonzero(rows)}
 
 
 @runtime_checkable

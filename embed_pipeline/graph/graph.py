@@ -40,8 +40,8 @@ class MissingInputError(ValueError):
 class Graph:
     """The nodes of a project and the plan of each, read from the store as it stands now.
 
-    `report` is told when a packed model had to be unpacked. `native` is what auto comes to, of this machine where it is
-    left out.
+    `report` is told when a packed model had to be unpacked and when a service is asked again. `native` is what auto
+    comes to, of this machine where it is left out.
     """
 
     project: Project
@@ -146,7 +146,8 @@ class Graph:
             return self.local_encoder(settings)
         key = settings.model_dump_json()
         if key not in self._hosted:
-            self._hosted[key] = load_hosted_encoder(settings, usage_directory=self.project.home / USAGE_FOLDER)
+            folder = self.project.home / USAGE_FOLDER
+            self._hosted[key] = load_hosted_encoder(settings, usage_directory=folder, report=self.report)
         return self._hosted[key]
 
     def local_encoder(self, settings: EncoderSettings) -> LocalEncoder:

@@ -87,6 +87,10 @@ class PassageIndex:
     dimension: int
     encoder_fingerprint: str
 
+    def vectors(self) -> np.ndarray:
+        """float32 (passages, dimension), row i of passage_ids[i]."""
+        return self.faiss_index.reconstruct_n(0, len(self.passage_ids))
+
 
 def build_index(
     passage_ids: Sequence[str],

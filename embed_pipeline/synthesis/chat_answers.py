@@ -156,7 +156,7 @@ def _values_in(text: str) -> _Values:
         except ValueError as error:
             place = error.pos if isinstance(error, json.JSONDecodeError) else opening.start()
             if broken is None or place > broken:
-                broken, problem = place, error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+                broken, problem = place, str(error).partition(": line ")[0].removesuffix(" starting at")
             if place >= len(text.rstrip()):
                 break  # cut off: what is whole inside of it is not the answer
             at = opening.start() + 1

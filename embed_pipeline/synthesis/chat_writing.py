@@ -52,8 +52,9 @@ _PLACEHOLDERS = {
 }
 _NO_QUESTION = re.compile(
     r"^(?:here (?:is|are)|here's|sure\b|certainly|of course|以下是|下面是).*:$"
-    r"|^(?:i'?m |i’m |we are )?sorry\b.*\b(?:question|passage|text)|^i (?:cannot|can't|can’t|am unable to|am not able to) "
-    r"(?:write|create|generate|form|think of)\b.*\bquestion|^(?:抱歉|对不起|很抱歉|我?无法|我?不能).*(?:问题|段落|文本)",
+    r"|^(?:i['’]?m |we are )?sorry\b.*\b(?:question|passage|text)"
+    r"|^i (?:cannot|can['’]t|am (?:unable|not able) to) (?:write|create|generate|form|think of)\b.*\bquestion"
+    r"|^(?:抱歉|对不起|很抱歉|我?无法|我?不能).*(?:问题|段落|文本)",
     re.IGNORECASE,
 )
 _POINTS_AT_THE_PASSAGE = re.compile(
@@ -61,7 +62,7 @@ _POINTS_AT_THE_PASSAGE = re.compile(
     r"(?:\w+ )?(?:passage|text|excerpt|paragraph|article|document|section|context)\b"
     r"|\b(?:this|the (?:above|given|following|provided)) (?:passage|text|excerpt|paragraph)\b"
     r"|\bthe (?:passage|excerpt)\b(?! (?:of|from|through|between))|\bthe (?:text|paragraph) (?:above|below)\b"
-    r"|\bmentioned above\b|\b(?:laut|gemäß|nach) (?:dem|diesem) (?:obigen )?(?:text|abschnitt|absatz|dokument)\b"
+    r"|\bmentioned above\b|\b(?:laut|gemäß) (?:dem|diesem) (?:obigen )?(?:text|abschnitt|absatz|dokument)\b"
     r"|\b(?:im|in diesem) (?:obigen |vorliegenden )(?:text|abschnitt)\b|\bin diesem (?:text|abschnitt)\b"
     r"|\b(?:selon|d'après) (?:le|ce) (?:texte|passage|extrait|document)\b"
     r"|\bsegún (?:el|este) (?:texto|pasaje|fragmento|documento)\b"
@@ -70,10 +71,11 @@ _POINTS_AT_THE_PASSAGE = re.compile(
     re.IGNORECASE,
 )
 _NO_ANSWER = re.compile(
-    r"\b(?:passage|text|excerpt|document|context)\b[^.]{0,30}\b(?:does not|doesn't|doesn’t|do not|did not) "
+    r"\b(?:passage|text|excerpt|document|context)\b[^.]{0,30}\b(?:does not|doesn['’]t|do not|did not) "
     r"(?:say|mention|state|specify|provide|contain|give|tell|include|answer|explain)"
-    r"|^(?:this |it )?(?:is )?not (?:mentioned|stated|specified|provided|given|answered)\b(?: (?:in|by) (?:the|this)\b.*)?\.?$"
-    r"|^n/?a\.?$|(?:段落|原文|文中|文本|上文|本文|材料)(?:中|里)?(?:没有|未|并未)(?:提到|提及|说明|给出|指出|涉及|明确)|^未(?:提及|说明)",
+    r"|^(?:this |it )?(?:is )?not (?:mentioned|stated|specified|provided|given|answered)\b"
+    r"(?: (?:in|by) (?:the|this)\b.*)?\.?$|^n/?a\.?$"
+    r"|(?:段落|原文|文中|文本|上文|本文|材料)(?:中|里)?(?:没有|未|并未)(?:提到|提及|说明|给出|指出|涉及|明确)|^未(?:提及|说明)",
     re.IGNORECASE,
 )
 

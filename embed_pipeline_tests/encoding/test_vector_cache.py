@@ -257,6 +257,39 @@ def test_gc_keeps_the_named_fingerprints_and_only_their_newest_generation(tmp_pa
     assert VectorCache(tmp_path / "missing").gc(keep=[]) == 0
 
 
+def poison(cache: VectorCache) -> list[str]:
+    """Six good texts, and vectors of every kind that is none of a text: what is at fault, by its words."""
+    good = [f"good {number}" for number in range(6)]
+    cache.store(FINGERPRINT, good, FakeEncoder(4).encode_passages(good))
+    faults = np.array([[0, 0, 0, 0], [np.nan, 0, 0, 1], [np.inf, 0, 0, 0], [0, 3, 0, 0], [0, 0.5, 0, 0]], np.float32)
+    cache.store(FINGERPRINT, [f"bad {number}" for number in range(5)], faults)
+    cache.store(FINGERPRINT, [f"same {number}" for number in range(8)], np.tile(np.float32([0, 0.6, 0.8, 0]), (8, 1)))
+    return good
+
+
+def test_kept_vectors_that_are_none_of_a_text_are_counted_by_kind_and_removed(tmp_path: Path) -> None:
+    cache = VectorCache(tmp_path)
+    good = poison(cache)
+    kinds = {"zeros": 1, "not finite": 2, "not of length 1": 2, "one for many texts": 8}
+    assert cache.recheck(FINGERPRINT, unit_length=True, dry_run=True) == (19, kinds)
+    assert cache.recheck(FINGERPRINT, unit_length=True) == (19, kinds)
+    assert cache.recheck(FINGERPRINT, unit_length=True) == (6, {})
+    assert cache.lookup(FINGERPRINT, good, 4).found.all()
+    assert not cache.lookup(FINGERPRINT, ["bad 0", "same 0"], 4).found.any()
+
+
+def test_an_encoder_whose_vectors_have_any_length_is_not_held_to_one(tmp_path: Path) -> None:
+    cache = VectorCache(tmp_path)
+    poison(cache)
+    found = cache.recheck(FINGERPRINT, unit_length=False)[1]
+    assert found == {"zeros": 1, "not finite": 2, "one for many texts": 8}
+
+
+def test_looking_at_vectors_begins_no_file(tmp_path: Path) -> None:
+    assert VectorCache(tmp_path / "none").recheck(FINGERPRINT, unit_length=True) == (0, {})
+    assert not (tmp_path / "none").exists()
+
+
 def test_one_vector_per_text_is_demanded(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="2 texts, 1 vectors"):
         VectorCache(tmp_path).store(FINGERPRINT, ["a", "b"], vectors_of(["a"]))

@@ -1,5 +1,6 @@
 """Laws of what an answer is worth: an object that fits its schema, or a problem, kept either way."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from embed_pipeline.synthesis.call_cache import StoredAnswer
 from embed_pipeline.synthesis.chat import ChatRequest
-from embed_pipeline.synthesis.chat_answers import check_schema, content_of, is_strict
+from embed_pipeline.synthesis.chat_answers import check_schema, content_of, is_strict, problem_of
 from embed_pipeline.synthesis.chat_settings import ChatSettings
 from embed_pipeline.synthesis.hosted_chat import load_hosted_chat
 from embed_pipeline_tests.chat_server import ChatServer
@@ -52,6 +53,19 @@ def judged(text: str | None, *, finish_reason: str = "stop", refusal: str = "") 
         f"```json\n{GOOD}\n```",
         f"Here you are:\n{GOOD}\nAnything else?",
         f"<think>maybe {{this}}</think>{GOOD}",
+        '{"questions": [{"text": "draft"}]}\nOn second thought:\n' + GOOD,
+        f"Use {{curly}} braces [1]: {GOOD} (see {{1}})",
+        f"<think>They want {{braces}}. {GOOD}",
+        f"<Thinking>{{draft}}</Thinking>\n{GOOD}",
+        f"thoughts without a beginning {{x}} </think>{GOOD}",
+        f"{GOOD}\n<think>did I keep to {{the form}}?</think>",
+        f"<|channel|>analysis<|message|>need {{json}}<|end|><|channel|>final <|constrain|>json<|message|>{GOOD}",
+        f"analysisThey want {{json}}.assistantfinal{GOOD}",
+        GOOD[:-1] + ",}",
+        GOOD.replace("null}]", "null,},]"),
+        GOOD.replace('"', "＂").replace(",", "，").replace(":", "：").replace("{", "｛").replace("}", "｝"),
+        GOOD.replace('"questions":', '"Questions" : // what I would ask\n'),
+        json.dumps(GOOD),
     ],
 )
 def test_an_object_is_found_in_what_models_write_around_it(text: str) -> None:
@@ -71,7 +85,8 @@ def test_an_object_is_found_in_what_models_write_around_it(text: str) -> None:
         ("I cannot do that.", "no JSON object: I cannot do that."),
         ("}{", "no JSON object"),
         (GOOD[:-1], "no JSON object"),
-        (GOOD + GOOD, "no JSON object"),
+        ("Voilà: " + GOOD[:34], "no JSON object: Unterminated string at character 40, near"),
+        ("<think>" + GOOD + "</think>", "no JSON object: <think>"),
         ("[1, 2]", "no JSON object: [1, 2]"),
         ('{"questions": NaN}', "no JSON object"),
         ('{"questions": [{"text": "\\ud800"}]}', "no JSON object"),
@@ -79,12 +94,6 @@ def test_an_object_is_found_in_what_models_write_around_it(text: str) -> None:
         ("{}", "answer: expected questions, found none"),
         ('{"questions": "why?"}', 'answer.questions: expected array, found "why?"'),
         ('{"questions": []}', "answer.questions: number of items: expected 1 to 3, found 0"),
-        ('{"questions": [{"text": ""}]}', "answer.questions[0].text: length: expected 1 to any, found 0"),
-        ('{"questions": [{"text": 3}]}', "answer.questions[0].text: expected string, found 3"),
-        ('{"questions": [{"grade": 3}]}', "answer.questions[0]: expected text, found none"),
-        ('{"questions": [{"text": "a", "grade": 1.5}]}', "answer.questions[0].grade: expected integer or null"),
-        ('{"questions": [{"text": "a", "grade": true}]}', "answer.questions[0].grade: expected integer or null"),
-        ('{"questions": [{"text": "a", "why": 1}]}', "answer.questions[0]: expected only text, grade, found why"),
         ('{"questions": [{"text": "a"}], "score": 1.5}', "answer.score: expected 0 to 1, found 1.5"),
         ('{"questions": [{"text": "a"}], "score": 1e999}', "answer.score: expected number"),
         ('{"questions": [{"text": "a"}], "kind": "c"}', "answer.kind: expected one of ['a', 'b'], found \"c\""),
@@ -99,7 +108,12 @@ def test_what_does_not_fit_is_a_problem_that_says_where(text: str | None, proble
 def test_refusals_filters_and_cut_answers_are_problems_even_around_a_good_object() -> None:
     assert judged(GOOD, refusal="I must not") == "refused: I must not"
     assert judged(GOOD, finish_reason="content_filter") == "stopped by the service's content filter"
+    assert judged(GOOD, finish_reason="sensitive") == "stopped by the service's content filter"
     assert judged(GOOD, finish_reason="length") == "cut off after 9 tokens; raise max_answer_tokens"
+    assert "9 tokens of white space" in str(judged('{"questions":' + " \n" * 400, finish_reason="length"))
+    full = StoredAnswer("", "length", "", prompt_tokens=4095, answer_tokens=1)
+    asked = ChatRequest(system="", user="u", schema_name="q", schema=SCHEMA)
+    assert "the prompt fills the model's context" in str(content_of(full, asked))
 
 
 @given(text=st.text(st.characters(), max_size=60) | st.text('{}[]":,0aé\\\n', max_size=40))
@@ -117,20 +131,65 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.parametrize(
+    ("item", "problem"),
+    [
+        ({"text": ""}, "item.text: length: expected 1 to any, found 0"),
+        ({"text": 3}, "item.text: expected string, found 3"),
+        ({"grade": 3}, "item: expected text, found none"),
+        ({"text": "a", "grade": 1.5}, "item.grade: expected integer or null, found 1.5"),
+        ({"text": "a", "grade": True}, "item.grade: expected integer or null, found true"),
+        ({"text": "a", "why": 1}, "item: expected only text, grade, found why"),
+        ({"text": "a", "grade": None}, ""),
+    ],
+)
+def test_an_item_that_does_not_fit_says_where_and_costs_no_other_item(item: Any, problem: str) -> None:
+    schema = SCHEMA["properties"]["questions"]["items"]
+    assert problem_of(item, schema, "item") == problem
+    found = judged(json.dumps({"questions": [{"text": "fine"}, item]}))
+    assert isinstance(found, dict) and found["questions"][0] == {"text": "fine"} and len(found["questions"]) == 2
+
+
+def test_the_position_where_an_answer_breaks_is_named_with_what_stands_there() -> None:
+    found = judged(GOOD.replace('"score": 1', '"score": one'))
+    assert isinstance(found, str) and found.startswith("no JSON object: Expecting value at character 59, near ")
+    assert '"score": one, "kind"' in found
+
+
+LIST = {**SCHEMA, "properties": {"questions": SCHEMA["properties"]["questions"]}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"text": "a"}, {"text": "b"}]',
+        'Here you are [1]:\n```json\n[{"text": "a"}, {"text": "b",}]\n```',
+        '{"text": "a"}\n{"text": "b"}',
+        '{"text": "a"},\n{"Text": "b", "why": "an extra name"}',
+    ],
+)
+def test_a_list_or_lines_of_items_alone_stand_for_the_object(text: str) -> None:
+    stored = StoredAnswer(text, "stop", "", prompt_tokens=1, answer_tokens=9)
+    request = ChatRequest(system="", user="u", schema_name="q", schema=LIST)
+    assert content_of(stored, request) == {"questions": [{"text": "a"}, {"text": "b"}]}
+    cut = StoredAnswer(text[: text.rindex("b")], "stop", "", prompt_tokens=1, answer_tokens=9)
+    assert isinstance(content_of(cut, request), str), "what is cut off is not taken for whole"
+
+
 @given(questions=JSON)
 @settings(max_examples=200, deadline=None)
-def test_an_object_passes_exactly_when_it_fits(questions: Any) -> None:
+def test_every_item_is_found_exactly_when_it_fits(questions: Any) -> None:
     def fits(one: Any) -> bool:
         if not isinstance(one, dict) or not isinstance(one.get("text"), str) or not one["text"]:
             return False
         grade = one.get("grade")
         return set(one) <= {"text", "grade"} and (grade is None or type(grade) is int)
 
-    import json
-
-    expected = isinstance(questions, list) and 1 <= len(questions) <= 3 and all(map(fits, questions))
+    schema = SCHEMA["properties"]["questions"]["items"]
     found = judged(json.dumps({"questions": questions}))
-    assert isinstance(found, dict) == expected
+    assert isinstance(found, dict) == (isinstance(questions, list) and 1 <= len(questions) <= 3)
+    for item in questions if isinstance(found, dict) else ():
+        assert (not problem_of(item, schema, "item")) == fits(item)
 
 
 @pytest.mark.parametrize(

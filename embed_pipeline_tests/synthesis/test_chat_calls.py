@@ -278,11 +278,14 @@ def test_a_prompt_that_the_content_filter_refuses_is_a_problem_and_the_others_go
         assert len(server.calls) == 24
 
 
-@pytest.mark.parametrize("alter", [lambda answer: b"<html>a login page</html>", lambda answer: {"error": "overloaded"}])
-def test_an_answer_that_is_none_is_an_error_and_not_kept(tmp_path: Path, alter: Any) -> None:
-    with ChatServer(echo, alter=alter) as server:
-        chat = chat_for(server, tmp_path)
-        assert "expected an answer, found something" in message_of(lambda: list(chat.answer(REQUESTS[:1])))
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [(b"<html>a login page</html>", "found something"), ({"error": "overloaded"}, "found status 503 (overloaded)")],
+)
+def test_an_answer_that_is_none_is_an_error_and_not_kept(tmp_path: Path, answer: object, found: str) -> None:
+    with ChatServer(echo, alter=lambda _: answer) as server:
+        chat = chat_for(server, tmp_path, max_retries=0)
+        assert f"expected an answer, {found}" in message_of(lambda: list(chat.answer(REQUESTS[:1])))
         assert chat.estimate(REQUESTS[:1]).calls == 1
 
 

@@ -70,10 +70,11 @@ def _samples(step: Step, questions: Sequence[SyntheticQuestion]) -> list[dict[st
 
 def _write_questions(step: Step, out: Path) -> dict[str, object]:
     passages = tuple(read_passages(step.folder("passages") / CORPUS_FILE))
-    questioning = Questioning(step.project, step.dataset, step.encoder_of)
+    questioning = Questioning(step.project, step.dataset, step.encoder_of, report=step.context.log.warning)
     result = questioning.write(passages, progress=step.log_progress("answered", "calls"))
     write_questions(result.questions, out / QUESTIONS_FILE)
     write_ledger(result.ledger, out / LEDGER_FILE)
-    outcomes = checks.check_questions(result.questions, result.ledger, passages=len(passages))
+    lost_usd = result.counts.lost_usd
+    outcomes = checks.check_questions(result.questions, result.ledger, passages=len(passages), lost_usd=lost_usd)
     counts = {**asdict(result.counts), "sources": result.sources_description}
     return {**counts, "generator": step.project.synthesis[step.dataset].generator, **describe_outcomes(outcomes)}

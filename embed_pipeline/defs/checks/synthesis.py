@@ -1,5 +1,6 @@
 """Checks of the stage `synthesis`: do test and train come from different texts, and how much did the filters leave?"""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import dagster as dg
@@ -27,6 +28,11 @@ SPECS = [
         "every_split_has_questions", asset="synthetic_qa", blocking=True, description="No split is empty."
     ),
     dg.AssetCheckSpec(
+        "every_answer_was_usable",
+        asset="synthetic_qa",
+        description="No answer of a chat model was paid for in which there is no question, and no call was lost.",
+    ),
+    dg.AssetCheckSpec(
         "filters_leave_enough",
         asset="synthetic_qa",
         description=f"At least {KEPT_LIMIT:.0%} of what was written passes the filters; the ledger has every reason.",
@@ -40,9 +46,13 @@ SPECS = [
 
 
 def check_questions(
-    questions: Sequence[SyntheticQuestion], ledger: Sequence[LedgerEntry], *, passages: int
+    questions: Sequence[SyntheticQuestion], ledger: Sequence[LedgerEntry], *, passages: int, lost_usd: float = 0.0
 ) -> list[CheckOutcome]:
-    """The outcomes on the questions that passed the filters, what did not, and how many passages there are."""
+    """The outcomes on the questions that passed the filters, what did not, and how many passages there are.
+
+    `lost_usd` is what the answers cost in which there was no question.
+    """
+    lost = [entry.detail for entry in ledger if entry.reason == "unanswered_call"]
     shared = shared_sources(questions)
     sizes = {split: sum(question.split == split for question in questions) for split in SPLITS}
     empty = [split for split, size in sizes.items() if not size]
@@ -66,6 +76,13 @@ def check_questions(
             remedy="Add documents, ask more questions per passage, or give the empty split a larger share.",
         ),
         CheckOutcome(
+            name="every_answer_was_usable",
+            passed=not lost,
+            figures={"lost_answers": len(lost), "lost_usd": round(lost_usd, 4)},
+            remedy=f"Most: {_most_common(lost)}. The ledger has each. Every answer is kept, so that running again asks for "
+            "none: change the model, max_answer_tokens, structured or the seed.",
+        ),
+        CheckOutcome(
             name="filters_leave_enough",
             passed=kept >= KEPT_LIMIT,
             figures={"share_kept": round(kept, 4), "kept": len(questions), **dropped, "limit": KEPT_LIMIT},
@@ -79,3 +96,8 @@ def check_questions(
             remedy="Raise max_passages or questions_per_passage, or add styles.",
         ),
     ]
+
+
+def _most_common(details: Sequence[str]) -> str:
+    found = Counter(details).most_common(1)
+    return f"{found[0][0][:200].rstrip('.')} ({found[0][1]} times)" if found else "none"
