@@ -79,8 +79,8 @@ def check_questions(
             name="every_answer_was_usable",
             passed=not lost,
             figures={"lost_answers": len(lost), "lost_usd": round(lost_usd, 4)},
-            remedy=f"Most: {_most_common(lost)}. The ledger has each. Every answer is kept, so that running again asks for "
-            "none: change the model, max_answer_tokens, structured or the seed.",
+            remedy=f"Most: {_most_common(lost)}. The ledger has each. Every answer is kept, so that running again asks "
+            "for none: change the model, max_answer_tokens, structured or the seed.",
         ),
         CheckOutcome(
             name="filters_leave_enough",
