@@ -41,7 +41,9 @@ class ServiceSettings(BaseModel):
         "AZURE_OPENAI_API_KEY, and for compatible no key.",
     )
     api_version: str | None = Field(None, description="azure: the API version, as 2024-10-21; needed there only.")
-    timeout_seconds: float = Field(60, gt=0, description="How long an answer may take before the request is repeated.")
+    timeout_seconds: float = Field(
+        60, gt=0, description="How long one attempt may take, to the last byte of its answer."
+    )
     max_retries: int = Field(
         6, ge=0, description="Repeats of a request after 429, 5xx, a timeout or a lost connection, waiting longer."
     )

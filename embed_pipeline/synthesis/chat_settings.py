@@ -18,7 +18,9 @@ class ChatSettings(ServiceSettings):
 
     title: ClassVar[str] = "chat model"
 
-    timeout_seconds: float = Field(120, gt=0, description="How long an answer may take before the call is repeated.")
+    timeout_seconds: float = Field(
+        120, gt=0, description="How long one attempt may take, to the last byte of its answer."
+    )
     temperature: float | None = Field(
         None, ge=0, le=2, allow_inf_nan=False, description="Left out: the service's own; some models know no other."
     )

@@ -92,9 +92,13 @@ def test_a_service_that_refuses_everything_is_asked_for_two_texts_more_and_no_te
         assert [len(call.texts) for call in server.calls] == [16, 1, 1]
 
 
-def test_a_limit_on_texts_per_request_is_found_once_and_kept_to(tmp_path: Path) -> None:
+TOKENS = {"error": {"message": "Requested 453357 tokens, max 300000 tokens per request", "code": "max_tokens"}}
+
+
+@pytest.mark.parametrize("body", [BATCH, TOKENS])
+def test_a_limit_on_texts_per_request_is_found_once_and_kept_to(tmp_path: Path, body: object) -> None:
     def fail(number: int, call: Call) -> Failure | None:
-        return Failure(400, body=BATCH) if len(call.texts) > 5 else None
+        return Failure(400, body=body) if len(call.texts) > 5 else None
 
     with EmbeddingServer(FakeEncoder(), fail=fail) as server:
         texts = [f"{text}, page {page}" for page in range(4) for text in TEXTS]
