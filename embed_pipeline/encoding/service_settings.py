@@ -41,9 +41,7 @@ class ServiceSettings(BaseModel):
         "AZURE_OPENAI_API_KEY, and for compatible no key.",
     )
     api_version: str | None = Field(None, description="azure: the API version, as 2024-10-21; needed there only.")
-    timeout_seconds: float = Field(
-        60, gt=0, description="How long one attempt may take, to its answer's last byte."
-    )
+    timeout_seconds: float = Field(60, gt=0, description="How long one attempt may take, to its answer's last byte.")
     max_retries: int = Field(
         6, ge=0, description="Repeats of a request after 429, 5xx, a timeout or a lost connection, waiting longer."
     )

@@ -18,9 +18,7 @@ class ChatSettings(ServiceSettings):
 
     title: ClassVar[str] = "chat model"
 
-    timeout_seconds: float = Field(
-        120, gt=0, description="How long one attempt may take, to its answer's last byte."
-    )
+    timeout_seconds: float = Field(120, gt=0, description="How long one attempt may take, to its answer's last byte.")
     temperature: float | None = Field(
         None, ge=0, le=2, allow_inf_nan=False, description="Left out: the service's own; some models know no other."
     )
