@@ -5,13 +5,11 @@ And what should not have been kept: vectors that are none of a text, in the cach
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-
-from embed_pipeline.artifacts import is_digest
+from embed_pipeline.artifacts import Manifest, is_digest
 from embed_pipeline.encoding.cross_encoder import CrossEncoder, load_cross_encoder
 from embed_pipeline.encoding.hosted import HostedEncoder
 from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
@@ -60,9 +58,10 @@ def recheck_vectors(graph: Graph, *, dry_run: bool) -> Iterator[str]:
     """Look at every kept vector of the project's encoders and indexes; yields a line per encoder and index at fault.
 
     An older version kept what a service sent in place of vectors. Such vectors are removed from the cache, and an index
-    that holds some is taken out of the store, unless `dry_run`: what stands on it is made again.
+    that holds some is taken out of the store, unless `dry_run`: what stands on it is made again. An index that holds
+    vectors compressed is judged by the kept vectors of its encoder.
     """
-    cache, found = VectorCache(graph.project.home / VECTORS_FOLDER), False
+    cache, at_fault = VectorCache(graph.project.home / VECTORS_FOLDER), set[str]()
     verb, taken = ("would remove", "would be") if dry_run else ("removed", "is")
     for encoder in {one.fingerprint: one for one in _encoders(graph)}.values():
         roles = {encoder.query_fingerprint: "queries", encoder.passage_fingerprint: "passages"}
@@ -70,29 +69,38 @@ def recheck_vectors(graph: Graph, *, dry_run: bool) -> Iterator[str]:
             unit = encoder.settings.normalize
             kept, faults = cache.recheck(fingerprint, unit_length=unit, dry_run=dry_run)
             if faults:
-                found = True
+                at_fault.add(encoder.fingerprint)
                 told = f"{verb} {_describe(faults)} of {kept} kept vectors"
                 yield f"vectors of {encoder.settings.model}, {role}: {told}; they are encoded again when needed"
     for variant in _in_use(graph):
-        index = graph.store.read("faiss_index", variant.key) if variant.encoder else None
-        if index is None:
-            continue
-        folder = graph.store.open(index)
-        dense = next((part for part in (folder, folder / DENSE_FOLDER) if (part / INDEX_FILE).is_file()), None)
-        vectors = read_index(dense).vectors() if dense else np.zeros((0, 1), np.float32)
-        # An adaptation may give another length.
-        unit = bool(variant.encoder and variant.encoder.normalize and not variant.recipe.adaptation)
-        faults = Counter(find_faults(vectors, unit_length=unit).values())
-        if faults:
-            found = True
+        made = graph.store.read("faiss_index", variant.key) if variant.encoder else None
+        faults = _faults_of_index(graph, variant, made, at_fault) if made else ""
+        if made and faults:
+            at_fault.add(variant.key)
             if not dry_run:
-                graph.store.forget(index)
+                graph.store.forget(made)
             yield (
-                f"faiss_index[{variant.key}]: {_describe(faults)} of {len(vectors)} vectors; it {taken} taken out. "
-                f"Build it again, and what stands on it: embed-pipeline run --variant {variant.key}"
+                f"faiss_index[{variant.key}]: {faults}; it {taken} taken out. Build it again, and what stands on it: "
+                f"embed-pipeline run --variant {variant.key}"
             )
-    if not found:
+    if not at_fault:
         yield "kept vectors and indexes: each vector is one of a text"
+
+
+def _faults_of_index(graph: Graph, variant: Variant, made: Manifest, at_fault: Collection[str]) -> str:
+    """What is wrong with the vectors of an index, in words; empty where nothing is, or it holds none."""
+    folder = graph.store.open(made)
+    dense = next((part for part in (folder, folder / DENSE_FOLDER) if (part / INDEX_FILE).is_file()), None)
+    if dense is None:
+        return ""
+    index = read_index(dense)
+    vectors = index.vectors()
+    if vectors is None:
+        return "kept vectors of its encoder are at fault" if index.encoder_fingerprint in at_fault else ""
+    # An adaptation may give another length.
+    unit = bool(variant.encoder and variant.encoder.normalize and not variant.recipe.adaptation)
+    faults = Counter(find_faults(vectors, unit_length=unit).values())
+    return f"{_describe(faults)} of {len(vectors)} vectors" if faults else ""
 
 
 def _describe(faults: Mapping[str, int]) -> str:

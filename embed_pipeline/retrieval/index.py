@@ -21,6 +21,7 @@ EXACT_UP_TO = 200_000
 _FACTORY_STRINGS = {"flat": "Flat", "sq8": "SQ8", "hnsw": "HNSW{neighbours}", "ivf": "IVF{lists},Flat"}
 _FACTORY_STRINGS["ivf_sq8"] = "IVF{lists},SQ8"
 KINDS = ("auto", *_FACTORY_STRINGS)
+_VECTORS_AS_GIVEN = ("flat", "hnsw", "ivf")
 _FACTORY_STRING = re.compile(r"(?=.*[A-Z])[A-Za-z0-9_,()x]+")
 
 INDEX_FILE = "index.faiss"
@@ -87,8 +88,10 @@ class PassageIndex:
     dimension: int
     encoder_fingerprint: str
 
-    def vectors(self) -> np.ndarray:
-        """float32 (passages, dimension), row i of passage_ids[i]."""
+    def vectors(self) -> np.ndarray | None:
+        """float32 (passages, dimension), row i of passage_ids[i]; None where the index holds them compressed."""
+        if self.kind not in _VECTORS_AS_GIVEN:
+            return None
         return self.faiss_index.reconstruct_n(0, len(self.passage_ids))
 
 
