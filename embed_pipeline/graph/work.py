@@ -51,7 +51,9 @@ def work_off(
     given_up: set[Node] = set()
     under_way: dict[Future[tuple[str, ...]], Work] = {}
     while True:
-        for work in _due(find(given_up), tried, under_way.values())[: jobs - len(under_way)]:
+        found = find(given_up)
+        while len(under_way) < jobs and (due := _due(found, tried, under_way.values())):
+            work = due[0]
             tried.add((work.job.name, work.partition, work.key))
             error = endless(work, [attempt.work for attempt in attempts])
             under_way[_ended((error,)) if error else _begin(threads, run, work)] = work
