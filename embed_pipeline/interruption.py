@@ -5,9 +5,11 @@ cleans up. A thread beside it ends the process where that takes too long, as ins
 signal. Belongs here: signals and process trees. Does not belong here: what is printed (terminal), runs (defs.running).
 """
 
+import ctypes
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +21,7 @@ GRACE_SECONDS = 4.0
 _ACT_SECONDS = 1.5
 _HEARD_SECONDS = 1.0
 _DOUBLE_SECONDS = 0.2  # a wrapper and the terminal may both deliver one Ctrl-C
+_PR_SET_PDEATHSIG = 1
 _HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
 _SIGNALS = tuple(number for number in (signal.SIGINT, signal.SIGTERM, _HANGUP) if number)
 
@@ -138,6 +141,12 @@ def end_process_tree(pid: int, *, grace_seconds: float) -> None:
     with suppress(psutil.NoSuchProcess):
         root = psutil.Process(pid)
         _end([root, *root.children(recursive=True)], grace_seconds)
+
+
+def end_with_parent() -> None:
+    """For a child before it begins: it ends when its parent is killed without a chance to end it; on Linux alone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
 
 
 def _end(tree: list, grace_seconds: float) -> None:

@@ -149,6 +149,22 @@ def test_a_run_stopped_in_training_is_canceled_and_the_next_one_completes(folder
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("number", "group"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+def test_runs_side_by_side_are_all_canceled(folder: Path, number, group) -> None:
+    make_large(folder)
+    make_long(folder)
+    edit_dataset(folder / "data" / "small", variants=["base", "tuned"])
+    command = Command(folder, "run", "--jobs", "2")
+    command.wait_until(lambda: "evaluate_variant" in command.said() and count_vectors(folder) > 0)
+    assert command.stop(number, group=group) < 2 * SECONDS
+    found = runs(folder)
+    assert found["finetune_variant"] == found["evaluate_variant"] == "CANCELED"
+    assert "finetune_variant small/tuned" in command.said() and "which are canceled" in command.said()
+    assert "Traceback" not in command.said() and "\n  failed" not in command.said()
+    assert nothing_half_written(folder)
+
+
+@pytest.mark.slow
 def test_a_second_signal_ends_a_run_at_once(folder: Path) -> None:
     make_long(folder)
     command = Command(folder, "run")

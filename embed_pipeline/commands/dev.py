@@ -1,8 +1,6 @@
 """`embed-pipeline dev`: the Dagster UI and its daemon, ended with all their runs."""
 
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,10 +9,9 @@ import click
 from rich.markup import escape
 
 from embed_pipeline.commands.terminal import ProjectCommand, console, pass_interruption
-from embed_pipeline.interruption import Interruption
+from embed_pipeline.interruption import Interruption, end_with_parent
 
 _STOPPING_SECONDS = 2.0
-_PR_SET_PDEATHSIG = 1
 
 
 @click.command(cls=ProjectCommand)
@@ -33,8 +30,7 @@ def dev(interruption: Interruption, port: int) -> None:
     console.print(f"Dagster UI: http://127.0.0.1:{port} (stop with Ctrl-C)")
     with open_instance() as instance:
         # In a session of its own: the terminal's Ctrl-C reaches this process alone, which ends the others in order.
-        preparation = _end_with_parent if sys.platform == "linux" else None
-        process = subprocess.Popen(command, start_new_session=True, preexec_fn=preparation)
+        process = subprocess.Popen(command, start_new_session=True, preexec_fn=end_with_parent)
         services = Services(process.pid, instance)
         with interruption.last_act(services.force):
             try:
@@ -52,8 +48,3 @@ def _say_what_ended(canceled: Sequence[str]) -> None:
     console.print(
         escape(f"Stopped.{told} What was finished is kept; a run started again goes on from there."), soft_wrap=True
     )
-
-
-def _end_with_parent() -> None:
-    """The child ends when its parent was killed without a chance to end it; Linux alone can do that."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)

@@ -8,7 +8,8 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -22,35 +23,61 @@ from embed_pipeline.console import SafeConsole
 from embed_pipeline.interruption import Interruption
 from embed_pipeline.progress import Reading, format_seconds, read_progress
 
+if TYPE_CHECKING:
+    from embed_pipeline.defs.running import Tell
+
 _BAR_WIDTH = 24
 
 
 class RunScreen:
-    """Shows one run after another on the terminal's standard output."""
+    """Shows runs on the terminal's standard output, one after another or several `together`."""
 
     def __init__(self, interruption: Interruption) -> None:
         self.interruption = interruption
         self.live = console.is_terminal and not console.is_dumb_terminal
+        self._together: list[_Shown] | None = None
 
     @contextmanager
-    def under_way(self, label: str, reasons: Sequence[str]) -> Iterator[None]:
-        """Inside, the run is under way: what its steps say is shown."""
+    def together(self) -> Iterator[None]:
+        """Inside, several runs may be under way at a time, none of them in this process: one drawing shows them all."""
+        self._together = []
+        with self._drawn(self, console) if self.live else nullcontext():
+            yield
+
+    @contextmanager
+    def under_way(self, label: str, reasons: Sequence[str]) -> "Iterator[Tell]":
+        """Inside, the run is under way: what is told to what this gives is shown."""
+        from embed_pipeline.defs.running import PlainWords
+
         if not self.live:
             console.print(f"[bold]{escape(label)}[/bold]  {escape('; '.join(reasons))}", soft_wrap=True)
-            yield
-            return
-        from embed_pipeline.defs.running import told_to
+            beside = self._together is not None
+            yield PlainWords(lambda line: print(f"{label}:{line[3:]}" if beside else line, file=sys.stderr))
+        elif self._together is not None:
+            shown = _Shown(label, console)
+            self._together.append(shown)
+            try:
+                yield shown.tell
+            finally:
+                self._together.remove(shown)
+        else:
+            with terminal_stream(sys.stdout) as stream, _other_output_hidden():
+                screen = SafeConsole(file=stream, highlight=False, force_terminal=True)
+                shown = _Shown(label, screen)
+                with self._drawn(shown, screen):
+                    yield shown.tell
 
-        with terminal_stream(sys.stdout) as stream, _other_output_hidden():
-            screen = SafeConsole(file=stream, highlight=False, force_terminal=True)
-            shown = _Shown(label, screen)
-            with (
-                Live(shown, console=screen, transient=True, redirect_stdout=False, redirect_stderr=False) as live,
-                told_to(shown.tell),
-                self.interruption.announced_by(lambda line: screen.print(escape(line), soft_wrap=True)),
-                self.interruption.last_act(live.stop),
-            ):
-                yield
+    @contextmanager
+    def _drawn(self, shown: "RunScreen | _Shown", screen: SafeConsole) -> Iterator[None]:
+        with (
+            Live(shown, console=screen, transient=True, redirect_stdout=False, redirect_stderr=False) as live,
+            self.interruption.announced_by(lambda line: screen.print(escape(line), soft_wrap=True)),
+            self.interruption.last_act(live.stop),
+        ):
+            yield
+
+    def __rich__(self) -> RenderableType:
+        return Group(*(self._together or ()))
 
     def ended(self, label: str, reasons: Sequence[str], errors: Sequence[str], seconds: float) -> None:
         """Say how the run went."""
@@ -60,7 +87,7 @@ class RunScreen:
             told = f"{how} [bold]{escape(label)}[/bold]  {took}  [dim]{escape('; '.join(reasons))}[/dim]"
             console.print(told, no_wrap=True, overflow="ellipsis")
         elif not errors:
-            console.print(f"  [green]done[/green] in {took}")
+            console.print(f"  [green]done[/green]{'' if self._together is None else f' {escape(label)}'} in {took}")
         for error in errors:
             console.print(f"  [red]failed[/red]: {escape(error)}", soft_wrap=True)
 

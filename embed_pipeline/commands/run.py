@@ -5,6 +5,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import click
@@ -23,8 +24,11 @@ from embed_pipeline.project.project import ENVIRONMENT, Project
 if TYPE_CHECKING:
     import dagster as dg
 
+    from embed_pipeline.defs.running import Tell
     from embed_pipeline.graph.work import Attempt, Work
 
+RunOne = Callable[["Work", str, "Tell"], tuple[str, ...]]
+"""Executes a piece of work as the run of that id, telling what its steps say; returns its errors."""
 Find = Callable[[Collection[Node]], "Sequence[Work]"]
 """The work that there is to do, with the nodes that were given up."""
 
@@ -34,11 +38,19 @@ Find = Callable[[Collection[Node]], "Sequence[Work]"]
 @click.option("--variant", help="Only this variant: its key (disease/minilm) or its name.")
 @click.option("--on-request", is_flag=True, help="With the variants that data sets name as variants_on_request.")
 @click.option("--all", "everything", is_flag=True, help="Materialise fresh partitions too (served from the store).")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at a time.")
 @pass_interruption
 def run(
-    interruption: Interruption, dataset: str | None, variant: str | None, on_request: bool, everything: bool
+    interruption: Interruption,
+    dataset: str | None,
+    variant: str | None,
+    on_request: bool,
+    everything: bool,
+    jobs: int,
 ) -> None:
     """Run what is stale or missing, upstream first, then print the metrics table."""
+    if everything and jobs > 1:
+        raise click.UsageError("--all takes every run in its order, one at a time; leave out --jobs.")
     if on_request:
         os.environ[ENVIRONMENT["on_request"]] = "true"
     from embed_pipeline.graph.work import all_work, ready_work
@@ -49,7 +61,7 @@ def run(
         return all_work(open_graph(), wanted) if everything else ready_work(open_graph(), wanted, given_up)
 
     # Dagster's storage is opened only where there is something to record.
-    attempts, warnings = _work_off(find, interruption) if find(()) else ((), [])
+    attempts, warnings = _work_off(find, interruption, jobs) if find(()) else ((), [])
     failures = sum(bool(attempt.errors) for attempt in attempts)
     graph = open_graph()
     unfinished = [a for a in assess(graph, wanted) if wanted(a.node) and a.state != "fresh"]
@@ -98,19 +110,43 @@ def open_graph() -> Graph:
     return pipeline_from_environment().graph(lambda line: console.print(escape(line), soft_wrap=True))
 
 
-def _work_off(find: Find, interruption: Interruption) -> "tuple[tuple[Attempt, ...], list[str]]":
-    """Execute what `find` gives until nothing is left; the attempts, and a line for each check that did not pass."""
-    from embed_pipeline.definitions import defs
+def _work_off(find: Find, interruption: Interruption, jobs: int) -> "tuple[tuple[Attempt, ...], list[str]]":
+    """Execute what `find` gives until nothing is left, `jobs` runs at a time; a line for each check that did not pass.
+
+    One at a time runs here, several run in processes of their own.
+    """
+    from embed_pipeline.commands.workers import Workers
     from embed_pipeline.defs.running import open_instance
     from embed_pipeline.graph.work import work_off
 
     with open_instance() as instance:
-        runs = _Runs(defs, instance, interruption)
-        try:
-            return work_off(find, runs.execute), runs.warnings
-        except KeyboardInterrupt:
-            runs.say_what_is_kept()
-            raise
+        if jobs == 1:
+            runs = _Runs(_run_here(instance), instance, interruption)
+            try:
+                return work_off(find, runs.execute), runs.warnings
+            except KeyboardInterrupt:
+                runs.say_what_is_kept()
+                raise
+        with ThreadPoolExecutor(jobs) as threads, Workers(jobs) as workers:
+            runs = _Runs(workers.execute, instance, interruption)
+            try:
+                with runs.screen.together():
+                    return work_off(find, runs.execute, threads=threads, jobs=jobs), runs.warnings
+            except KeyboardInterrupt:
+                workers.stop()
+                runs.say_what_is_kept()
+                raise
+
+
+def _run_here(instance: "dg.DagsterInstance") -> RunOne:
+    from embed_pipeline.definitions import defs
+    from embed_pipeline.defs.running import execute, told_to
+
+    def run_here(work: "Work", run_id: str, tell: "Tell") -> tuple[str, ...]:
+        with told_to(tell):
+            return execute(defs, work, instance, run_id=run_id)
+
+    return run_here
 
 
 def _say_again(warnings: Sequence[str]) -> None:
@@ -124,44 +160,52 @@ def _say_again(warnings: Sequence[str]) -> None:
 class _Runs:
     """Executes the runs of one command and says how each went."""
 
-    def __init__(
-        self, definitions: "dg.Definitions", instance: "dg.DagsterInstance", interruption: Interruption
-    ) -> None:
-        self.definitions, self.instance, self.interruption = definitions, instance, interruption
+    def __init__(self, run: RunOne, instance: "dg.DagsterInstance", interruption: Interruption) -> None:
+        self.run, self.instance, self.interruption = run, instance, interruption
         self.screen, self.finished = RunScreen(interruption), 0
         self.warnings: list[str] = []
-        self.current: Work | None = None
+        self.under_way: list[Work] = []
 
     def execute(self, work: "Work") -> tuple[str, ...]:
         """Run a piece of work; returns its errors."""
-        from embed_pipeline.defs.running import cancel_run, execute
+        from embed_pipeline.defs.liveness import end_dead_runs
+        from embed_pipeline.defs.running import cancel_run
 
-        self.current, run_id = work, str(uuid.uuid4())
+        run_id = str(uuid.uuid4())
+        self.under_way.append(work)
         label, reasons, started = _label(work), work.reasons[:2], time.monotonic()
         with (
-            self.screen.under_way(label, reasons),
+            self.screen.under_way(label, reasons) as tell,
             self.interruption.last_act(lambda: cancel_run(self.instance, run_id)),
         ):
-            errors = execute(self.definitions, work, self.instance, run_id=run_id)
+            try:
+                errors = self.run(work, run_id, tell)
+            except KeyboardInterrupt:
+                cancel_run(self.instance, run_id)
+                raise
         self.screen.ended(label, reasons, errors, time.monotonic() - started)
         self.finished += not errors
+        if errors:  # one whose process was killed holds a place in a pool
+            end_dead_runs(self.instance)
         graph = open_graph()
         found = [line for asset in work.job.assets for line in _failed_checks(graph, Node(asset, work.partition))]
         for line in found:
             console.print(f"  {line}", soft_wrap=True)
         self.warnings += found
-        self.current = None
+        self.under_way.remove(work)
         return errors
 
     def say_what_is_kept(self) -> None:
         """After an interruption: what the next run need not do again."""
         from embed_pipeline.graph.freshness import describe_remains
 
-        during = f" during {_label(self.current)}, which is canceled" if self.current else ""
+        during = ", ".join(map(_label, self.under_way))
+        canceled = f" during {during}, which {'are' if len(self.under_way) > 1 else 'is'} canceled" if during else ""
         kept = [f"{self.finished} finished runs"] if self.finished else []
-        kept += describe_remains(open_graph(), self.current.job.assets, self.current.partition) if self.current else []
+        for work in self.under_way:
+            kept += describe_remains(open_graph(), work.job.assets, work.partition)
         console.print(
-            escape(f"Stopped{during}. Kept: {', '.join([*kept, 'every vector encoded so far'])}."), soft_wrap=True
+            escape(f"Stopped{canceled}. Kept: {', '.join([*kept, 'every vector encoded so far'])}."), soft_wrap=True
         )
         console.print("The next `embed-pipeline run` goes on from there.")
 

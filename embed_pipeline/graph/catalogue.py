@@ -52,6 +52,8 @@ JOBS = (
     Job("export_variant", ("exported_model",), "Write the encoder of one variant in the formats it is deployed in."),
     Job("publish_metrics", PUBLISHED_ASSETS, "Append to the metrics table and write the reports."),
 )
+POOLED_JOBS = ("finetune_variant", "train_reranker")
+"""Those with a step in the pool `gpu`."""
 
 
 @dataclass(frozen=True)

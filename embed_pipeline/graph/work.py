@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
 
-from embed_pipeline.graph.catalogue import ASSETS, JOBS, PUBLISHED_ASSETS, Job
+from embed_pipeline.graph.catalogue import ASSETS, JOBS, POOLED_JOBS, PUBLISHED_ASSETS, Job
 from embed_pipeline.graph.freshness import Assessment, assess, every
 from embed_pipeline.graph.graph import Graph
 from embed_pipeline.graph.topology import Node
@@ -33,24 +34,58 @@ class Attempt:
 
 
 def work_off(
-    find: Callable[[Collection[Node]], Sequence[Work]], run: Callable[[Work], tuple[str, ...]]
+    find: Callable[[Collection[Node]], Sequence[Work]],
+    run: Callable[[Work], tuple[str, ...]],
+    *,
+    threads: Executor | None = None,
+    jobs: int = 1,
 ) -> tuple[Attempt, ...]:
-    """Runs what `find` gives, one piece at a time, until all it gives has been tried; `run` returns a piece's errors.
+    """Runs what `find` gives until all it gives has been tried; `run` returns a piece's errors.
 
-    `find` is asked anew after each piece, with the nodes that were given up because their run failed. A piece that is
-    due again for the same reasons after EQUAL_ATTEMPTS runs fails.
+    One piece at a time, or up to `jobs` of them in `threads`. `find` is asked anew after each piece, with the nodes
+    that were given up because their run failed. A piece that is due again for the same reasons after EQUAL_ATTEMPTS
+    runs fails. The attempts are in the order in which they ended.
     """
     attempts: list[Attempt] = []
     tried: set[tuple[str, str, str]] = set()
     given_up: set[Node] = set()
-    while todo := [work for work in find(given_up) if (work.job.name, work.partition, work.key) not in tried]:
-        work = todo[0]
-        tried.add((work.job.name, work.partition, work.key))
-        error = endless(work, [attempt.work for attempt in attempts])
-        attempts.append(Attempt(work, (error,) if error else run(work)))
-        if attempts[-1].errors:
-            given_up |= {Node(asset, work.partition) for asset in work.job.assets}
-    return tuple(attempts)
+    under_way: dict[Future[tuple[str, ...]], Work] = {}
+    while True:
+        found = find(given_up)
+        while len(under_way) < jobs and (due := _due(found, tried, under_way.values())):
+            work = due[0]
+            tried.add((work.job.name, work.partition, work.key))
+            error = endless(work, [attempt.work for attempt in attempts])
+            under_way[_ended((error,)) if error else _begin(threads, run, work)] = work
+        if not under_way:
+            return tuple(attempts)
+        for ended in wait(under_way, return_when=FIRST_COMPLETED).done:
+            attempts.append(Attempt(under_way.pop(ended), ended.result()))
+            if attempts[-1].errors:
+                done = attempts[-1].work
+                given_up |= {Node(asset, done.partition) for asset in done.job.assets}
+
+
+def _due(found: Iterable[Work], tried: Collection[tuple[str, str, str]], under_way: Iterable[Work]) -> list[Work]:
+    """What was neither tried nor is under way; behind a training another one comes last, as it waits for the pool."""
+    begun = {(work.job.name, work.partition) for work in under_way}
+    due = [
+        work
+        for work in found
+        if (work.job.name, work.partition, work.key) not in tried and (work.job.name, work.partition) not in begun
+    ]
+    trains = any(name in POOLED_JOBS for name, _ in begun)
+    return sorted(due, key=lambda work: trains and work.job.name in POOLED_JOBS)
+
+
+def _begin(threads: Executor | None, run: Callable[[Work], tuple[str, ...]], work: Work) -> "Future[tuple[str, ...]]":
+    return threads.submit(run, work) if threads else _ended(run(work))
+
+
+def _ended(errors: tuple[str, ...]) -> "Future[tuple[str, ...]]":
+    ended: Future[tuple[str, ...]] = Future()
+    ended.set_result(errors)
+    return ended
 
 
 def endless(work: Work, done: Sequence[Work]) -> str | None:

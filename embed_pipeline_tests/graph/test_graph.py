@@ -2,6 +2,9 @@
 
 import itertools
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -391,3 +394,26 @@ def test_work_that_is_due_again_and_again_for_the_same_reasons_ends_with_an_erro
     attempts = work_off(find, lambda work: ())
     assert [bool(attempt.errors) for attempt in attempts] == [False, False, False, True]
     assert "run 3 times and still due: file x: a → b" in attempts[-1].errors[0]
+
+
+def test_side_by_side_no_piece_is_begun_twice_and_a_second_training_comes_last() -> None:
+    train, measure = (job for job in JOBS if job.name in ("finetune_variant", "evaluate_variant"))
+    todo = {f"{job.name} {at}": Work(job, str(at), (), "") for job in (train, measure) for at in range(3)}
+    begun, ended, most, lock = [], set(), 0, threading.Lock()
+
+    def run(work: Work) -> tuple[str, ...]:
+        nonlocal most
+        with lock:
+            begun.append(f"{work.job.name} {work.partition}")
+            most = max(most, len(begun) - len(ended))
+        time.sleep(0.02)
+        with lock:
+            ended.add(f"{work.job.name} {work.partition}")
+        return ("broken",) if work is todo["evaluate_variant 1"] else ()
+
+    with ThreadPoolExecutor(2) as threads:
+        find = lambda given_up: [work for name, work in todo.items() if name not in ended]  # noqa: E731
+        attempts = work_off(find, run, threads=threads, jobs=2)
+    assert sorted(begun) == sorted(todo) and most == 2
+    assert [bool(a.errors) for a in attempts if a.work is todo["evaluate_variant 1"]] == [True]
+    assert begun[:2] == ["finetune_variant 0", "evaluate_variant 0"]
