@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 
 from embed_pipeline.definitions import build_definitions
-from embed_pipeline.defs.assets.training import GPU_POOL
+from embed_pipeline.defs.assets.publishing import GPU_POOL
 from embed_pipeline.defs.jobs import STALE_TAG
 from embed_pipeline.graph.catalogue import ALL
 from embed_pipeline.reporting.database import read_history

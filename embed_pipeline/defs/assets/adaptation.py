@@ -1,6 +1,7 @@
 """Assets of the stage `adaptation`: what is put behind an encoder that stays as it is."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -9,26 +10,18 @@ from embed_pipeline.adaptation.building import build_adaptation
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, table
 from embed_pipeline.defs.checks import adaptation as checks
-from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.project.recipes import required
 from embed_pipeline.retrieval.searching import encoding_counts
 
 
 def define_assets(partitions: Partitions) -> Assets:
     """The asset `adapter`."""
+    options = partial(asset_options, partitions, group="adaptation")
 
-    @dg.asset(
-        partitions_def=partitions.of("adapter"),
-        deps=partitions.deps("adapter"),
-        check_specs=per_partition(checks.SPECS, partitions.of("adapter")),
-        group_name="adaptation",
-        kinds={"numpy"},
-        code_version=ASSETS["adapter"].version,
-        **asset_options("variant"),
-    )
+    @dg.asset(**options("adapter", kinds={"numpy"}, specs=checks.SPECS))
     def adapter(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One adaptation per adapted variant: a matrix behind the encoder, or the moved vectors of passages (NUDGE).
 

@@ -1,6 +1,7 @@
 """Assets of the stage `dataset`: the raw files of either kind, and the clean data set made from them."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -14,10 +15,9 @@ from embed_pipeline.dataset.raw_files import copy_verified, temporary_files
 from embed_pipeline.dataset.settings import DatasetSettings
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, table
 from embed_pipeline.defs.checks import dataset as checks
-from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.graph.source_settings import planned_files
 from embed_pipeline.paths import path_inside
 from embed_pipeline.records import SPLITS
@@ -31,14 +31,9 @@ LOGGED_ROWS = 10_000
 
 def define_assets(partitions: Partitions) -> Assets:
     """The assets `raw_xlsx`, `raw_pairs` and `cleaned_qa`."""
+    options = partial(asset_options, partitions, group="dataset")
 
-    @dg.asset(
-        partitions_def=partitions.of("raw_xlsx"),
-        group_name="dataset",
-        kinds={"excel"},
-        code_version=ASSETS["raw_xlsx"].version,
-        **asset_options("data_set"),
-    )
+    @dg.asset(**options("raw_xlsx", kinds={"excel"}))
     def raw_xlsx(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """The workbooks and the label list of a data set, byte for byte as they lie in its folder.
 
@@ -48,28 +43,14 @@ def define_assets(partitions: Partitions) -> Assets:
         manifest = step.build(lambda out: copy_raw_files(step, out))
         return raw_materialized(step, manifest)
 
-    @dg.asset(
-        partitions_def=partitions.of("raw_pairs"),
-        group_name="dataset",
-        kinds={"json"},
-        code_version=ASSETS["raw_pairs"].version,
-        **asset_options("data_set"),
-    )
+    @dg.asset(**options("raw_pairs", kinds={"json"}))
     def raw_pairs(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """The files of question-passage pairs of a data set, byte for byte as they lie in its folder."""
         step = pipeline.step(context)
         manifest = step.build(lambda out: copy_raw_files(step, out))
         return raw_materialized(step, manifest)
 
-    @dg.asset(
-        partitions_def=partitions.of("cleaned_qa"),
-        deps=partitions.deps("cleaned_qa"),
-        check_specs=per_partition(checks.SPECS, partitions.of("cleaned_qa")),
-        group_name="dataset",
-        kinds={"python"},
-        code_version=ASSETS["cleaned_qa"].version,
-        **asset_options("data_set"),
-    )
+    @dg.asset(**options("cleaned_qa", kinds={"python"}, specs=checks.SPECS))
     def cleaned_qa(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One data set: a row per query with its split, a row per passage, a row per judgment, a ledger of rejects.
 

@@ -1,6 +1,7 @@
 """Assets of the stage `documents`: the files as they lie, and the passages cut from them."""
 
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -11,13 +12,12 @@ from embed_pipeline.dataset.ledger import LEDGER_FILE, read_ledger, summarise_le
 from embed_pipeline.defs.assets.dataset import copy_raw_files, raw_materialized
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, table
 from embed_pipeline.defs.checks import documents as checks
-from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.documents.passages import read_documents_summary, write_passages
 from embed_pipeline.documents.reading import read_document
 from embed_pipeline.encoding.tokens import token_counter
-from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.graph.source_settings import counting_encoder
 
 SAMPLE_ROWS = 10
@@ -27,29 +27,16 @@ LOGGED_PASSAGES = 1000
 
 def define_assets(partitions: Partitions) -> Assets:
     """The assets `raw_documents` and `passages`."""
+    options = partial(asset_options, partitions, group="documents")
 
-    @dg.asset(
-        partitions_def=partitions.of("raw_documents"),
-        group_name="documents",
-        kinds={"file"},
-        code_version=ASSETS["raw_documents"].version,
-        **asset_options("data_set"),
-    )
+    @dg.asset(**options("raw_documents", kinds={"file"}))
     def raw_documents(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """The documents of a data set, byte for byte as they lie in its folder: pdf, docx, html, md, txt."""
         step = pipeline.step(context)
         manifest = step.build(lambda out: copy_raw_files(step, out))
         return raw_materialized(step, manifest)
 
-    @dg.asset(
-        partitions_def=partitions.of("passages"),
-        deps=partitions.deps("passages"),
-        check_specs=per_partition(checks.SPECS, partitions.of("passages")),
-        group_name="documents",
-        kinds={"python"},
-        code_version=ASSETS["passages"].version,
-        **asset_options("data_set"),
-    )
+    @dg.asset(**options("passages", kinds={"python"}, specs=checks.SPECS))
     def passages(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One row per passage: its text, and the file, page, headings and characters where it stands.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -18,7 +19,7 @@ from embed_pipeline.defs.assets.publishing import (
     table,
 )
 from embed_pipeline.defs.checks import evaluation as checks
-from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
 from embed_pipeline.defs.lineage_links import link_chain, pages_of
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
@@ -34,7 +35,6 @@ from embed_pipeline.evaluation.measuring import (
     read_scores,
 )
 from embed_pipeline.evaluation.query_metrics import read_query_metrics, write_query_metrics
-from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.records import EVALUATED_SPLIT
 from embed_pipeline.reporting.plots import plot_score_distribution
 from embed_pipeline.retrieval.searching import encoding_counts
@@ -42,16 +42,9 @@ from embed_pipeline.retrieval.searching import encoding_counts
 
 def define_assets(partitions: Partitions) -> Assets:
     """The assets `query_metrics` and `general_metrics`."""
+    options = partial(asset_options, partitions, group="evaluation")
 
-    @dg.asset(
-        partitions_def=partitions.of("query_metrics"),
-        deps=partitions.deps("query_metrics"),
-        check_specs=per_partition(checks.SPECS, partitions.of("query_metrics")),
-        group_name="evaluation",
-        kinds={"python"},
-        code_version=ASSETS["query_metrics"].version,
-        **asset_options("variant", "may_be_paid"),
-    )
+    @dg.asset(**options("query_metrics", kinds={"python"}, cost="may_be_paid", specs=checks.SPECS))
     def query_metrics(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One row per (test query, measure) of a variant, and beside it the hits themselves.
 
@@ -64,15 +57,7 @@ def define_assets(partitions: Partitions) -> Assets:
         rows, metadata = len(read_query_metrics(folder / METRICS_FILE)), _describe_measured(step, manifest)
         return materialized(manifest, rows=rows, folder=folder, metadata=metadata, checks=checked)
 
-    @dg.asset(
-        partitions_def=partitions.of("general_metrics"),
-        deps=partitions.deps("general_metrics"),
-        check_specs=per_partition(checks.GENERAL_SPECS, partitions.of("general_metrics")),
-        group_name="evaluation",
-        kinds={"python"},
-        code_version=ASSETS["general_metrics"].version,
-        **asset_options("variant", "may_be_paid"),
-    )
+    @dg.asset(**options("general_metrics", kinds={"python"}, cost="may_be_paid", specs=checks.GENERAL_SPECS))
     def general_metrics(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One row per (query, measure) of each data set of the general suite, after training and before it.
 

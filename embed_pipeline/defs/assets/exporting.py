@@ -1,6 +1,7 @@
 """Assets of the stage `exporting`: a variant's encoder in the formats that it is deployed in."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -9,28 +10,20 @@ from embed_pipeline.artifacts import Manifest
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, table
 from embed_pipeline.defs.checks import exporting as checks
-from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.exporting.building import export_encoder
 from embed_pipeline.exporting.parity import read_parity
-from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.project.recipes import required
 
 
 def define_assets(partitions: Partitions) -> Assets:
     """The asset `exported_model`."""
+    options = partial(asset_options, partitions, group="exporting")
 
-    @dg.asset(
-        partitions_def=partitions.of("exported_model"),
-        deps=partitions.deps("exported_model"),
-        check_specs=per_partition(checks.SPECS, partitions.of("exported_model")),
-        group_name="exporting",
-        kinds={"onnx"},
-        code_version=ASSETS["exported_model"].version,
-        **asset_options("variant"),
-    )
+    @dg.asset(**options("exported_model", kinds={"onnx"}, specs=checks.SPECS))
     def exported_model(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """The encoder of a variant in the formats of its recipe, a folder each: ONNX, ONNX in 8 bits, half precision.
 

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -9,10 +10,9 @@ import dagster as dg
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, picture, table
 from embed_pipeline.defs.checks import merging as checks
-from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.merging.candidates import Candidate, promote, read_promoted, write_promoted
 from embed_pipeline.merging.choosing import Trial, measure_mixtures, mix
 from embed_pipeline.merging.promotion import MergePoint, Sweep, choose_alpha, read_sweep, write_sweep
@@ -26,16 +26,9 @@ MODEL_FOLDER = "model"
 
 def define_assets(partitions: Partitions) -> Assets:
     """The assets `merged_checkpoint` and `promoted_checkpoint`."""
+    options = partial(asset_options, partitions, group="merging")
 
-    @dg.asset(
-        partitions_def=partitions.of("merged_checkpoint"),
-        deps=partitions.deps("merged_checkpoint"),
-        check_specs=per_partition(checks.MERGED_SPECS, partitions.of("merged_checkpoint")),
-        group_name="merging",
-        kinds={"pytorch", "huggingface"},
-        code_version=ASSETS["merged_checkpoint"].version,
-        **asset_options("variant"),
-    )
+    @dg.asset(**options("merged_checkpoint", kinds={"pytorch", "huggingface"}, specs=checks.MERGED_SPECS))
     def merged_checkpoint(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One model directory per merged variant: the mixture of base and tuned weights that keeps most of both.
 
@@ -49,15 +42,7 @@ def define_assets(partitions: Partitions) -> Assets:
         metadata = _describe_sweep(sweep, required(step.variant.recipe.merge, "merge"))
         return materialized(manifest, rows=len(sweep.points), folder=folder, metadata=metadata, checks=checked)
 
-    @dg.asset(
-        partitions_def=partitions.of("promoted_checkpoint"),
-        deps=partitions.deps("promoted_checkpoint"),
-        check_specs=per_partition(checks.PROMOTED_SPECS, partitions.of("promoted_checkpoint")),
-        group_name="merging",
-        kinds={"huggingface"},
-        code_version=ASSETS["promoted_checkpoint"].version,
-        **asset_options("data_set"),
-    )
+    @dg.asset(**options("promoted_checkpoint", kinds={"huggingface"}, specs=checks.PROMOTED_SPECS))
     def promoted_checkpoint(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """The checkpoint of a data set that users should take: one model directory with its model card (README.md).
 

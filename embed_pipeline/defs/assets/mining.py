@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -9,10 +10,9 @@ import dagster as dg
 from embed_pipeline.dataset.formats import CORPUS_FILE, RetrievalDataset, read_dataset, write_passage_line
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, detail_table, materialized, picture, table
 from embed_pipeline.defs.checks import mining as checks
-from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.mining.corpus import MiningCorpus, encode_to_file
 from embed_pipeline.mining.groups import Replay, TrainingGroup, draw_replay, positive_groups, read_groups, write_groups
 from embed_pipeline.mining.negatives import mine
@@ -28,18 +28,11 @@ GROUPS_FILE = "groups.jsonl"
 
 def define_assets(partitions: Partitions) -> Assets:
     """The asset `mined_negatives`."""
+    options = partial(asset_options, partitions, group="mining")
 
     # The weights of an earlier round (mining.weights) are an input of the plan and no dependency here: Dagster refuses
     # two assets that lead to each other, even where their partitions do not.
-    @dg.asset(
-        partitions_def=partitions.of("mined_negatives"),
-        deps=partitions.deps("mined_negatives"),
-        check_specs=per_partition(checks.SPECS, partitions.of("mined_negatives")),
-        group_name="mining",
-        kinds={"faiss"},
-        code_version=ASSETS["mined_negatives"].version,
-        **asset_options("variant", "may_be_paid"),
-    )
+    @dg.asset(**options("mined_negatives", kinds={"faiss"}, cost="may_be_paid", specs=checks.SPECS))
     def mined_negatives(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One training group per train query: its positives and hard negatives with the scores they were judged by.
 

@@ -5,27 +5,55 @@ Belongs here: what all assets have in common there. Does not belong here: what i
 """
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Literal
 
 import dagster as dg
 
 from embed_pipeline.artifacts import Manifest
+from embed_pipeline.defs.checks.outcome import per_partition
+from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.encoding.usage import COST_DETAIL
+from embed_pipeline.graph.catalogue import ASSETS, DATASET_ASSETS, PUBLISHED_ASSETS
 
 Assets = Any
 """What a module defines: a list of dg.AssetsDefinition, which dagster's decorator is typed not to return."""
 
 FILE_ROWS = 50
+GPU_POOL = "gpu"
+OF_A_DATASET = (*DATASET_ASSETS, "promoted_checkpoint")
 OWNERS = ["team:embed-pipeline"]
-Grain = Literal["data_set", "variant", "project"]
 Cost = Literal["cheap", "gpu", "may_be_paid"]
-"""What a build may take: cheap: seconds to minutes of CPU; gpu: a training; may_be_paid: calls of a hosted model."""
+"""What a build may take: cheap: seconds to minutes of CPU; gpu: a training, which waits in the pool of that name;
+may_be_paid: calls of a hosted model."""
 
 
-def asset_options(grain: Grain, cost: Cost = "cheap") -> dict[str, Any]:
-    """Owner and tags of an asset: what one partition of it is, and what building it may cost."""
-    return {"owners": OWNERS, "tags": {"grain": grain, "cost": cost}}
+def asset_options(
+    partitions: Partitions,
+    name: str,
+    *,
+    group: str,
+    kinds: AbstractSet[str],
+    cost: Cost = "cheap",
+    specs: Sequence[dg.AssetCheckSpec] = (),
+) -> dict[str, Any]:
+    """What dg.asset is told of an asset: partitions, edges, version as in the graph; owner, tags, checks, pool."""
+    grain = "project" if name in PUBLISHED_ASSETS else "data_set" if name in OF_A_DATASET else "variant"
+    options: dict[str, Any] = {
+        "deps": partitions.deps(name),
+        "check_specs": specs,
+        "group_name": group,
+        "kinds": set(kinds),
+        "code_version": ASSETS[name].version,
+        "owners": OWNERS,
+        "tags": {"grain": grain, "cost": cost},
+        "pool": GPU_POOL if cost == "gpu" else None,
+    }
+    if grain != "project":
+        own = partitions.of(name)
+        options |= {"partitions_def": own, "check_specs": per_partition(specs, own)}
+    return options
 
 
 def materialized(

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -20,7 +21,6 @@ from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.defs.running import DUE_TAG, NIGHTLY_TAG
 from embed_pipeline.evaluation.comparison import find_drops
 from embed_pipeline.evaluation.measures import Measure
-from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.graph.node_settings import METRICS_FILE, REPORTS_FOLDER
 from embed_pipeline.paths import write_whole
 from embed_pipeline.reporting.database import Batch, Standing, append_metrics, read_history, read_newest
@@ -33,15 +33,9 @@ from embed_pipeline.significance import SignificanceSettings
 
 def define_assets(partitions: Partitions) -> Assets:
     """The assets `metrics_table` and `report`."""
+    options = partial(asset_options, partitions, group="reporting")
 
-    @dg.asset(
-        deps=partitions.deps("metrics_table"),
-        check_specs=checks.SPECS,
-        group_name="reporting",
-        kinds={"duckdb"},
-        code_version=ASSETS["metrics_table"].version,
-        **asset_options("project"),
-    )
+    @dg.asset(**options("metrics_table", kinds={"duckdb"}, specs=checks.SPECS))
     def metrics_table(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One row per (evaluation, data set, variant, split, measured_on, slice, measure): value, comparison, lineage.
 
@@ -67,13 +61,7 @@ def define_assets(partitions: Partitions) -> Assets:
         }
         return materialized(manifest, rows=len(rows), metadata=metadata, checks=results(outcomes, checks.SPECS))
 
-    @dg.asset(
-        deps=partitions.deps("report"),
-        group_name="reporting",
-        kinds={"html"},
-        code_version=ASSETS["report"].version,
-        **asset_options("project"),
-    )
+    @dg.asset(**options("report", kinds={"html"}))
     def report(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One self-contained HTML page per data set: verdicts, slices, history, queries won and lost, lineage."""
         step = pipeline.step(context)

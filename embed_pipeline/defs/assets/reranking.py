@@ -1,15 +1,14 @@
 """Assets of the stage `reranking`: the cross-encoder of a second stage."""
 
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
 
 from embed_pipeline.dataset.formats import CORPUS_FILE, read_passages
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized
-from embed_pipeline.defs.assets.training import GPU_POOL
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.mining.groups import read_groups
 from embed_pipeline.project.recipes import required
 from embed_pipeline.reranking.reranker import (
@@ -23,16 +22,9 @@ from embed_pipeline.training.finetune import run_process_group, worker_environme
 
 def define_assets(partitions: Partitions) -> Assets:
     """The asset `reranker_checkpoint`."""
+    options = partial(asset_options, partitions, group="reranking")
 
-    @dg.asset(
-        partitions_def=partitions.of("reranker_checkpoint"),
-        deps=partitions.deps("reranker_checkpoint"),
-        pool=GPU_POOL,
-        group_name="reranking",
-        kinds={"pytorch", "huggingface"},
-        code_version=ASSETS["reranker_checkpoint"].version,
-        **asset_options("variant", "gpu"),
-    )
+    @dg.asset(**options("reranker_checkpoint", kinds={"pytorch", "huggingface"}, cost="gpu"))
     def reranker_checkpoint(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One cross-encoder per reranked variant, trained on the first stage's groups.
 

@@ -1,6 +1,7 @@
 """Assets of the stage `retrieval`: the index of a corpus under a variant, and what the scores of a hybrid one weigh."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -8,11 +9,10 @@ import dagster as dg
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, picture, table
 from embed_pipeline.defs.checks import retrieval as checks
-from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.evaluation.weighing import weigh_scores
-from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.reporting.plots import plot_weighing
 from embed_pipeline.retrieval.hybrid import read_weighing, write_weighing
 from embed_pipeline.retrieval.searching import encoding_counts, write_search_index
@@ -22,16 +22,9 @@ SAMPLE_ROWS = 10
 
 def define_assets(partitions: Partitions) -> Assets:
     """The assets `faiss_index` and `hybrid_weights`."""
+    options = partial(asset_options, partitions, group="retrieval")
 
-    @dg.asset(
-        partitions_def=partitions.of("faiss_index"),
-        deps=partitions.deps("faiss_index"),
-        check_specs=per_partition(checks.SPECS, partitions.of("faiss_index")),
-        group_name="retrieval",
-        kinds={"faiss"},
-        code_version=ASSETS["faiss_index"].version,
-        **asset_options("variant", "may_be_paid"),
-    )
+    @dg.asset(**options("faiss_index", kinds={"faiss"}, cost="may_be_paid", specs=checks.SPECS))
     def faiss_index(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One index per variant: every passage of the corpus with its row id, under that variant's encoder.
 
@@ -44,14 +37,7 @@ def define_assets(partitions: Partitions) -> Assets:
         checked = results(outcomes_of(manifest), checks.SPECS)
         return materialized(manifest, rows=len(passages), folder=step.open(manifest), metadata=metadata, checks=checked)
 
-    @dg.asset(
-        partitions_def=partitions.of("hybrid_weights"),
-        deps=partitions.deps("hybrid_weights"),
-        group_name="retrieval",
-        kinds={"numpy"},
-        code_version=ASSETS["hybrid_weights"].version,
-        **asset_options("variant", "may_be_paid"),
-    )
+    @dg.asset(**options("hybrid_weights", kinds={"numpy"}, cost="may_be_paid"))
     def hybrid_weights(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """What the best clause's and the lexical score weigh beside the whole question's, per hybrid variant.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -11,10 +12,9 @@ from embed_pipeline.dataset.formats import CORPUS_FILE, read_passages
 from embed_pipeline.dataset.ledger import LEDGER_FILE, read_ledger, summarise_ledger, write_ledger
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, table
 from embed_pipeline.defs.checks import synthesis as checks
-from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.synthesis.questions import QUESTIONS_FILE, SyntheticQuestion, read_questions, write_questions
 
 SAMPLE_ROWS = 20
@@ -23,16 +23,9 @@ LEDGER_ROWS = 200
 
 def define_assets(partitions: Partitions) -> Assets:
     """The asset `synthetic_qa`."""
+    options = partial(asset_options, partitions, group="synthesis")
 
-    @dg.asset(
-        partitions_def=partitions.of("synthetic_qa"),
-        deps=partitions.deps("synthetic_qa"),
-        check_specs=per_partition(checks.SPECS, partitions.of("synthetic_qa")),
-        group_name="synthesis",
-        kinds={"openai"},
-        code_version=ASSETS["synthetic_qa"].version,
-        **asset_options("data_set", "may_be_paid"),
-    )
+    @dg.asset(**options("synthetic_qa", kinds={"openai"}, cost="may_be_paid", specs=checks.SPECS))
     def synthetic_qa(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One row per question: its text, the passages that answer it, its split, and what wrote it with which seed.
 

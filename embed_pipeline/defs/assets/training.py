@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -9,12 +10,11 @@ import dagster as dg
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, picture, svg_picture, table
 from embed_pipeline.defs.checks import training as checks
-from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, per_partition, results
+from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.encoding.local import LocalEncoder
 from embed_pipeline.encoding.word_vectors import read_word_vectors, train_word_vectors, write_word_vectors
-from embed_pipeline.graph.catalogue import ASSETS
 from embed_pipeline.graph.node_settings import word_vector_settings
 from embed_pipeline.graph.precision import precision_of
 from embed_pipeline.project.recipes import required
@@ -35,23 +35,14 @@ from embed_pipeline.training.finetune import (
 )
 from embed_pipeline.training.validation_task import VALIDATION_FILE
 
-GPU_POOL = "gpu"
 _JOB_FILE = "job.json"
 
 
 def define_assets(partitions: Partitions) -> Assets:
     """The assets `finetuned_checkpoint` and `word_vectors`."""
+    options = partial(asset_options, partitions, group="training")
 
-    @dg.asset(
-        partitions_def=partitions.of("finetuned_checkpoint"),
-        deps=partitions.deps("finetuned_checkpoint"),
-        check_specs=per_partition(checks.SPECS, partitions.of("finetuned_checkpoint")),
-        pool=GPU_POOL,
-        group_name="training",
-        kinds={"pytorch", "huggingface"},
-        code_version=ASSETS["finetuned_checkpoint"].version,
-        **asset_options("variant", "gpu"),
-    )
+    @dg.asset(**options("finetuned_checkpoint", kinds={"pytorch", "huggingface"}, cost="gpu", specs=checks.SPECS))
     def finetuned_checkpoint(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One model directory per trained variant; FlagEmbedding, sentence-transformers and transformers load it alike.
 
@@ -67,14 +58,7 @@ def define_assets(partitions: Partitions) -> Assets:
             manifest, folder=folder, metadata=metadata, checks=results(outcomes_of(manifest), checks.SPECS)
         )
 
-    @dg.asset(
-        partitions_def=partitions.of("word_vectors"),
-        deps=partitions.deps("word_vectors"),
-        group_name="training",
-        kinds={"gensim"},
-        code_version=ASSETS["word_vectors"].version,
-        **asset_options("variant"),
-    )
+    @dg.asset(**options("word_vectors", kinds={"gensim"}))
     def word_vectors(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One vector per word of the corpus and the train queries of a word2vec variant, by skip-gram."""
         step = pipeline.step(context)
