@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedIOBase
 from types import TracebackType
-from typing import IO, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -191,7 +192,7 @@ class EmbeddingServer:
         return Handler
 
 
-def drip(file: IO[bytes], content: bytes, seconds: float) -> None:
+def drip(file: BufferedIOBase, content: bytes, seconds: float) -> None:
     """Sends an answer of status 200 a byte at a time until the client has gone."""
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n".encode()
     with suppress(OSError):

@@ -234,6 +234,7 @@ def test_the_key_is_in_nothing_that_was_written_logged_or_said(
     assert not any(KEY.encode() in content for content in contents)
 
 
+@pytest.mark.slow
 def test_vectors_that_an_older_version_kept_are_found_in_cache_and_index_and_made_again(
     finished: PipelineProject, tmp_path: Path, server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

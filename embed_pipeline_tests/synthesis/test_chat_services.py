@@ -191,7 +191,7 @@ def write(chat: RuleChat, number: int = 1) -> Written:
     sources = [passage(f"The ferry leaves pier {at} at noon.", f"{at}.md", "Ferry") for at in range(10)]
     template = read_template(SHIPPED / "en" / "question.txt")
     request = WritingRequest(ChatRequest("", "u", "questions", QUESTIONS_SCHEMA), template, (sources[0].id,))
-    splits = split_sources(sources, SplitSettings(train=0.8, validation=0.1, test=0.1), "auto")
+    splits = split_sources(sources, SplitSettings(train=0.8, validation=0.1, test=0.1, seed=0), "auto")
     return write_with_model([request], chat, collect_sources(sources), splits, number=number)
 
 
