@@ -126,6 +126,7 @@ class LocalEncoder:
         self._report = report
         self._runner: Runner | None = None
         self._tokens_in_bulk = 0
+        self._refused = False
         self._states: tuple[FileState, ...] = file_states(directory)
 
     @cached_property
@@ -219,7 +220,14 @@ class LocalEncoder:
             self._tokens_in_bulk += tokens
         wanted = self._wanted_backend()
         if self._runner is None or self._runner.backend != wanted:
-            self._runner = self._open(wanted)
+            try:
+                self._runner = self._open(wanted)
+            except ValueError as error:
+                if self.settings.backend != AUTO or wanted == "torch":
+                    raise
+                self._refused = True
+                self._say(f"{error} torch goes on")
+                self._runner = self._runner or self._open("torch")
         return self._runner
 
     def _wanted_backend(self) -> Backend:
@@ -228,7 +236,8 @@ class LocalEncoder:
         if self._runner and self._runner.backend == "openvino":
             return "openvino"
         pays = self._tokens_in_bulk >= CONVERSION_PAYS_TOKENS and self.dtype == "float32" and self.device == "cpu"
-        return "openvino" if pays and not backends.missing_packages("openvino") else "torch"
+        possible = pays and not self._refused and not backends.missing_packages("openvino")
+        return "openvino" if possible else "torch"
 
     def _open(self, backend: Backend) -> Runner:
         backends.check_backend(backend, place="encoder settings: backend")
@@ -240,11 +249,14 @@ class LocalEncoder:
         else:
             runner = self._convert(backend)
             self.__dict__.pop("_model", None)  # its weights are in the runner
-        if self._report:
-            why = f", asked for {self._tokens_in_bulk} tokens" if self.settings.backend == AUTO else ""
-            took = time.monotonic() - started
-            self._report(f"vectors of {self.directory.name} by {backend} in {self.dtype}{why}; ready in {took:.1f} s")
+        why = f", chosen for {self._tokens_in_bulk} tokens so far" if self.settings.backend == AUTO else ""
+        took = time.monotonic() - started
+        self._say(f"vectors of {self.directory.name} by {backend} in {self.dtype}{why}; ready in {took:.1f} s")
         return runner
+
+    def _say(self, line: str) -> None:
+        if self._report:
+            self._report(line)
 
     def _convert(self, backend: Backend) -> Runner:
         folder = self._compiled_folder(backend)
