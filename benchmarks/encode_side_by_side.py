@@ -1,4 +1,4 @@
-"""Texts a second of the libraries and of ours, side by side: make bench-encoding, or with DATA=folder on texts of yours.
+"""Texts a second of the libraries and of ours, side by side: make bench-encoding, with DATA=folder on texts of yours.
 
     python benchmarks/encode_side_by_side.py [DATA_FOLDER] [--models NAME ...] [--only CONTESTANT ...] [--rounds N]
 
@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.model_directory import resolve_settings
 from embed_pipeline.encoding.model_source import resolve_model
 from embed_pipeline.encoding.precision import native_precision
+from embed_pipeline.encoding.tokens import load_tokenizer
 
 LIBRARIES = ("SentenceTransformer", "FlagModel")
 OURS = {
@@ -51,11 +52,8 @@ OURS = {
 }
 MODELS = ("bundled", "bundled-english", "bert-110m")
 LENGTH = 256
-_CHINESE = "我妈体检说高血压肝上有油能买百万医疗险吗请问怎么核保客户想投保尿酸看东西像隔层雾换过人工晶体结节手术后两年复查正常"
-_ENGLISH = (
-    "can I buy cover with high blood pressure the policy says that treatment after surgery is excluded unless a doctor "
-    "confirms the nodule claim waiting period hospital benefit"
-).split()
+_CHINESE = "我妈体检说高血压肝上有油能买百万医疗险吗请问怎么核保客户想投保尿酸看东西像隔层雾换过人工晶体结节"
+_ENGLISH = "can I buy cover with high blood pressure the policy says that treatment after surgery is excluded"
 
 
 def main() -> None:
@@ -87,7 +85,7 @@ def make_texts(count: int = 4000, seed: int = 0) -> list[str]:
     chance, found = random.Random(seed), []
     for at in range(count):
         size = min(300, max(4, int(chance.lognormvariate(3.3, 0.9))))
-        words, space = (_CHINESE, "") if at % 2 else (_ENGLISH, " ")
+        words, space = (_CHINESE, "") if at % 2 else (_ENGLISH.split(), " ")
         found.append(space.join(chance.choice(words) for _ in range(size)))
     return found
 
@@ -116,7 +114,9 @@ def measure(model: str, names: Sequence[str], texts: Sequence[str], rounds: int,
     finally:
         for contestant in running.values():
             contestant.end()
-    print(f"\n{model}: {len(texts)} texts, {tokens} tokens; a float32 matrix product of its shape: {matmul:.0f} GFLOP/s")
+    print(
+        f"\n{model}: {len(texts)} texts, {tokens} tokens; a float32 matrix product of its shape: {matmul:.0f} GFLOP/s"
+    )
     table = Table("", "ready, s", "texts/s", "ratio", "lowest cosine", "MB", "a query, ms", "GFLOP/s")
     medians = {name: statistics.median(one.seconds[1:] or one.seconds) for name, one in running.items()}
     base = min((medians[name] for name in LIBRARIES if name in medians), default=None)
@@ -172,20 +172,18 @@ def compete(name: str, model: Path) -> None:
     """What a contestant's process does: one line asked, one line answered."""
     work = Path(sys.argv[1])
     texts = json.loads((work / "texts.json").read_text(encoding="utf-8"))
-    encode: Callable[[list[str]], Any] | None = None
-    for line in sys.stdin:
-        started, answer = time.perf_counter(), {}
-        if encode is None or line.strip() == "load":
-            encode = load(name, model, work)
-            np.save(work / f"{name}.npy", encode(texts))
-            answer["seconds"] = time.perf_counter() - started
-            single = [_seconds(lambda text=text: encode([text])) for text in [text[:24] for text in texts[:60]]]
-            answer["query_ms"] = 1000 * statistics.median(single[10:])
-        else:
-            encode(texts)
-            answer["seconds"] = time.perf_counter() - started
-        answer["megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps(answer), flush=True)
+    sys.stdin.readline()
+    started = time.perf_counter()
+    encode = load(name, model, work)
+    np.save(work / f"{name}.npy", encode(texts))
+    answer = {"seconds": time.perf_counter() - started}
+    single = [_seconds(lambda text=text: encode([text])) for text in [text[:24] for text in texts[:60]]]
+    answer["query_ms"] = 1000 * statistics.median(single[10:])
+    while True:
+        print(json.dumps({**answer, "megabytes": _peak_megabytes()}), flush=True)
+        if not sys.stdin.readline():
+            return
+        answer = {"seconds": _seconds(lambda: encode(texts))}
 
 
 def load(name: str, model: Path, work: Path) -> Callable[[list[str]], Any]:
@@ -209,15 +207,16 @@ def load(name: str, model: Path, work: Path) -> Callable[[list[str]], Any]:
 
 
 def weigh(folder: Path, texts: Sequence[str]) -> tuple[float, float, int]:
-    """GFLOP/s of a matrix product of the widest layer's shape, FLOP a token in the linear layers, tokens of the texts."""
+    """GFLOP/s of a product of the widest layer's shape, FLOP a token in the linear layers, tokens of the texts."""
     import torch
 
     encoder = load_local_encoder(EncoderSettings(model=str(folder), dtype="float32", backend="torch"), directory=folder)
-    network, tokenizer, _ = encoder.parts
-    weights = [one for name, one in network.named_parameters() if one.ndim == 2 and "embeddings" not in name]
-    weights = [one for one in weights if "pooler" not in one]
+    model, tokenizer = encoder.traceable.module, load_tokenizer(folder)
+    names = {name: one for name, one in model.named_parameters() if one.ndim == 2}
+    weights = [one for name, one in names.items() if "embeddings" not in name and "pooler" not in name]
+    tokenizer.enable_truncation(LENGTH)
     formatted = [encoder.settings.format_text("passage", text) for text in texts]
-    tokens = sum(map(len, tokenizer(formatted, truncation=True, max_length=LENGTH)["input_ids"]))
+    tokens = sum(len(found.ids) for found in tokenizer.encode_batch(formatted))
     widest = max(weights, key=lambda one: one.numel())
     given = torch.randn(2048, widest.shape[1])
     with torch.inference_mode():
@@ -244,6 +243,10 @@ def lowest_cosine(left: np.ndarray, right: np.ndarray) -> float:
     """Of row i with row i, over all rows."""
     cosines = (left * right).sum(axis=1) / np.linalg.norm(left, axis=1) / np.linalg.norm(right, axis=1)
     return float(cosines.min())
+
+
+def _peak_megabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -122,4 +122,3 @@ def _package_file(package: _Package) -> Path:
             f"Reinstall it with: {install} --force-reinstall"
         )
     return path
-

@@ -34,9 +34,7 @@ def pool(hidden: "torch.Tensor", mask: "torch.Tensor", pooling: str) -> "torch.T
     return torch.cat([_pool_mode(hidden, mask, mode) for mode in pooling.split("+")], dim=-1)
 
 
-def whole_model(
-    network: "torch.nn.Module", heads: "Transform", pooling: str, *, normalize: bool
-) -> "torch.nn.Module":
+def whole_model(network: "torch.nn.Module", heads: "Transform", pooling: str, *, normalize: bool) -> "torch.nn.Module":
     """Token ids and mask (rows, tokens) in, vectors (rows, dimension) out, in float32: what is run, and traced."""
     import torch
 

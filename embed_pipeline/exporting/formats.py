@@ -161,7 +161,11 @@ class OnnxEncoder:
         return vectors
 
     def _fingerprint(self, role: Role) -> str:
-        identity = {**self.settings.model_dump(mode="json", exclude=NOT_OF_A_MODEL), "role": role, "model": self._digest}
+        identity = {
+            **self.settings.model_dump(mode="json", exclude=NOT_OF_A_MODEL),
+            "role": role,
+            "model": self._digest,
+        }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     @cached_property

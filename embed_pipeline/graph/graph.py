@@ -42,8 +42,8 @@ class MissingInputError(ValueError):
 class Graph:
     """The nodes of a project and the plan of each, read from the store as it stands now.
 
-    `report` is told when a packed model had to be unpacked, and which backend computes vectors. `native` is what auto comes to, of this machine where it is
-    left out.
+    `report` is told when a packed model had to be unpacked, and which backend computes vectors. `native` is what auto
+    comes to, of this machine where it is left out.
     """
 
     project: Project

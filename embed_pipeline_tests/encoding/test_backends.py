@@ -1,4 +1,4 @@
-"""Backends are one encoder: the vectors of torch whatever the model, when `auto` changes over, what is kept, what fails."""
+"""Backends are one encoder: torch's vectors whatever the model, when `auto` changes over, what is kept, what fails."""
 
 import os
 import shutil
@@ -13,7 +13,14 @@ from embed_pipeline.encoding.backends import missing_packages
 from embed_pipeline.encoding.encoder import NOT_OF_A_MODEL, Backend, EncoderSettings
 from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
 
-TEXTS = ["我肝上有油,能买吗", "痛风", "体检说高压一百六" * 10, "", "x", *(f"痒得流黄水{'很久' * at}" for at in range(9))]
+TEXTS = [
+    "我肝上有油,能买吗",
+    "痛风",
+    "体检说高压一百六" * 10,
+    "",
+    "x",
+    *(f"痒得流黄水{'很久' * at}" for at in range(9)),
+]
 
 
 @pytest.fixture(params=["openvino", "onnx"])
