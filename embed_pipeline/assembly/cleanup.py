@@ -5,16 +5,16 @@ And what should not have been kept: vectors that are none of a text, in the cach
 
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from embed_pipeline.artifacts import Manifest, is_digest
 from embed_pipeline.encoding.cross_encoder import CrossEncoder, load_cross_encoder
 from embed_pipeline.encoding.hosted import HostedEncoder
-from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
+from embed_pipeline.encoding.local import LocalEncoder
 from embed_pipeline.encoding.vector_cache import VectorCache, find_faults
-from embed_pipeline.graph.graph import PAIR_SCORES_FOLDER, VECTORS_FOLDER, Graph, MissingInputError
+from embed_pipeline.graph.graph import COMPILED_FOLDER, PAIR_SCORES_FOLDER, VECTORS_FOLDER, Graph, MissingInputError
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.retrieval.index import INDEX_FILE, read_index
 from embed_pipeline.retrieval.searching import DENSE_FOLDER
@@ -32,9 +32,8 @@ def remove_unused(graph: Graph, *, dry_run: bool) -> Iterator[str]:
         raise ValueError(
             f"{why}\nNothing was removed: what the data set {name} uses is not known until it can be read."
         )
-    encoders = _encoders(graph)  # before anything is removed
+    encoders, rerankers = _encoders(graph), _reranker_fingerprints(graph)  # before anything is removed
     used = {f for one in encoders for f in (one.query_fingerprint, one.passage_fingerprint)}
-    rerankers = _reranker_fingerprints(graph)
     verb = "would remove" if dry_run else "removed"
     report = graph.store.collect_garbage(dry_run=dry_run)
     yield (
@@ -46,10 +45,12 @@ def remove_unused(graph: Graph, *, dry_run: bool) -> Iterator[str]:
     wanted = _training_fingerprints(graph)
     abandoned = (*abandoned_work(graph.project.home, graph.store.is_building), *_abandoned_progress(graph, wanted))
     events = _old_event_files(graph, wanted)
-    for path in (*abandoned, *events) if not dry_run else ():
+    compiled = _unused_compiled(graph, encoders)
+    for path in (*abandoned, *events, *compiled) if not dry_run else ():
         shutil.rmtree(path)
     yield f"trainings: {verb} {len(abandoned)} folders of runs that were killed"
     yield f"TensorBoard: {verb} {len(events)} folders of trainings whose weights no variant uses"
+    yield f"compiled models: {verb} {len(compiled)} folders of models that no variant uses"
     yield f"vectors: {verb} {freed / 1e6:.1f} MB of encoders that no variant uses"
     yield f"pair scores: {verb} {freed_scores / 1e6:.1f} MB of cross-encoders that no variant uses"
 
@@ -167,8 +168,15 @@ def _encoders(graph: Graph) -> list[LocalEncoder | HostedEncoder]:
             graph.store.read(weights.asset, weights.partition) if weights and variant.weights_are_a_model else None
         )
         if trained is not None:
-            encoders.append(load_local_encoder(variant.local_encoder, directory=graph.store.open(trained)))
+            encoders.append(graph.trained_encoder(variant.local_encoder, graph.store.open(trained)))
     return encoders
+
+
+def _unused_compiled(graph: Graph, encoders: Sequence[LocalEncoder | HostedEncoder]) -> tuple[Path, ...]:
+    """What backends made of models that no variant uses, or with other versions of their packages."""
+    used = {folder for one in encoders if isinstance(one, LocalEncoder) for folder in one.compiled_folders}
+    found = sorted((graph.project.home / COMPILED_FOLDER).glob("*"))
+    return tuple(path for path in found if path.is_dir() and path not in used)
 
 
 def _reranker_fingerprints(graph: Graph) -> set[str]:

@@ -13,7 +13,6 @@ from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.dataset.normalisation import normalise_text
 from embed_pipeline.encoding.cross_encoder import CrossEncoder, load_cross_encoder
 from embed_pipeline.encoding.encoder import Encoder
-from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.pair_scores import PairScorer
 from embed_pipeline.encoding.vector_cache import CachedEncoder
 from embed_pipeline.encoding.word_vectors import WordVectorEncoder, read_word_vectors
@@ -98,7 +97,7 @@ def load_variant_encoder(
         if adapted:
             return read_adapted(required(load_variant_encoder(graph, adapted, cached), "encoder"), folder)
         return read_adapted(cached(graph.base_encoder(required(variant.encoder, "encoder"))), folder)
-    return cached(load_local_encoder(variant.local_encoder, device=graph.runtime.device, directory=folder))
+    return cached(graph.trained_encoder(variant.local_encoder, folder))
 
 
 def load_search(

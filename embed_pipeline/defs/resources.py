@@ -23,7 +23,6 @@ from embed_pipeline.assembly.variant_encoder import (
 from embed_pipeline.defs.liveness import keep_alive
 from embed_pipeline.encoding.cross_encoder import CrossEncoder
 from embed_pipeline.encoding.encoder import Encoder, EncoderSettings
-from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.pair_scores import CachedPairScorer
 from embed_pipeline.encoding.usage import COST_DETAIL, spent_usd
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
@@ -113,8 +112,7 @@ class Step:
         if self.variant.mining_source is None:
             return self.cached(self.graph.base_encoder(settings))
         checkpoint = self.folder("finetuned_checkpoint", self.variant.mining_source.key)
-        settings, device = self.variant.mining_source.local_encoder, self.pipeline.runtime().device
-        return self.cached(load_local_encoder(settings, device=device, directory=checkpoint))
+        return self.cached(self.graph.trained_encoder(self.variant.mining_source.local_encoder, checkpoint))
 
     def reranker(self) -> CachedPairScorer | None:
         """The cross-encoder that mining scores with, if any, behind the cache of pair scores."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from embed_pipeline.diagnosis.machine import Finding
+from embed_pipeline.encoding.backends import check_backend
 from embed_pipeline.encoding.bundled import find_bundled
 from embed_pipeline.encoding.encoder import BUNDLED, BUNDLED_MODELS, EncoderSettings
 from embed_pipeline.encoding.model_source import is_hub_name
@@ -74,6 +75,10 @@ def judge_recipes(project: Project, runtime: Runtime, native: NativePrecision) -
         asked = {"training.precision": training.precision} if training else {}
         if isinstance(encoder, EncoderSettings):
             asked["encoder.dtype"] = encoder.dtype
+            try:
+                check_backend(encoder.backend, place=f"{place}, encoder.backend")
+            except ValueError as error:
+                yield Finding(variant.key, "problem", str(error), "Set encoder.backend: auto.")
         for field, value in asked.items():
             try:
                 refuse_emulated(value, native, device=runtime.device, place=f"{place}, {field}")

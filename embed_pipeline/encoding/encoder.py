@@ -19,6 +19,7 @@ _SHOWN_CHARACTERS = 40
 _SHOWN_TEXTS = 3
 POOLINGS = ("cls", "mean", "last_token", "max", "mean_sqrt_len", "weighted_mean")
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Backend = Literal["auto", "torch", "openvino", "onnx"]
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all) of one encode call."""
 
@@ -26,6 +27,10 @@ BUNDLED = "bundled"
 BUNDLED_ENGLISH = "bundled-english"
 BUNDLED_MODELS = (BUNDLED, BUNDLED_ENGLISH)
 """The models that come in a package; how they are found: bundled.py."""
+
+
+NOT_OF_A_MODEL = frozenset({"model", "revision", "backend"})
+"""The settings that say where a model is found and what runs it, not how its vectors come about."""
 
 
 class Encoder(Protocol):
@@ -130,6 +135,21 @@ class EncoderSettings(BaseModel):
         "float32. bfloat16 is refused where a processor would emulate it; float16 needs a GPU.",
     )
 
+    backend: Backend = Field(
+        default="auto",
+        description="What computes the vectors. torch, openvino (extra openvino), onnx (extra export). auto: torch for "
+        "few texts, openvino where it is installed and there is so much to encode that its conversion pays.",
+    )
+
+    @model_validator(mode="after")
+    def _backend_fits(self) -> Self:
+        if self.backend == "onnx" and self.dtype not in ("auto", "float32"):
+            raise ValueError(
+                f"encoder settings: the backend onnx computes in float32, found dtype {self.dtype}. Set dtype to auto "
+                "or float32, or backend to torch or openvino."
+            )
+        return self
+
     @model_validator(mode="after")
     def _instructions_fit(self) -> Self:
         if self.instruction_format.count("{}") != 2 or self.instruction_format.replace("{}", "").count("{"):
@@ -146,6 +166,19 @@ class EncoderSettings(BaseModel):
         if self.revision is not None and self.model in BUNDLED_MODELS:
             raise ValueError(f"encoder settings: the model {self.model!r} has no revisions. Remove revision.")
         return self
+
+    @property
+    def asked_dtype(self) -> str:
+        """The setting dtype, which the backend onnx decides where it is auto."""
+        return "float32" if self.backend == "onnx" else self.dtype
+
+    def arithmetic(self, dtype: str) -> str:
+        """What a vector's identity says of a precision that dtype came to.
+
+        In float32 the backends agree to the sixth decimal, as devices do, and are not told apart. In bfloat16 OpenVINO
+        rounds elsewhere than torch: the third decimal is another one.
+        """
+        return f"{dtype} of openvino" if dtype == "bfloat16" and self.backend == "openvino" else dtype
 
     def instruction(self, role: Role) -> str:
         """The instruction of a role, empty when it has none."""
@@ -182,7 +215,7 @@ def role_fingerprint(settings: EncoderSettings, role: Role, model_digest: str, d
         "instruction": instruction,
         "instruction_format": settings.instruction_format if instruction else "",
         "max_length": settings.max_length(role),
-        "dtype": dtype,
+        "dtype": settings.arithmetic(dtype),
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 

@@ -1,10 +1,13 @@
 """What a model folder's files were when they were written: a record that lies with them.
 
-Belongs here: writing the record, and telling by it whether the folder is whole, by content or at the price of a look at
-sizes and times. Does not belong here: which files decide a vector (model_directory.py).
+Belongs here: writing the record, telling by it whether the folder is whole, by content or at the price of a look at
+sizes and times, and making a folder once. Does not belong here: which files decide a vector (model_directory.py).
 """
 
 import json
+import shutil
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,6 +51,33 @@ def verify_files(folder: Path) -> bool:
     if whole:
         record_files(folder)
     return whole
+
+
+def make_once(folder: Path, write: Callable[[Path], None]) -> Path:
+    """The folder, made by the first who asks: `write` fills an empty one beside it, which is recorded and moved there.
+
+    Others wait meanwhile; nobody sees half a folder, and one that was damaged is made again.
+    """
+    if is_as_recorded(folder):
+        return folder
+    from filelock import FileLock
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / f"{folder.name}.lock"):
+        if verify_files(folder):
+            return folder
+        for left in folder.parent.glob(f".{folder.name}-*"):  # of a process that was killed; the lock says it is gone
+            shutil.rmtree(left, ignore_errors=True)
+        beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        try:
+            write(beside)
+            record_files(beside)
+            beside.chmod(0o755)
+            shutil.rmtree(folder, ignore_errors=True)
+            beside.rename(folder)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    return folder
 
 
 def recorded_sha256(folder: Path, name: str) -> str | None:

@@ -34,6 +34,23 @@ def pool(hidden: "torch.Tensor", mask: "torch.Tensor", pooling: str) -> "torch.T
     return torch.cat([_pool_mode(hidden, mask, mode) for mode in pooling.split("+")], dim=-1)
 
 
+def whole_model(network: "torch.nn.Module", heads: "Transform", pooling: str, *, normalize: bool) -> "torch.nn.Module":
+    """Token ids and mask (rows, tokens) in, vectors (rows, dimension) out, in float32: what is run, and traced."""
+    import torch
+
+    class Whole(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            hidden = self.network(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
+            pooled = heads(pool(hidden, attention_mask, pooling))
+            return torch.nn.functional.normalize(pooled, dim=-1) if normalize else pooled
+
+    return Whole().eval()
+
+
 def _pool_mode(hidden: "torch.Tensor", mask: "torch.Tensor", mode: str) -> "torch.Tensor":
     import torch
 

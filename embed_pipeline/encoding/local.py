@@ -1,19 +1,34 @@
-"""An encoder that runs on this machine, through transformers.
+"""An encoder that runs on this machine.
 
-Belongs here: tokenising, batching, the forward pass. Does not belong here: pooling and heads (heads.py), caching
-(vector_cache.py), checking a model's files (model_directory.py). On CPU set MALLOC_MMAP_THRESHOLD_ and
+Belongs here: loading the model through transformers, tokenising, batching, which backend computes. Does not belong
+here: the backends (backends.py), pooling and heads (heads.py), caching (vector_cache.py), checking a model's files
+(model_directory.py). On CPU set MALLOC_MMAP_THRESHOLD_ and
 MALLOC_TRIM_THRESHOLD_ in the environment of the process: it saves half of the time and more.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from embed_pipeline.encoding.encoder import EncoderSettings, Progress, Role, joint_fingerprint, role_fingerprint
-from embed_pipeline.encoding.heads import load_heads, pool
+from embed_pipeline.encoding import backends
+from embed_pipeline.encoding.backends import Runner, Traceable
+from embed_pipeline.encoding.encoder import (
+    Backend,
+    EncoderSettings,
+    Progress,
+    Role,
+    joint_fingerprint,
+    role_fingerprint,
+)
+from embed_pipeline.encoding.file_record import make_once
+from embed_pipeline.encoding.heads import load_heads, whole_model
 from embed_pipeline.encoding.layout import read_layout
 from embed_pipeline.encoding.model_check import check_unused
 from embed_pipeline.encoding.model_directory import (
@@ -37,6 +52,12 @@ Device = Literal["cpu", "cuda"]
 _BATCH_TOKENS: Mapping[Device, int] = {"cpu": 2048, "cuda": 65536}
 """On one CPU core 2,048 encodes 42 texts a second where 8,192 encodes 39 and 32,768 encodes 29."""
 
+_OPENVINO_FILE, _ONNX_FILE = "model.xml", "model.onnx"
+
+CONVERSION_PAYS_TOKENS = 60_000
+"""From so many tokens on, converting a model takes less time than it saves; alike for small and large models, for which
+both grow with the weights (docs/adr/0026-backends.md)."""
+
 
 def load_local_encoder(
     settings: EncoderSettings,
@@ -45,15 +66,23 @@ def load_local_encoder(
     directory: Path | None = None,
     batch_tokens: int | None = None,
     progress: Progress | None = None,
+    compiled: Path | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> "LocalEncoder":
     """The encoder of a model directory, by default the one that settings.model names; its weights load on first use.
 
     batch_tokens bounds the memory of a forward pass: texts times the longest of them, in tokens; by default what is
-    fastest on the device.
+    fastest on the device. `compiled` keeps what other backends make of the model; without it each process makes it
+    anew. `report` is told which backend computes.
     Raises ValueError when the model is not found, contradicts the settings, or cannot run on the device as asked.
     """
     if device == "cpu" and settings.dtype == "float16":
         raise ValueError("encoder settings: dtype float16 needs a GPU, found device cpu. Set dtype to auto or float32.")
+    if device == "cuda" and settings.backend in ("openvino", "onnx"):
+        raise ValueError(
+            f"encoder settings: expected backend auto or torch on a GPU, found {settings.backend}, which is for the "
+            "processor. Set backend to auto."
+        )
     source = directory or resolve_model(settings)
     return LocalEncoder(
         resolve_settings(settings, source),
@@ -61,10 +90,14 @@ def load_local_encoder(
         device=device,
         batch_tokens=batch_tokens or _BATCH_TOKENS[device],
         progress=progress,
+        compiled=compiled,
+        report=report,
     )
 
 
-class _Model(NamedTuple):
+class Model(NamedTuple):
+    """A model as transformers loaded it."""
+
     network: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
     heads: "Transform"
@@ -81,18 +114,25 @@ class LocalEncoder:
         device: Device,
         batch_tokens: int,
         progress: Progress | None,
+        compiled: Path | None,
+        report: Callable[[str], None] | None,
     ) -> None:
         self.settings = settings
         self.directory = directory
         self.device: Device = device
         self.batch_tokens = batch_tokens
         self.progress = progress
+        self.compiled = compiled
+        self._report = report
+        self._runner: Runner | None = None
+        self._tokens_in_bulk = 0
+        self._refused = False
         self._states: tuple[FileState, ...] = file_states(directory)
 
     @cached_property
     def dtype(self) -> str:
-        """The precision of the weights and of the arithmetic, `auto` resolved for this machine."""
-        return resolve_precision(self.settings.dtype, self.device)
+        """The precision of the arithmetic, `auto` resolved for this machine."""
+        return resolve_precision(self.settings.asked_dtype, self.device)
 
     @property
     def query_fingerprint(self) -> str:
@@ -107,7 +147,8 @@ class LocalEncoder:
     @property
     def fingerprint(self) -> str:
         """See Encoder; with dtype auto that of float32 (docs/adr/0021-precision-follows-the-processor.md)."""
-        dtype = "float32" if self.settings.dtype == AUTO else self.settings.dtype
+        asked = self.settings.asked_dtype
+        dtype = "float32" if asked == AUTO else asked
         query = role_fingerprint(self.settings, "query", self._digest, dtype)
         return joint_fingerprint(query, role_fingerprint(self.settings, "passage", self._digest, dtype))
 
@@ -121,14 +162,21 @@ class LocalEncoder:
         return model_dimension(self.directory, self.settings.pooling)
 
     @property
-    def parts(self) -> _Model:
-        """Network, tokenizer and heads, loaded: what an export is made of."""
-        return self._model
-
-    @property
     def is_loaded(self) -> bool:
         """Whether the weights are in memory."""
-        return "_model" in self.__dict__
+        return "_model" in self.__dict__ or self._runner is not None
+
+    @property
+    def compiled_folders(self) -> tuple[Path, ...]:
+        """Where what other backends made of this model is kept, whether it is there or not."""
+        made = [backend for backend in backends.CONVERTING if not backends.missing_packages(backend)]
+        return tuple(folder for folder in map(self._compiled_folder, made) if folder)
+
+    def _compiled_folder(self, backend: Backend) -> Path | None:
+        if self.compiled is None:
+            return None
+        identity = f"{self._digest} {self.settings.pooling} {self.settings.normalize} {backends.version(backend)}"
+        return self.compiled / f"{backend}-{hashlib.sha256(identity.encode()).hexdigest()[:40]}"
 
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
         """float32 (len(texts), dimension), row i for text i."""
@@ -143,16 +191,16 @@ class LocalEncoder:
         if not texts:
             return vectors
         formatted = [self.settings.format_text(role, text) for text in texts]
-        tokens = self._model.tokenizer(formatted, truncation=True, max_length=self.settings.max_length(role))
+        tokens = self._tokenizer(formatted, truncation=True, max_length=self.settings.max_length(role))
         token_ids: list[list[int]] = tokens["input_ids"]
         lengths = [len(ids) for ids in token_ids]
         if not min(lengths):
             raise ValueError(
                 f"{self.directory}: text {lengths.index(0)} has no tokens: {texts[lengths.index(0)]!r}. Leave it out."
             )
-        done = 0
-        for rows in batches_of(lengths, self.batch_tokens):
-            vectors[rows] = self._forward([token_ids[row] for row in rows])
+        runner, done = self._runner_for(sum(lengths)), 0
+        for rows, found in run_batches(runner, token_ids, self.padding, self.batch_tokens):
+            vectors[rows] = found
             done += len(rows)
             if self.progress:
                 self.progress(done, len(texts))
@@ -166,45 +214,110 @@ class LocalEncoder:
             )
         return vectors
 
-    def _forward(self, batch: list[list[int]]) -> np.ndarray:
-        import torch
+    def _runner_for(self, tokens: int) -> Runner:
+        """What computes a call of so many tokens. What fits into one batch, as a question does, changes nothing."""
+        if tokens > self.batch_tokens:
+            self._tokens_in_bulk += tokens
+        wanted = self._wanted_backend()
+        if self._runner is None or self._runner.backend != wanted:
+            try:
+                self._runner = self._open(wanted)
+            except ValueError as error:
+                if self.settings.backend != AUTO or wanted == "torch":
+                    raise
+                self._refused = True
+                self._say(f"{error} torch goes on")
+                self._runner = self._runner or self._open("torch")
+        return self._runner
 
-        longest = max(map(len, batch))
-        padding: Any = self._model.tokenizer.pad_token_id or 0
-        ids, mask = (torch.from_numpy(part).to(self.device) for part in pad_ids(batch, padding, longest))
-        with torch.inference_mode():
-            hidden = self._model.network(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-            pooled = self._model.heads(pool(hidden, mask, self.settings.pooling or ""))
-            if self.settings.normalize:
-                pooled = torch.nn.functional.normalize(pooled, dim=-1)
-            return pooled.cpu().numpy()
+    def _wanted_backend(self) -> Backend:
+        if self.settings.backend != AUTO:
+            return self.settings.backend
+        if self._runner and self._runner.backend == "openvino":
+            return "openvino"
+        pays = self._tokens_in_bulk >= CONVERSION_PAYS_TOKENS and self.dtype == "float32" and self.device == "cpu"
+        possible = pays and not self._refused and not backends.missing_packages("openvino")
+        return "openvino" if possible else "torch"
+
+    def _open(self, backend: Backend) -> Runner:
+        backends.check_backend(backend, place="encoder settings: backend")
+        native = native_precision(self.device)
+        refuse_emulated(self.settings.dtype, native, device=self.device, place="encoder settings: dtype")
+        started = time.monotonic()
+        if backend == "torch":
+            runner = backends.run_torch(self.traceable.module, self.device)
+        else:
+            runner = self._convert(backend)
+            self.__dict__.pop("_model", None)  # its weights are in the runner
+        why = f", chosen for {self._tokens_in_bulk} tokens so far" if self.settings.backend == AUTO else ""
+        took = time.monotonic() - started
+        self._say(f"vectors of {self.directory.name} by {backend} in {self.dtype}{why}; ready in {took:.1f} s")
+        return runner
+
+    def _say(self, line: str) -> None:
+        if self._report:
+            self._report(line)
+
+    def _convert(self, backend: Backend) -> Runner:
+        folder = self._compiled_folder(backend)
+        if backend == "openvino":
+            if folder is None:
+                return backends.run_openvino(backends.convert_openvino(self.traceable), self.dtype)
+            make_once(folder, lambda out: backends.save_openvino(self.traceable, out / _OPENVINO_FILE))
+            self._check_unchanged()
+            return backends.run_openvino(folder / _OPENVINO_FILE, self.dtype)
+        with TemporaryDirectory() as work:
+            folder = make_once(
+                folder or Path(work) / "onnx", lambda out: backends.trace_onnx(self.traceable, out / _ONNX_FILE)
+            )
+            self._check_unchanged()
+            return backends.run_onnx(folder / _ONNX_FILE)
+
+    @property
+    def traceable(self) -> Traceable:
+        """The whole model, loaded, and how to trace it: what other formats are made of."""
+        network, tokenizer, heads = self._model
+        module = whole_model(network, heads, self.settings.pooling or "", normalize=self.settings.normalize)
+        ids = tokenizer(["a b c", "a"], padding=True, return_tensors="pt")  # with padding, or the mask is traced away
+        return Traceable(module, ids["input_ids"], ids["attention_mask"])
 
     @cached_property
     def _digest(self) -> str:
         return model_digest(self.directory)
 
     @cached_property
-    def _model(self) -> _Model:
+    def _tokenizer(self) -> "PreTrainedTokenizerBase":
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.directory, local_files_only=True, trust_remote_code=False)
+
+    @property
+    def padding(self) -> int:
+        """The token id that fills a batch up."""
+        padding: Any = self._tokenizer.pad_token_id
+        return padding or 0
+
+    @cached_property
+    def _model(self) -> Model:
         import torch
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoModel
         from transformers.utils import logging
 
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: expected a GPU because cuda was asked for, found none. Ask for cpu.")
-        native = native_precision(self.device)
-        refuse_emulated(self.settings.dtype, native, device=self.device, place="encoder settings: dtype")
+        # Another runtime rounds by itself; what it is made from is whole.
+        dtype = self.dtype if self._wanted_backend() == "torch" else "float32"
         bars_were_shown = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
             network, report = AutoModel.from_pretrained(
                 self.directory,
-                dtype=getattr(torch, self.dtype),
+                dtype=getattr(torch, dtype),
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
             )
-            tokenizer = AutoTokenizer.from_pretrained(self.directory, local_files_only=True, trust_remote_code=False)
         finally:
             if bars_were_shown:
                 logging.enable_progress_bar()
@@ -217,13 +330,16 @@ class LocalEncoder:
             )
         check_unused(self.directory, report["unexpected_keys"], network.state_dict(), network.base_model_prefix)
         _refuse_broken_weights(self.directory, network)
+        self._check_unchanged()
+        heads = load_heads(read_layout(self.directory).heads, device=self.device)
+        return Model(network.eval().to(self.device), self._tokenizer, heads)
+
+    def _check_unchanged(self) -> None:
         if file_states(self.directory) != self._states:
             raise ValueError(
                 f"{self.directory}: the files changed after this encoder was opened, so its fingerprint is another "
                 "model's. Open the encoder again."
             )
-        heads = load_heads(read_layout(self.directory).heads, device=self.device)
-        return _Model(network.eval().to(self.device), tokenizer, heads)
 
 
 def _refuse_broken_weights(directory: Path, network: "PreTrainedModel") -> None:
@@ -247,3 +363,20 @@ def batches_of(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]
         rows.append(row)
     if rows:
         yield rows
+
+
+def run_batches(
+    runner: Runner, token_ids: Sequence[list[int]], padding: int, batch_tokens: int
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """(rows, their vectors) batch after batch (see batches_of), as many computed side by side as the runner takes."""
+
+    def compute(rows: list[int]) -> tuple[list[int], np.ndarray]:
+        batch = [token_ids[row] for row in rows]
+        return rows, runner.run(*pad_ids(batch, padding, max(map(len, batch))))
+
+    batches = list(batches_of([len(ids) for ids in token_ids], batch_tokens))
+    if runner.streams == 1 or len(batches) == 1:
+        yield from map(compute, batches)
+        return
+    with ThreadPoolExecutor(runner.streams) as pool:
+        yield from pool.map(compute, batches)

@@ -8,44 +8,38 @@ normalised), tokenizer.json and encoder.json (instructions, lengths, padding): a
 
 import hashlib
 import json
-import warnings
 from collections.abc import Sequence
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embed_pipeline.encoding.backends import Runner, missing_packages, run_onnx, trace_onnx
 from embed_pipeline.encoding.description import DESCRIBED_POOLINGS, describe_encoder, write_json
-from embed_pipeline.encoding.encoder import EncoderSettings, Role, joint_fingerprint
-from embed_pipeline.encoding.heads import pool
+from embed_pipeline.encoding.encoder import NOT_OF_A_MODEL, EncoderSettings, Role, joint_fingerprint
 from embed_pipeline.encoding.layout import MODULES_FILE
-from embed_pipeline.encoding.local import LocalEncoder, batches_of
-from embed_pipeline.encoding.tokens import load_tokenizer, pad_ids
+from embed_pipeline.encoding.local import LocalEncoder, run_batches
+from embed_pipeline.encoding.tokens import load_tokenizer
 from embed_pipeline.exporting.settings import Format
 from embed_pipeline.merging.mixing import copy_description
 from embed_pipeline.paths import digest_of
 
 if TYPE_CHECKING:
-    import onnxruntime
-    import torch
     from tokenizers import Tokenizer
 
 MODEL_FILE = "model.onnx"
 ENCODER_FILE = "encoder.json"
-_OPSET = 18
 _BATCH_TOKENS = 2048
-_PACKAGES = ("onnx", "onnxruntime")
 
 
 def check_packages(formats: Sequence[Format]) -> None:
     """Raises ValueError where a format needs packages that are not installed."""
-    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    missing = missing_packages("onnx")
     if missing and set(formats) - {"float16"}:
         raise ValueError(
-            f"export: expected the packages {' and '.join(_PACKAGES)}, found no {' and no '.join(missing)}. Install "
-            "them: pip install 'embed-pipeline[export]'; or leave onnx and onnx_int8 out of export.formats."
+            f"export: expected the packages of ONNX, found no {' and no '.join(missing)}. Install them: "
+            "pip install 'embed-pipeline[export]'; or leave onnx and onnx_int8 out of export.formats."
         )
 
 
@@ -55,43 +49,14 @@ def write_onnx(encoder: LocalEncoder, out: Path) -> None:
     Raises:
         ValueError: the architecture cannot be traced.
     """
-    import torch
-
     out.mkdir(parents=True)
-    model, settings = encoder.parts, encoder.settings
-
-    class Whole(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = model.network
-
-        def forward(self, input_ids: "torch.Tensor", attention_mask: "torch.Tensor") -> "torch.Tensor":
-            hidden = self.network(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
-            pooled = model.heads(pool(hidden, attention_mask, settings.pooling or ""))
-            return torch.nn.functional.normalize(pooled, dim=-1) if settings.normalize else pooled
-
-    ids = model.tokenizer(["a b c", "a"], padding=True, return_tensors="pt")  # with padding, or the mask is traced away
-    axes = {name: {0: "rows", 1: "tokens"} for name in ("input_ids", "attention_mask")}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # tracing warns of every shape it takes for constant; parity finds those
-            torch.onnx.export(
-                Whole().eval(),
-                (ids["input_ids"], ids["attention_mask"]),
-                str(out / MODEL_FILE),
-                input_names=["input_ids", "attention_mask"],
-                output_names=["sentence_embedding"],
-                dynamic_axes={**axes, "sentence_embedding": {0: "rows"}},
-                opset_version=_OPSET,
-                dynamo=False,  # docs/adr/0024-exported-formats.md
-            )
-    except (RuntimeError, NotImplementedError) as error:
+        trace_onnx(encoder.traceable, out / MODEL_FILE)
+    except ValueError as error:
         raise ValueError(
-            f"export: {encoder.directory} could not be traced for ONNX: {error}. Leave onnx and onnx_int8 out of "
-            "export.formats."
+            f"export: {encoder.directory}: {error}. Leave onnx and onnx_int8 out of export.formats."
         ) from error
-    padding: Any = model.tokenizer.pad_token_id or 0
-    _write_tokenizer_and_settings(encoder.directory, settings, padding, encoder.dimension, out)
+    _write_tokenizer_and_settings(encoder.directory, encoder.settings, encoder.padding, encoder.dimension, out)
 
 
 def write_onnx_int8(onnx_folder: Path, out: Path) -> None:
@@ -191,15 +156,16 @@ class OnnxEncoder:
         self._tokenizer.enable_truncation(self.settings.max_length(role))
         formatted = [self.settings.format_text(role, text) for text in texts]
         tokens = [encoding.ids for encoding in self._tokenizer.encode_batch(formatted)]
-        for rows in batches_of([len(ids) for ids in tokens], _BATCH_TOKENS):
-            batch = [tokens[row] for row in rows]
-            ids, mask = pad_ids(batch, self.padding, max(map(len, batch)))
-            (found,) = self._session.run(None, {"input_ids": ids, "attention_mask": mask})
-            vectors[rows] = np.asarray(found)
+        for rows, found in run_batches(self._runner, tokens, self.padding, _BATCH_TOKENS):
+            vectors[rows] = found
         return vectors
 
     def _fingerprint(self, role: Role) -> str:
-        identity = {**self.settings.model_dump(mode="json", exclude={"model"}), "role": role, "model": self._digest}
+        identity = {
+            **self.settings.model_dump(mode="json", exclude=NOT_OF_A_MODEL),
+            "role": role,
+            "model": self._digest,
+        }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     @cached_property
@@ -211,13 +177,8 @@ class OnnxEncoder:
         return load_tokenizer(self.folder)
 
     @cached_property
-    def _session(self) -> "onnxruntime.InferenceSession":
-        import onnxruntime
-        import torch
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()  # as many as the original has
-        return onnxruntime.InferenceSession(str(self.folder / MODEL_FILE), options, providers=["CPUExecutionProvider"])
+    def _runner(self) -> Runner:
+        return run_onnx(self.folder / MODEL_FILE)
 
 
 def folder_bytes(folder: Path) -> int:
@@ -229,5 +190,5 @@ def _write_tokenizer_and_settings(
     source: Path, settings: EncoderSettings, padding: int, dimension: int, out: Path
 ) -> None:
     (out / "tokenizer.json").write_bytes((source / "tokenizer.json").read_bytes())
-    described: dict[str, Any] = settings.model_dump(mode="json", exclude={"model", "revision"})
+    described: dict[str, Any] = settings.model_dump(mode="json", exclude=NOT_OF_A_MODEL)
     write_json(out / ENCODER_FILE, {"settings": described, "padding": padding, "dimension": dimension})

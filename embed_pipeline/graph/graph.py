@@ -26,6 +26,8 @@ from embed_pipeline.project.project import Project, Runtime
 from embed_pipeline.project.variants import Variant
 
 USAGE_FOLDER = "usage"
+COMPILED_FOLDER = "compiled"
+"""What other backends than torch made of models: encoding/backends.py."""
 VECTORS_FOLDER = "vectors"
 _FAILED = "failed_blocking_checks"
 _SHORT = 40  # longer figures are examples
@@ -40,8 +42,8 @@ class MissingInputError(ValueError):
 class Graph:
     """The nodes of a project and the plan of each, read from the store as it stands now.
 
-    `report` is told when a packed model had to be unpacked and when a service is asked again. `native` is what auto
-    comes to, of this machine where it is left out.
+    `report` is told when a packed model had to be unpacked, which backend computes vectors and when a service is asked
+    again. `native` is what auto comes to, of this machine where it is left out.
     """
 
     project: Project
@@ -154,10 +156,15 @@ class Graph:
         """The encoder of a model on this machine; a packed one is unpacked first, once for the project."""
         key = settings.model_dump_json()
         if key not in self._local:
-            self._local[key] = load_local_encoder(
-                settings, device=self.runtime.device, directory=self.model_directory(settings)
-            )
+            self._local[key] = self.trained_encoder(settings, self.model_directory(settings))
         return self._local[key]
+
+    def trained_encoder(self, settings: EncoderSettings, folder: Path) -> LocalEncoder:
+        """The encoder of a model folder, as one that was trained, under the settings."""
+        compiled = self.project.home / COMPILED_FOLDER
+        return load_local_encoder(
+            settings, device=self.runtime.device, directory=folder, compiled=compiled, report=self.report
+        )
 
     def model_directory(self, settings: EncoderSettings) -> Path:
         """The folder of the model that the settings name; raises ValueError where it is not found."""

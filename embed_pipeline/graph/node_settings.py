@@ -9,7 +9,7 @@ from collections.abc import Callable
 from embed_pipeline.adaptation.settings import AdaptationSettings
 from embed_pipeline.encoding.any_settings import AnyEncoderSettings
 from embed_pipeline.encoding.cross_encoder import CrossEncoder
-from embed_pipeline.encoding.encoder import Encoder
+from embed_pipeline.encoding.encoder import NOT_OF_A_MODEL, Encoder
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.encoding.word_vectors import WordVectorSettings
 from embed_pipeline.evaluation.measures import MEASURES
@@ -194,7 +194,8 @@ def _encoder_identity(settings: AnyEncoderSettings) -> dict:
     # Never a local model's name or path: the weights' content says what it is.
     if isinstance(settings, HostedEncoderSettings):
         return {}
-    return {"encoder": settings.model_dump(mode="json", exclude={"model", "revision"})}
+    found = settings.model_dump(mode="json", exclude=NOT_OF_A_MODEL)
+    return {"encoder": {**found, "dtype": settings.arithmetic(settings.asked_dtype)}}
 
 
 def _index_settings(variant: Variant, language: str) -> dict:

@@ -18,6 +18,7 @@ from embed_pipeline.diagnosis.machine import (
     read_machine,
 )
 from embed_pipeline.diagnosis.needs import judge_models, judge_recipes, judge_services
+from embed_pipeline.encoding import backends
 from embed_pipeline.encoding.precision import NativePrecision
 from embed_pipeline.project.project import Project, Runtime
 from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, write_project, write_yaml
@@ -110,11 +111,16 @@ def test_services_are_tried_for_variants_that_data_sets_name_and_no_key_is_shown
     assert "secret" not in str(found)
 
 
-def test_recipes_that_are_refused_or_slow_here_say_why(project: Project) -> None:
+def test_recipes_that_are_refused_or_slow_here_say_why(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     edit_yaml(project.data / "recipes" / "tuned.yaml", "training", precision="bfloat16")
     (refused,) = judge_recipes(project, Runtime(), WEAK)
     assert refused.state == "problem" and "tuned.yaml, training.precision" in refused.found
     assert list(judge_recipes(project, Runtime(), STRONG)) == []
+    edit_yaml(project.data / "recipes" / "base.yaml", "encoder", backend="openvino")
+    monkeypatch.setitem(backends._PACKAGES, "openvino", ("a_package_that_is_not_there",))
+    (missing,) = judge_recipes(Project(project.data, project.home), Runtime(), STRONG)
+    assert missing.state == "problem" and "base.yaml, encoder.backend: expected" in missing.found
+    edit_yaml(project.data / "recipes" / "base.yaml", "encoder", backend="auto")
     edit_yaml(project.data / "recipes" / "tuned.yaml", "training", precision="auto")
     (slow,) = judge_recipes(Project(project.data, project.home), Runtime(), WEAK)
     assert (slow.state, slow.subject) == ("warning", "small/tuned") and "no flag" in slow.found

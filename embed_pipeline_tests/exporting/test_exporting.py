@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from embed_pipeline.cli import main
+from embed_pipeline.encoding import backends
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
 from embed_pipeline.evaluation.measures import Measure, QueryMeasure
@@ -128,7 +129,7 @@ def test_half_precision_halves_the_weights_and_loads_in_sentence_transformers(
 
 
 def test_a_missing_package_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "_PACKAGES", ("onnx_that_is_not_there",))
+    monkeypatch.setitem(backends._PACKAGES, "onnx", ("onnx_that_is_not_there",))
     with pytest.raises(ValueError, match=r"found no onnx_that_is_not_there.*embed-pipeline\[export\]"):
         check_packages(["float16", "onnx"])
     check_packages(["float16"])

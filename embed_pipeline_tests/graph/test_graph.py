@@ -22,7 +22,7 @@ from embed_pipeline.defs.partitions import define_partitions
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.graph.catalogue import ALL, ASSETS, JOBS, Job
 from embed_pipeline.graph.freshness import assess, explain
-from embed_pipeline.graph.graph import MissingInputError
+from embed_pipeline.graph.graph import COMPILED_FOLDER, MissingInputError
 from embed_pipeline.graph.topology import Node, Topology, select_nodes
 from embed_pipeline.graph.work import Work, all_work, ready_work, work_off
 from embed_pipeline.training.finetune import PROGRESS_FOLDER
@@ -372,6 +372,17 @@ def test_what_is_on_request_is_no_reason_to_clean_again(pipeline: PipelineResour
     assert "cleaned_qa[small]" not in _unfinished(pipeline)
 
 
+def test_gc_keeps_what_was_compiled_of_models_in_use_alone(pipeline: PipelineResource) -> None:
+    _edit_dataset(pipeline, variants=["bm25", "base"])
+    graph = pipeline.graph()
+    encoder = graph.local_encoder(graph.project.variants["small/base"].local_encoder)
+    left = graph.project.home / COMPILED_FOLDER / "openvino-of-a-model-of-yesterday"
+    for folder in (*encoder.compiled_folders, left):
+        folder.mkdir(parents=True)
+    assert "compiled models: removed 1 folders of models that no variant uses" in remove_unused(graph, dry_run=False)
+    assert not left.exists() and all(folder.is_dir() for folder in encoder.compiled_folders)
+
+
 def test_gc_asks_for_no_model_of_a_variant_on_request_of_which_nothing_was_built(
     pipeline: PipelineResource, tmp_path: Path
 ) -> None:
@@ -382,7 +393,7 @@ def test_gc_asks_for_no_model_of_a_variant_on_request_of_which_nothing_was_built
     with pytest.raises(ValueError, match="/no/such/model"):  # something of them stands in this store
         list(remove_unused(asked.graph(), dry_run=True))
     elsewhere = asked.model_copy(update={"home": str(tmp_path / "new")})
-    assert len(list(remove_unused(elsewhere.graph(), dry_run=True))) == 5
+    assert len(list(remove_unused(elsewhere.graph(), dry_run=True))) == 6
 
 
 def test_work_that_is_due_again_and_again_for_the_same_reasons_ends_with_an_error() -> None:

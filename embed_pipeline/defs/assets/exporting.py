@@ -43,8 +43,8 @@ def define_assets(partitions: Partitions) -> Assets:
 def _export(step: Step, out: Path) -> dict[str, object]:
     settings, dataset = required(step.variant.recipe.export, "export"), read_dataset(step.folder("cleaned_qa"))
     folder = step.checkpoint() or step.base_directory()
-    # In float32, which is what the formats are made of: what bfloat16 rounds is not theirs.
-    whole = step.variant.local_encoder.model_copy(update={"dtype": "float32"})
+    # In float32 by torch, which is what the formats are made of: what bfloat16 rounds is not theirs.
+    whole = step.variant.local_encoder.model_copy(update={"dtype": "float32", "backend": "torch"})
     encoder = load_local_encoder(whole, device="cpu", directory=folder)
     headline = step.project.headline(step.dataset)
     with step.work_folder() as work:
