@@ -327,8 +327,8 @@ def compare_pace(data: Path) -> None:
     from openai import OpenAI
 
     from embed_pipeline.synthesis.chat import ChatRequest
-    from embed_pipeline.synthesis.chat_pace import Pace
     from embed_pipeline.synthesis.chat_settings import ChatSettings
+    from embed_pipeline.synthesis.chat_workers import Pace
     from embed_pipeline.synthesis.hosted_chat import load_hosted_chat
     from embed_pipeline_tests.chat_server import ChatFailure, ChatServer
 

@@ -1,14 +1,17 @@
 """Answers of chat models kept per call across assets and runs, keyed by everything that decides them.
 
-Belongs here: where answers lie on disk, how they survive kills, damage and other processes. Does not belong here: what
-a call's key is made of, what an answer is worth (chat_answers.py).
+Belongs here: where answers lie on disk, how they survive kills, damage and other processes, who is asking for one. Does
+not belong here: what a call's key is made of, what an answer is worth (chat_answers.py).
 
 A damaged file is left alone and the next generation of it is begun, because renaming or deleting a database that
 another process has open would damage the new one.
 """
 
+import os
 import re
 import sqlite3
+import sys
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -21,6 +24,8 @@ from filelock import FileLock
 
 Result = TypeVar("Result")
 
+_SECONDS_BETWEEN_TRIES = 0.02
+_PLACES = 2**62
 _KEYS_PER_LOOKUP = 500
 _LOCK_TIMEOUT_SECONDS = 120
 _FILE_NAME = re.compile(r"calls\.(?P<generation>\d+)\.sqlite")
@@ -33,6 +38,48 @@ _LOOKUP = (
     "SELECT key, text, finish_reason, refusal, prompt_tokens, answer_tokens, checksum FROM calls WHERE key IN ({})"
 )
 _STORE = "INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+class CallClaims:
+    """Who is making which call, so that two processes of one machine that need the same answer ask for it once.
+
+    A claim is a lock on one byte of a file that stays empty, at a place that the call's key decides: it ends with the
+    process that holds it, also when that is killed. Where the system has no such locks, every claim is granted.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: int | None = None
+        self._opening = threading.Lock()
+
+    @contextmanager
+    def claim(self, key: bytes, stop: threading.Event) -> Iterator[None]:
+        """Returns when no other process holds the key, or when `stop` is set."""
+        if sys.platform == "win32":
+            yield
+            return
+        import fcntl
+
+        file, place = self._open(), int.from_bytes(key[:8], "big") % _PLACES
+        while not stop.is_set():
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+            except (BlockingIOError, PermissionError):
+                stop.wait(_SECONDS_BETWEEN_TRIES)
+            else:
+                break
+        try:
+            yield
+        finally:
+            fcntl.lockf(file, fcntl.LOCK_UN, 1, place)
+
+    def _open(self) -> int:
+        with self._opening:
+            if self._file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                # Left open: a process loses all its locks on a file as soon as it closes the file once.
+                self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            return self._file
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from embed_pipeline.encoding.service_errors import ServiceError
 from embed_pipeline.synthesis.call_cache import StoredAnswer
 from embed_pipeline.synthesis.chat import ChatRequest
 from embed_pipeline.synthesis.chat_answers import is_strict
-from embed_pipeline.synthesis.chat_pace import Pace
 from embed_pipeline.synthesis.chat_settings import ChatSettings, Structure
+from embed_pipeline.synthesis.chat_workers import Pace
 
 _LONGEST_WAIT_SECONDS = 120
 """The client gives up where a service asks for more."""

@@ -1,4 +1,4 @@
-"""Threads that work through tasks in order and leave none behind.
+"""Threads that work through tasks in order and leave none behind, and the clock that says when one may send.
 
 Belongs here: starting, stopping and waiting. Does not belong here: what the work is (hosted_chat.py).
 
@@ -85,3 +85,27 @@ class Workers(Generic[Task, Result]):
                 job.future.set_exception(error)
             else:
                 job.future.set_result(result)
+
+
+class Pace:
+    """Attempts spread evenly, one every 60 / requests_per_minute seconds; for any number of threads."""
+
+    def __init__(self, requests_per_minute: float | None) -> None:
+        self._apart = 60 / requests_per_minute if requests_per_minute else 0.0
+        self._next = time.monotonic()
+        self._lock = threading.Lock()
+
+    def wait(self, stop: threading.Event) -> None:
+        """Returns when an attempt may be sent, or at once when `stop` is set."""
+        while not stop.is_set():
+            with self._lock:
+                left = self._next - time.monotonic()
+                if left <= 0:
+                    self._next = time.monotonic() + self._apart
+                    return
+            stop.wait(left)
+
+    def hold(self, seconds: float) -> None:
+        """No attempt may be sent before so many seconds have passed."""
+        with self._lock:
+            self._next = max(self._next, time.monotonic() + seconds)

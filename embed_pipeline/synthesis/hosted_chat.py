@@ -16,15 +16,13 @@ from pathlib import Path
 from embed_pipeline.artifacts.canonical import canonical_json, sha256_of_json
 from embed_pipeline.encoding.service_errors import ServiceError
 from embed_pipeline.encoding.usage import CallRefusedError
-from embed_pipeline.synthesis.call_cache import CallCache, StoredAnswer
-from embed_pipeline.synthesis.call_claims import CallClaims
+from embed_pipeline.synthesis.call_cache import CallCache, CallClaims, StoredAnswer
 from embed_pipeline.synthesis.chat import ChatAnswer, ChatEstimate, ChatRequest, Progress
 from embed_pipeline.synthesis.chat_answers import check_schema, content_of
 from embed_pipeline.synthesis.chat_client import ChatClient, Reply
-from embed_pipeline.synthesis.chat_pace import Pace
 from embed_pipeline.synthesis.chat_settings import ChatSettings
 from embed_pipeline.synthesis.chat_usage import AnsweredCall, CallBudget, CallLog, CallStoppedError
-from embed_pipeline.synthesis.chat_workers import Workers
+from embed_pipeline.synthesis.chat_workers import Pace, Workers
 
 _BYTES_PER_TOKEN = 3
 """An estimate before the first call: about 4 in English, 3 in Chinese."""

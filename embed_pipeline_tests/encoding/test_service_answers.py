@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from embed_pipeline.encoding.encoder import RefusedTextsError
+from embed_pipeline.encoding.hosted import load_hosted_encoder
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
 from embed_pipeline.records import Passage
 from embed_pipeline.retrieval.searching import Search, write_search_index
 from embed_pipeline_tests.embedding_server import Call, EmbeddingServer, Failure
-from embed_pipeline_tests.encoding.test_hosted import encoder_for, message_of
+from embed_pipeline_tests.encoding.test_hosted import encoder_for, message_of, settings_for
 from embed_pipeline_tests.fakes import FakeEncoder
 
 TEXTS = [f"line {number:02d} of the tide table" for number in range(16)]
@@ -156,8 +157,8 @@ def test_an_error_in_a_200_is_what_it_says_repeated_or_not_in_its_own_words(
 ) -> None:
     told: list[str] = []
     with EmbeddingServer(FakeEncoder(), fail=lambda number, call: Failure(200, body=body, headers=FAST)) as server:
-        encoder = encoder_for(server, tmp_path, max_retries=2)
-        encoder._client._report = told.append
+        settings = settings_for(server, max_retries=2)
+        encoder = load_hosted_encoder(settings, usage_directory=tmp_path, report=told.append)
         message = message_of(lambda: encoder.encode_passages(["a"]))
         said = json.dumps(body) if body else "an empty answer"
         words = message.partition(f"status {status} (")[2].partition(")")[0].strip(".")

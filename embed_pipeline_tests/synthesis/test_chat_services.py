@@ -99,6 +99,15 @@ def test_an_answer_a_byte_at_a_time_ends_with_the_deadline_of_the_whole_call(tmp
         assert time.monotonic() - started < 2
 
 
+def test_an_answer_without_end_is_cut_at_a_size_that_no_true_one_has(tmp_path: Path) -> None:
+    body = b"{" + b" " * 17 * 2**20
+    with ChatServer(echo, fail=lambda number, call: ChatFailure(200, body=body)) as server:
+        assert "an answer of more than 17 MB" in message_of(
+            lambda: list(chat_for(server, tmp_path).answer(REQUESTS[:1]))
+        )
+        assert len(server.calls) == 1
+
+
 @pytest.mark.parametrize("service", ["compatible", "azure"])
 def test_the_other_name_of_the_limit_on_an_answer_is_taken_where_one_is_refused(
     tmp_path: Path, service: str, monkeypatch: pytest.MonkeyPatch
