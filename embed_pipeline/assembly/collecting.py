@@ -1,7 +1,7 @@
 """What has been measured so far, gathered from the store: rows for the table, records for the reports.
 
-Belongs here: reading artifacts and following their lineage. Does not belong here: computing figures (reporting.rows),
-drawing them (reporting.page).
+Belongs here: reading artifacts and following their lineage. Does not belong here: computing figures
+(reporting.metrics_table), drawing them (reporting.page).
 """
 
 from collections.abc import Iterator, Mapping
