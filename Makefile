@@ -63,7 +63,7 @@ bench: $(INSTALLED)  ## Benchmarks, run by hand; DATA=folder adds the public dat
 	$(BIN)/python benchmarks/clean_large_workbook.py
 	$(if $(DATA),$(BIN)/python benchmarks/evaluate_public_sets.py $(DATA))
 
-bench-training: $(INSTALLED)  ## FlagEmbedding's plain recipe against ours, three seeds: make bench-training DATA=folder
+bench-training: $(INSTALLED)  ## Two libraries' plain recipes against ours: make bench-training DATA=folder
 	$(BIN)/python benchmarks/train_side_by_side.py $(DATA)
 
 bench-encoding: $(INSTALLED)  ## Texts a second beside sentence-transformers and FlagEmbedding; DATA=folder: your texts, one a line

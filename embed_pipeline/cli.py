@@ -14,12 +14,12 @@ from embed_pipeline.commands.checkpoints import export, promoted, push
 from embed_pipeline.commands.data import convert, estimate, init, new
 from embed_pipeline.commands.dev import dev
 from embed_pipeline.commands.doctor import doctor
-from embed_pipeline.commands.evidence import ladder, lineage, mteb, reproduce
+from embed_pipeline.commands.evidence import ladder, lineage, mteb, recipe, reproduce
 from embed_pipeline.commands.run import open_graph, print_broken, print_metrics_table, run
 from embed_pipeline.commands.serve import serve
 from embed_pipeline.commands.terminal import CommandGroup, ProjectCommand, console
 from embed_pipeline.graph.catalogue import ALL
-from embed_pipeline.graph.freshness import Causes, assess, explain
+from embed_pipeline.graph.freshness import Causes, assess, chosen_training, explain
 from embed_pipeline.graph.node_settings import METRICS_FILE
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.project.finding import UnknownNameError, near_names
@@ -42,7 +42,9 @@ def status() -> None:
     graph = open_graph()
     for item in assess(graph):
         colour = _COLOURS[item.state]
-        state, because = f"[{colour}]{item.state}[/]", escape("; ".join(item.reasons))
+        chosen = chosen_training(graph, item.node)
+        told = (*item.reasons, *([f"auto: {chosen.summary}"] if chosen else ()))
+        state, because = f"[{colour}]{item.state}[/]", escape("; ".join(told))
         table.add_row(item.node.asset, item.node.partition, state, item.precision or "", because)
     console.print(table)
     if print_broken(graph.project):
@@ -117,6 +119,7 @@ for command in (
     estimate,
     lineage,
     reproduce,
+    recipe,
     ladder,
     mteb,
     promoted,

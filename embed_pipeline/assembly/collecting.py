@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from embed_pipeline.artifacts import Manifest
+from embed_pipeline.assembly.ladder import training_seconds
 from embed_pipeline.dataset.formats import RetrievalDataset, read_dataset
 from embed_pipeline.encoding.word_vectors import read_word_vectors
 from embed_pipeline.evaluation.comparison import Evaluated
@@ -104,6 +105,7 @@ def collect_report(
         scores=tuple(VariantScores(key, read_scores(at), read_calibration(at)) for key, at in folders.items()),
         outcomes=tuple(_outcomes(graph, name, own, folders, headline)),
         word_map=_word_map(graph, own),
+        training_seconds={v.name: seconds for v in own if (seconds := training_seconds(graph, v)) is not None},
     )
 
 

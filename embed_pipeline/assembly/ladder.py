@@ -55,7 +55,7 @@ def climb(graph: Graph, dataset: str) -> tuple[Rung, ...]:
                 neighbour[0].name if neighbour else None,
                 recipe_changes(neighbour[0], variant) if neighbour else (),
                 compare(headline, neighbour[1], values) if neighbour and alike else None,
-                _training_seconds(graph, variant),
+                training_seconds(graph, variant),
             )
         )
         measured.append((variant, values))
@@ -111,7 +111,8 @@ def _values(graph: Graph, variant: Variant, measure: Measure) -> dict[str, float
     return {one.query_id: one.value for one in found if one.measure == measure}
 
 
-def _training_seconds(graph: Graph, variant: Variant) -> float | None:
+def training_seconds(graph: Graph, variant: Variant) -> float | None:
+    """What the training that a variant ends in took, as its record says; None where nothing was trained."""
     node = graph.topology.trained(variant)
     manifest = graph.store.read(node.asset, node.partition) if node else None
     return manifest.seconds if manifest else None

@@ -168,7 +168,7 @@ def _card(
         result = {"task": task, "dataset": own, "metrics": results}
         metadata["model-index"] = [{"name": variant.name, "results": [result]}]
     lines = ["---", yaml.safe_dump(metadata, allow_unicode=True, sort_keys=False).rstrip(), "---", ""]
-    lines += [f"# {variant.name}", "", variant.recipe.description, ""]
+    lines += [f"# {variant.name}", "", graph.resolved(variant).recipe.description, ""]
     if rows:
         lines += [
             f"On the {rows[0].queries:,} test questions of {variant.dataset}, in percent, with 95 % intervals:",

@@ -1,4 +1,4 @@
-"""Commands about figures: where one comes from, whether it can be made again, what a setting earned, mteb.
+"""Commands about figures: where one comes from, by which recipe, whether it can be made again, what a setting earned.
 
 Belongs here: their arguments and what they print. Does not belong here: the work (graph.lineage, defs.reproduction,
 assembly.mteb_scores).
@@ -39,6 +39,19 @@ def reproduce(variant: str, measure: str | None) -> None:
     for line in found.lines:
         console.print(escape(line), soft_wrap=True)
     sys.exit(0 if found.same else 1)
+
+
+@click.command(cls=ProjectCommand)
+@click.argument("variant")
+def recipe(variant: str) -> None:
+    """Print the recipe of VARIANT as a file would state it; where it says auto, what that comes to and why."""
+    from embed_pipeline.defs.resources import pipeline_from_environment
+    from embed_pipeline.project.automatic import format_recipe
+
+    graph = pipeline_from_environment().graph()
+    asked = graph.project.variant_named(variant)
+    for line in format_recipe(graph.resolved(asked).recipe, graph.automatic_training(asked)):
+        console.print(escape(line), soft_wrap=True)
 
 
 @click.command(cls=ProjectCommand)

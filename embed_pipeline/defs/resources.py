@@ -80,7 +80,8 @@ class Step:
 
     @property
     def variant(self) -> Variant:
-        return self.project.variants[self.node.partition]
+        """The variant of this partition, `training: auto` replaced."""
+        return self.graph.resolved(self.project.variants[self.node.partition])
 
     @property
     def dataset(self) -> str:

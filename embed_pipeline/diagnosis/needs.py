@@ -71,7 +71,7 @@ def judge_recipes(project: Project, runtime: Runtime, native: NativePrecision) -
     """What of the project's variants will be refused or slow here, and why; nothing where all is well."""
     for variant in project.variants.values():
         place = f"{project.data / 'recipes' / variant.name}.yaml"
-        training, encoder = variant.recipe.training, variant.recipe.encoder
+        training, encoder = variant.recipe.training_settings, variant.recipe.encoder
         asked = {"training.precision": training.precision} if training else {}
         if isinstance(encoder, EncoderSettings):
             asked["encoder.dtype"] = encoder.dtype

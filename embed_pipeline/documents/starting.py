@@ -16,7 +16,7 @@ from embed_pipeline.documents.reading import SUFFIXES, read_document
 from embed_pipeline.paths import copy_new, plain_file
 
 FOLDER = "documents"
-VARIANTS = ("bm25", "tfidf", "e5", "e5_passages")
+VARIANTS = ("bm25", "tfidf", "e5", "e5_auto")
 # What would be found in a folder of tables and of documents alike.
 _TABLES = {".csv", ".tsv", ".json", ".jsonl", ".parquet", ".xlsx", ".gz"}
 _FEW_ARTICLES = 10

@@ -93,6 +93,6 @@ ASSETS: Mapping[str, Asset] = {
     "general_metrics": Asset("1", ("cleaned_qa", *WEIGHTS_ASSETS, "hybrid_weights", "reranker_checkpoint")),
     "exported_model": Asset("1", ("cleaned_qa", "finetuned_checkpoint", "merged_checkpoint"), section="export"),
     "metrics_table": Asset("5", FIGURES),
-    "report": Asset("3", ("metrics_table", *FIGURES, "word_vectors", "cleaned_qa")),
+    "report": Asset("4", ("metrics_table", *FIGURES, "word_vectors", "cleaned_qa")),
 }
 SECTIONS: Mapping[str, str] = {name: asset.section for name, asset in ASSETS.items() if asset.section}

@@ -15,6 +15,7 @@ from embed_pipeline.graph.node_settings import REPORTS_FOLDER
 from embed_pipeline.graph.precision import precision_of
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.paths import shorten
+from embed_pipeline.project.automatic import AutomaticTraining
 from embed_pipeline.training.finetune import PROGRESS_FOLDER, checkpoint_steps
 
 FILES_SETTING = "files."
@@ -92,13 +93,16 @@ def explain(graph: Graph, node: Node, assessments: Mapping[Node, Assessment] | N
 
 def _explain(graph: Graph, node: Node, assessments: Mapping[Node, Assessment]) -> Iterator[str]:
     assessment = assessments[node]
+    chosen = chosen_training(graph, node)
     if assessment.state == "fresh":
         yield from _explain_last_build(graph, node)
+        yield from (f"  {line}" for line in (chosen.lines if chosen else ()))
         return
     would_be = f", to be built in {assessment.precision}" if assessment.precision else ""
     yield f"{node} is {assessment.state}{would_be}"
     for reason in assessment.reasons:
         yield f"  {reason}"
+    yield from (f"  {line}" for line in (chosen.lines if chosen else ()))
     for upstream in graph.upstream(node):
         named = any(str(upstream) in reason for reason in assessment.reasons)
         if named or assessments[upstream].state != "fresh":
@@ -122,6 +126,16 @@ def _explain_last_build(graph: Graph, node: Node) -> Iterator[str]:
         upstream = next((n for n in graph.upstream(node) if str(n) == difference.name), None)
         if difference.kind == "input" and upstream is not None:
             yield from (f"    {line}" for line in _explain_last_build(graph, upstream))
+
+
+def chosen_training(graph: Graph, node: Node) -> AutomaticTraining | None:
+    """What `training: auto` comes to in a checkpoint; None elsewhere, and while it cannot be known."""
+    if node.asset != "finetuned_checkpoint":
+        return None
+    try:
+        return graph.automatic_training(graph.project.variants[node.partition])
+    except (MissingInputError, ValueError, OSError):
+        return None
 
 
 def format_difference(difference: Difference) -> str:

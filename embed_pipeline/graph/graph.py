@@ -4,12 +4,15 @@ A plan names everything that changes an artifact's bytes: the store builds by it
 compare with it.
 """
 
+import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from embed_pipeline.artifacts import ArtifactStore, DamagedObjectError, Manifest, Plan
+from embed_pipeline.dataset.facts import DataFacts, data_facts
+from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.encoding.any_settings import AnyEncoderSettings
 from embed_pipeline.encoding.cross_encoder import CrossEncoder, CrossEncoderSettings, load_cross_encoder
 from embed_pipeline.encoding.encoder import EncoderSettings
@@ -17,12 +20,14 @@ from embed_pipeline.encoding.hosted import HostedEncoder, load_hosted_encoder
 from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
 from embed_pipeline.encoding.model_source import resolve_model
 from embed_pipeline.encoding.precision import NativePrecision, native_precision
-from embed_pipeline.graph.catalogue import ASSETS, DATASET_ASSETS, PUBLISHED_ASSETS
+from embed_pipeline.graph.catalogue import ASSETS, DATASET_ASSETS, PUBLISHED_ASSETS, TRAINED_ASSETS
 from embed_pipeline.graph.node_settings import mining_settings, promotion_settings, published_settings, variant_settings
 from embed_pipeline.graph.precision import refuse_emulated_variant, resolve_settings
 from embed_pipeline.graph.source_settings import dataset_settings
 from embed_pipeline.graph.topology import Node, Topology
+from embed_pipeline.project.automatic import AutomaticTraining, choose_training
 from embed_pipeline.project.project import Project, Runtime
+from embed_pipeline.project.recipes import AUTO
 from embed_pipeline.project.variants import Variant
 
 USAGE_FOLDER = "usage"
@@ -30,6 +35,8 @@ COMPILED_FOLDER = "compiled"
 """What other backends than torch made of models: encoding/backends.py."""
 VECTORS_FOLDER = "vectors"
 _FAILED = "failed_blocking_checks"
+FACTS = "facts"
+"""Where the manifest of `cleaned_qa` keeps what training: auto is chosen by."""
 _SHORT = 40  # longer figures are examples
 PAIR_SCORES_FOLDER = "pair_scores"
 
@@ -54,6 +61,7 @@ class Graph:
     _local: dict[str, LocalEncoder] = field(default_factory=dict, repr=False)
     _hosted: dict[str, HostedEncoder] = field(default_factory=dict, repr=False)
     _cross_encoders: dict[str, CrossEncoder] = field(default_factory=dict, repr=False)
+    _facts: dict[str, DataFacts] = field(default_factory=dict, repr=False)
 
     @cached_property
     def topology(self) -> Topology:
@@ -202,9 +210,49 @@ class Graph:
         if node.asset == "promoted_checkpoint":
             return promotion_settings(self.project, node.partition, self.base_encoder)
         variant = self.project.variants[node.partition]
+        if node.asset in TRAINED_ASSETS:
+            variant = self.resolved(variant)
         if node.asset == "mined_negatives":
             return mining_settings(variant, self.base_encoder, self.mining_reranker(variant), self._language(variant))
         return variant_settings(self.project, self.runtime, node.asset, variant, self.base_encoder, self.second_stage)
+
+    def resolved(self, variant: Variant) -> Variant:
+        """The variant with `training: auto` replaced by what it comes to on the data as they are cleaned now.
+
+        Raises:
+            MissingInputError: the data have not been cleaned yet, or failed a blocking check.
+        """
+        found = self.automatic_training(variant)
+        if found is None:
+            return variant
+        description = f"{variant.recipe.description.rstrip('.')}: {found.summary}."
+        update = {"mining": found.mining, "training": found.training, "description": description}
+        return replace(variant, recipe=variant.recipe.model_copy(update=update))
+
+    def automatic_training(self, variant: Variant) -> AutomaticTraining | None:
+        """What `training: auto` comes to, and why; None where the recipe states its training or has none.
+
+        Raises:
+            MissingInputError: as `resolved`.
+        """
+        if variant.recipe.training != AUTO:
+            return None
+        config = self.model_directory(variant.local_encoder) / "config.json"
+        layers = json.loads(config.read_text(encoding="utf-8")).get("num_hidden_layers")
+        if not isinstance(layers, int):
+            raise ValueError(
+                f"{config}: training: auto expected num_hidden_layers, found none. State the training in the recipe "
+                f"{variant.name}."
+            )
+        return choose_training(self._facts_of(variant.dataset), layers=layers, device=self.runtime.device)
+
+    def _facts_of(self, dataset: str) -> DataFacts:
+        cleaned = self.input(Node("cleaned_qa", dataset))
+        if cleaned.digest not in self._facts:
+            kept = cleaned.details.get(FACTS)  # an artifact from before they were kept has none
+            found = DataFacts.model_validate(kept) if kept else data_facts(read_dataset(self.store.open(cleaned)))
+            self._facts[cleaned.digest] = found
+        return self._facts[cleaned.digest]
 
     def _language(self, variant: Variant) -> str:
         return self.project.datasets[variant.dataset].language

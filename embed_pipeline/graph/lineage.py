@@ -102,7 +102,9 @@ def measured_lineage(graph: Graph, variant: Variant) -> Lineage:
     cleaned, weights = measured.inputs[f"cleaned_qa[{variant.dataset}]"], graph.topology.weights(variant)
     checkpoint = measured.inputs.get(str(weights)) if weights else None
     negatives = _negatives(graph, weights, checkpoint) if weights and checkpoint else None
-    training = variant.negatives_variant.recipe.training if variant.negatives_variant else None
+    variant = graph.resolved(variant)
+    trained = graph.resolved(variant.negatives_variant) if variant.negatives_variant else None
+    training = trained.recipe.training_settings if trained else None
     return Lineage(
         raw_digest=_raw_digest(graph, "cleaned_qa", variant.dataset, cleaned),
         cleaned_digest=cleaned,

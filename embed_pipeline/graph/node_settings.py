@@ -81,8 +81,8 @@ def variant_settings(
     """
     recipe, settings = variant.recipe, project.datasets[variant.dataset]
     found = _encoder_settings(asset, variant, base_encoder)
-    if asset == "finetuned_checkpoint" and recipe.training:
-        found["training"] = recipe.training.model_dump(mode="json")
+    if asset == "finetuned_checkpoint" and recipe.training_settings:
+        found["training"] = recipe.training_settings.model_dump(mode="json")
         found |= {"device": runtime.device, "processes": runtime.processes}
     elif asset == "merged_checkpoint":
         found |= {
@@ -143,7 +143,7 @@ def mining_settings(
     """
     mining = required(variant.recipe.mining, "mining")
     settings = mining_encoder_settings(variant)
-    training = variant.recipe.training
+    training = variant.recipe.training_settings
     written = {"writes_validation": True} if training and training.validation else {}
     if mining.number == 0:  # the seed draws what is replayed
         kept = {"number", "replay", "seed"} if mining.replay else {"number"}

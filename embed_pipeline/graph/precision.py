@@ -54,8 +54,8 @@ def refuse_emulated_variant(
     if asset == "mined_negatives" and recipe.mining and recipe.mining.scorer:
         scorer = recipe.mining.scorer.encoder
         asked["mining.scorer.encoder.dtype"] = scorer.dtype if isinstance(scorer, EncoderSettings) else ""
-    if asset in _BUILT_IN and recipe.training:
-        asked["training.precision"] = recipe.training.precision
+    if asset in _BUILT_IN and recipe.training_settings:
+        asked["training.precision"] = recipe.training_settings.precision
     for field, value in asked.items():
         place = f"{project.data / 'recipes' / variant.name}.yaml, {field}"
         refuse_emulated(value, native, device=device, place=place)

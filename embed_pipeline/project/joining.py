@@ -132,7 +132,7 @@ def _check_negatives(first_stage: Variant, file: str) -> Variant:
             "part was not trained: there are no mined negatives to learn from. Name another."
         )
     mining = first_stage.negatives_variant.recipe.mining
-    if mining and mining.number == 0:
+    if mining is None or mining.number == 0:  # auto mines nothing
         raise ValueError(
             f"{file}, rerank.of: expected a variant with mined negatives to learn from, found {first_stage.name}, "
             f"whose recipe {first_stage.negatives_variant.name} has mining.number: 0. Raise it there, or name another."

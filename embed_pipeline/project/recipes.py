@@ -6,9 +6,9 @@ must not change the numbers' meaning.
 """
 
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from embed_pipeline.adaptation.settings import AdaptationSettings
 from embed_pipeline.encoding.any_settings import ENCODER_KINDS, AnyEncoderSettings
@@ -23,6 +23,16 @@ from embed_pipeline.retrieval.hybrid import HybridSettings
 from embed_pipeline.retrieval.index import IndexSettings
 from embed_pipeline.settings_file import join_problems, read_mapping, shown
 from embed_pipeline.training.settings import TrainingSettings
+
+AUTO = "auto"
+_TRAINING_KINDS = ("chosen from the data", "stated")
+_NOT_IN_THE_FILE = (*ENCODER_KINDS, *_TRAINING_KINDS)
+"""Kinds that pydantic names in an error's location."""
+
+AnyTraining = Annotated[
+    Annotated[Literal["auto"], Tag(_TRAINING_KINDS[0])] | Annotated[TrainingSettings, Tag(_TRAINING_KINDS[1])],
+    Discriminator(lambda found: _TRAINING_KINDS[0] if isinstance(found, str) else _TRAINING_KINDS[1]),
+]
 
 
 class Recipe(BaseModel):
@@ -39,7 +49,11 @@ class Recipe(BaseModel):
     )
     encoder: AnyEncoderSettings | None = Field(None, description="dense: the encoder, and the base if it is trained.")
     mining: MiningSettings | None = Field(None, description="How hard negatives are mined; goes with training.")
-    training: TrainingSettings | None = Field(None, description="How the encoder is fine-tuned; left out: zero-shot.")
+    training: AnyTraining | None = Field(
+        None,
+        description="How the encoder is fine-tuned; left out: zero-shot. auto: chosen from the data, mining too "
+        "(docs/adr/0026).",
+    )
     word_vectors: WordVectorSettings | None = Field(None, description="word2vec: how the words' vectors are trained.")
     fusion: FusionSettings | None = Field(None, description="fused: the parts.")
     hybrid: HybridSettings | None = Field(None, description="hybrid: whose vectors, and the weights that are tried.")
@@ -65,20 +79,27 @@ class Recipe(BaseModel):
             )
         if self.retriever != "dense" and (self.encoder or self.mining or self.training or self.merge):
             raise ValueError(f"retriever: {self.retriever} has no encoder, mining or training section; remove them")
-        if (self.mining is None) != (self.training is None):
+        if self.training == AUTO and self.mining:
+            raise ValueError("training: auto chooses the mining as well; remove the mining section")
+        if (self.mining is None) != (self.training in (None, AUTO)):
             raise ValueError("mining and training go together; add the missing section or remove the other")
         if self.training and (self.merge or isinstance(self.encoder, HostedEncoderSettings)):
             raise ValueError(
                 "a hosted encoder or a mixture cannot be trained; remove mining and training or name a local encoder"
             )
-        if self.mining and self.training and self.mining.number == 0:
-            _refuse_training_on_negatives(self.training)
+        if self.mining and self.training_settings and self.mining.number == 0:
+            _refuse_training_on_negatives(self.training_settings)
         if self.adaptation and (self.training or self.merge or self.retriever != "dense"):
             raise ValueError(
                 "adaptation goes with retriever: dense, without training or merge; remove one of them, or name the "
                 "trained or mixed variant as adaptation.of in a recipe of its own"
             )
         return self
+
+    @property
+    def training_settings(self) -> TrainingSettings | None:
+        """The section where it is stated; None where nothing is trained, or auto has not been replaced yet."""
+        return None if self.training == AUTO else self.training
 
     @model_validator(mode="after")
     def _sections_fit_the_retriever(self) -> Self:
@@ -143,7 +164,7 @@ def read_recipe(path: Path) -> Recipe:
         return Recipe.model_validate(content)
     except ValidationError as error:
         # The value of an unknown field is not repeated: it may be a key that someone wrote into the recipe.
-        fields = [[str(part) for part in item["loc"] if part not in ENCODER_KINDS] for item in error.errors()]
+        fields = [[str(part) for part in item["loc"] if part not in _NOT_IN_THE_FILE] for item in error.errors()]
         lines = [
             f"{path}, {'.'.join(field) or 'recipe'}: {item['msg']}"
             + ("" if item["type"] == "extra_forbidden" else f", found {shown(item['input'])}")

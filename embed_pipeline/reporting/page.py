@@ -89,6 +89,7 @@ class _View:
     bars: _Figure | None = None
     latency: _Figure | None = None
     without_latency: tuple[str, ...] = ()
+    training: _Figure | None = None
     history: _Figure | None = None
     points: tuple[HistoryPoint, ...] = ()
     slicings: tuple[tuple[Slicing, str], ...] = ()
@@ -155,7 +156,8 @@ def _arrange(report: DatasetReport, measures: tuple[Measure, ...], headline: Mea
     if not sorted_variants:
         return _View(report=report, headline=headline, measures=measures, looks=looks)
     rows = [found.headline for found in sorted_variants if found.headline is not None]
-    timed = [row for row in rows if row.latency_p50_ms]
+    timed = planes.latency_points(rows)
+    trained = planes.training_points(rows, report.training_seconds) if report.training_seconds else ()
     scale = charts.difference_scale(rows)
     current = [found for found in sorted_variants if not found.any_row.outdated] or sorted_variants
     columns = [[found.by_measure[m] for found in current if m in found.by_measure] for m in measures]
@@ -199,8 +201,9 @@ def _arrange(report: DatasetReport, measures: tuple[Measure, ...], headline: Mea
         verdicts={v: count for v in words.SIGNS if (count := sum(row.verdict == v for row in rows))},
         evaluated_at=words.moment(max(found.any_row.evaluated_at for found in sorted_variants)),
         bars=_Figure(*(charts.draw_bars(rows, looks, width) for width in (WIDE, NARROW))) if rows else None,
-        latency=_Figure(*(planes.draw_latency_quality(timed, looks, w) for w in (WIDE, NARROW))) if timed else None,
-        without_latency=tuple(row.variant for row in rows if row not in timed),
+        latency=_draw_cost(timed, looks, "ms per query"),
+        without_latency=tuple(row.variant for row in rows if not row.latency_p50_ms),
+        training=_draw_cost(trained, looks, "seconds of training, 1: none"),
         history=_Figure(*(planes.draw_history(report.history, looks, width) for width in (WIDE, NARROW)))
         if report.history
         else None,
@@ -218,6 +221,10 @@ def _arrange(report: DatasetReport, measures: tuple[Measure, ...], headline: Mea
             for found in sorted(report.outcomes, key=lambda o: (order.get(o.variant, len(order)), o.variant))
         ),
     )
+
+
+def _draw_cost(points: Sequence[planes.CostPoint], looks: Mapping[str, Look], axis: str) -> _Figure | None:
+    return _Figure(*(planes.draw_cost_quality(points, looks, w, axis) for w in (WIDE, NARROW))) if points else None
 
 
 def _scores(report: DatasetReport, looks: Mapping[str, Look], order: Mapping[str, int]) -> tuple[_Score, ...]:

@@ -1,10 +1,11 @@
-"""Drawings with two axes, as SVG: history, latency against quality, score distributions.
+"""Drawings with two axes, as SVG: history, what quality costs, score distributions.
 
 Belongs here: these drawings. Does not belong here: bars and matrices (charts), pieces of SVG (svg), which
 points are drawn (page).
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from embed_pipeline.evaluation.calibration import ScoreDistribution
@@ -63,42 +64,74 @@ def draw_history(points: Sequence[HistoryPoint], looks: Mapping[str, Look], widt
     return drawing(width, height, "headline measure over time, a line per variant", *frame, *bands, *lines, *names)
 
 
-def draw_latency_quality(rows: Sequence[MetricRow], looks: Mapping[str, Look], width: int) -> str:
-    """A point per row with a latency: at its p50 with a line to its p95 (ms, logarithmic), upright its interval.
+@dataclass(frozen=True, slots=True)
+class CostPoint:
+    """What a variant reaches, and at what cost; `worst` is where a line from the cost ends."""
+
+    row: MetricRow
+    cost: float
+    worst: float | None
+    told: str
+
+
+def latency_points(rows: Sequence[MetricRow]) -> tuple[CostPoint, ...]:
+    """Milliseconds a query of the rows that have a latency: the median, and the 95th percentile."""
+    return tuple(
+        CostPoint(
+            row,
+            row.latency_p50_ms,
+            row.latency_p95_ms,
+            f"p50 {amount(row.latency_p50_ms)} ms, p95 {amount(row.latency_p95_ms)} ms",
+        )
+        for row in rows
+        if row.latency_p50_ms
+    )
+
+
+def training_points(rows: Sequence[MetricRow], seconds: Mapping[str, float]) -> tuple[CostPoint, ...]:
+    """Seconds of training by variant, at least 1: a logarithm has no place for what was not trained."""
+    trained = [(row, seconds.get(row.variant, 0.0)) for row in rows]
+    return tuple(CostPoint(row, max(1.0, took), None, f"trained for {amount(took)} s") for row, took in trained)
+
+
+def pareto_best(points: Sequence[CostPoint]) -> tuple[CostPoint, ...]:
+    """The points that no other one equals or beats in both, and beats in one."""
+
+    def beats(other: CostPoint, point: CostPoint) -> bool:
+        sides = (other.cost, -other.row.value), (point.cost, -point.row.value)
+        return sides[0] != sides[1] and all(a <= b for a, b in zip(*sides, strict=True))
+
+    return tuple(point for point in points if not any(beats(other, point) for other in points))
+
+
+def draw_cost_quality(points: Sequence[CostPoint], looks: Mapping[str, Look], width: int, axis: str) -> str:
+    """A mark per point over its cost (logarithmic) with a line to its worst, upright its interval; rings: Pareto-best.
 
     Raises:
-        ValueError: no row has a latency.
+        ValueError: there are no points.
     """
-    found = [(row, row.latency_p50_ms) for row in rows if row.latency_p50_ms]
-    if not found:
-        raise ValueError("latency against quality needs a row with latency_p50_ms above 0, found none; draw no plot")
-    named, height = _room_for([row.variant for row, _ in found], width), _height_for(len(found))
-    reach = [latency for _, latency in found] + [row.latency_p95_ms for row, _ in found if row.latency_p95_ms]
+    if not points:
+        raise ValueError(f"quality against {axis} needs a point, found none; draw no plot")
+    named, height = _room_for([point.row.variant for point in points], width), _height_for(len(points))
+    reach = [point.cost for point in points] + [point.worst for point in points if point.worst]
     across = Scale(min(reach) / 1.4, max(reach) * 1.4, _LEFT + 6, width - named - 8, logarithmic=True)
-    up = _quality_scale([row.low for row, _ in found], [row.high for row, _ in found], height)
-    parts, ends = [_quality_axis(up, width - named)], []
-    free = 0.0
-    for tick in log_ticks(across.low, across.high):
-        x, told = across.at(tick), f"{tick:,g}"
-        half = width_of(told, 11) / 2
-        parts.append(stroke(f"M{number(x)} {number(_TOP)}V{number(height - _BOTTOM)}", "grid"))
-        if x - half >= free:
-            parts.append(label(x, height - _BOTTOM + 16, told, "axis", "middle"))
-            free = x + half + 5
-    parts.append(label(width - named, height - 6, "ms per query (logarithmic)", "axis", "end"))
-    for row, latency in sorted(found, key=lambda pair: (pair[0].variant, pair[1])):
-        look, x, y = looks[row.variant], across.at(latency), up.at(row.value)
-        told = f"{row.variant}: {with_interval(row)}, p50 {amount(latency)} ms, p95 {amount(row.latency_p95_ms)} ms"
-        if row.latency_p95_ms:
-            parts.append(
-                stroke(f"M{number(x)} {number(y)}H{number(across.at(row.latency_p95_ms))}", f"tail {look.colour}")
-            )
+    up = _quality_scale([point.row.low for point in points], [point.row.high for point in points], height)
+    parts = [_quality_axis(up, width - named), *_cost_axis(across, height)]
+    parts.append(label(width - named, height - 6, f"{axis} (logarithmic)", "axis", "end"))
+    ends, best = [], pareto_best(points)
+    for point in sorted(points, key=lambda point: (point.row.variant, point.cost)):
+        row, look, x, y = point.row, looks[point.row.variant], across.at(point.cost), up.at(point.row.value)
+        told = f"{row.variant}: {with_interval(row)}, {point.told}{', Pareto-best' if point in best else ''}"
+        if point.worst:
+            parts.append(stroke(f"M{number(x)} {number(y)}H{number(across.at(point.worst))}", f"tail {look.colour}"))
         parts.append(whisker(up.at(row.low), up.at(row.high), x, f"whisker {look.colour}", upright=True))
+        if point in best:
+            parts.append(stroke(f"M{number(x - 9)} {number(y)}a9 9 0 1 0 18 0a9 9 0 1 0 -18 0", f"line {look.colour}"))
         parts.append(marker(x, y, look.shape, f"dot {look.colour}", told))
         ends.append((y, row.variant))
     for y, variant in _apart(ends, _TOP, height - _BOTTOM):
         parts.append(label(width - named, y + 4, shorten(variant, named, 13), f"tag {looks[variant].colour}"))
-    return drawing(width, height, "latency against quality, a point per variant", *parts)
+    return drawing(width, height, f"quality against {axis}, a point per variant", *parts)
 
 
 def draw_distribution(found: ScoreDistribution, threshold: float | None, variant: str, width: int = 310) -> str:
@@ -145,6 +178,19 @@ def _quality_axis(up: Scale, right: float) -> str:
     ticks = linear_ticks(up.low, up.high, 5)
     lines = "".join(stroke(f"M{number(_LEFT)} {number(up.at(tick))}H{number(right)}", "grid") for tick in ticks)
     return lines + "".join(label(_LEFT - 6, up.at(t) + 4, f"{100 * t:g}", "axis", "end") for t in ticks)
+
+
+def _cost_axis(across: Scale, height: float) -> list[str]:
+    """Grid and ticks of a logarithmic axis, as many as have room."""
+    parts, free = [], 0.0
+    for tick in log_ticks(across.low, across.high):
+        x, told = across.at(tick), f"{tick:,g}"
+        half = width_of(told, 11) / 2
+        parts.append(stroke(f"M{number(x)} {number(_TOP)}V{number(height - _BOTTOM)}", "grid"))
+        if x - half >= free:
+            parts.append(label(x, height - _BOTTOM + 16, told, "axis", "middle"))
+            free = x + half + 5
+    return parts
 
 
 def _dates(times: Sequence[datetime], across: Scale, height: float) -> list[str]:

@@ -5,7 +5,7 @@ collecting them (defs), drawing them (page, charts).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from embed_pipeline.evaluation.calibration import Calibration, ScoreDistribution
@@ -55,6 +55,8 @@ class DatasetReport:
     scores: tuple[VariantScores, ...]
     outcomes: tuple[Outcomes, ...]
     word_map: str | None
+    training_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Of the variants for which something was trained."""
 
     def __post_init__(self) -> None:
         others = sorted({row.dataset for row in self.rows} - {self.dataset})

@@ -222,7 +222,7 @@ def _dimensions(variant: Variant, encoder: Encoder | None) -> tuple[int, ...]:
     if encoder is None:
         return ()
     trained = variant.negatives_variant
-    training = trained.recipe.training if trained and variant.weights_are_a_model else None
+    training = trained.recipe.training_settings if trained and variant.weights_are_a_model else None
     shorter = training.matryoshka_dimensions if training else ()
     return (*sorted(length for length in shorter if length < encoder.dimension), encoder.dimension)
 

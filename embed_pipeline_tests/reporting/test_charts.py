@@ -65,7 +65,10 @@ DRAWINGS = {
     "matrix": lambda width: charts.draw_matrix(make_pairs(HOSTILE), HOSTILE[0], width),
     "history": lambda width: planes.draw_history(make_history(), LOOKS, width),
     "one evaluation": lambda width: planes.draw_history(make_history(evaluations=1), LOOKS, width),
-    "latency": lambda width: planes.draw_latency_quality(make_rows(), LOOKS, width),
+    "latency": lambda width: planes.draw_cost_quality(planes.latency_points(make_rows()), LOOKS, width, "ms"),
+    "training": lambda width: planes.draw_cost_quality(
+        planes.training_points(make_rows(), {HOSTILE[0]: 90.0}), LOOKS, width, "seconds"
+    ),
     "distribution": lambda width: planes.draw_distribution(DISTRIBUTION, 0.6, HOSTILE[0], width),
 }
 
@@ -167,8 +170,16 @@ def test_other_slices_are_no_language_pair(slice_):
 
 
 def test_latency_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="needs a row with latency_p50_ms"):
-        planes.draw_latency_quality([ROW], choose_looks(["minilm"], None), 640)
+    with pytest.raises(ValueError, match="quality against ms needs a point"):
+        planes.draw_cost_quality(planes.latency_points([ROW]), choose_looks(["minilm"], None), 640, "ms")
+
+
+def test_a_ring_marks_what_no_other_variant_beats_in_quality_and_cost():
+    rows = [replace(ROW, variant=name, value=value) for name, value in zip("abcd", (0.4, 0.6, 0.5, 0.6), strict=True)]
+    points = planes.training_points(rows, {"b": 100.0, "c": 200.0, "d": 100.0})
+    assert [point.row.variant for point in planes.pareto_best(points)] == ["a", "b", "d"]
+    drawn = planes.draw_cost_quality(points, choose_looks("abcd", None), 640, "seconds")
+    assert drawn.count("a9 9 0 1 0 18") == drawn.count(", Pareto-best") == 3
 
 
 def test_the_variants_of_one_measure_can_all_be_told_apart():

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from embed_pipeline.dataset.exchange.table_files import PASSAGE_NAMES, QUESTION_NAMES, NoText, Table, some
+from embed_pipeline.dataset.facts import LABEL_LENGTH
 from embed_pipeline.dataset.normalisation import split_cell
 from embed_pipeline.dataset.pairs_file import SPLIT_NAMES, parse_grade
 from embed_pipeline.dataset.settings import NULL_VALUES, TableColumns
@@ -20,7 +21,6 @@ _MOST_ATTRIBUTES = 20
 # Between labels in one cell. A comma stands in sentences too: the parts decide.
 _SEPARATORS = ("\n", "、", ";", "|", ",", "/")
 _INSIDE_LABELS_TOO = (",", "/")
-_LABEL_LENGTH = 40
 _KNOWN_PARTS = 0.9
 _TOLD = 5
 _LONGEST_HEADER = 60
@@ -111,7 +111,7 @@ def guess_separators(cells: Sequence[str]) -> tuple[str, ...]:
     A separator counts where more than one cell holds it and its parts are labels elsewhere: one of each cell's, or
     nearly all where it is one that stands inside labels too (comma, slash).
     """
-    if statistics.median(map(len, cells)) > _LABEL_LENGTH:
+    if statistics.median(map(len, cells)) > LABEL_LENGTH:
         return ()
     whole = {cell.strip() for cell in cells if len(split_cell(cell, _SEPARATORS)) == 1}
     found = []

@@ -15,6 +15,7 @@ from embed_pipeline.dataset.exchange.languages import LanguageGuess, guess_langu
 from embed_pipeline.dataset.exchange.registry import Format, detect_format
 from embed_pipeline.dataset.exchange.table import content_of
 from embed_pipeline.dataset.exchange.table_files import TABLE_SUFFIXES, read_table
+from embed_pipeline.dataset.facts import is_label_list
 from embed_pipeline.dataset.normalisation import canonical_form
 from embed_pipeline.dataset.pairs_file import SPLIT_NAMES, PairsContent
 from embed_pipeline.dataset.settings import TableColumns
@@ -24,8 +25,6 @@ from embed_pipeline.records import SPLITS, Split
 _READ_SUFFIXES = (".json", ".jsonl", *TABLE_SUFFIXES)
 _SAMPLES = 3
 _SAMPLED_TEXTS = 200
-_LABEL_LENGTH = 40
-_MOST_LABELS = 1000
 _FEW_QUERIES = 50
 
 
@@ -99,7 +98,7 @@ def inspect(path: Path) -> Inspection:
     judgments = sum(len(judged) for content in contents for judged in content.relevant.values())
     query_length = statistics.median(map(len, queries.values()))
     passage_length = statistics.median(map(len, passages.values()))
-    is_label_corpus = passage_length <= _LABEL_LENGTH and len(passages) <= min(_MOST_LABELS, len(queries) / 2)
+    is_label_corpus = is_label_list(passage_length, len(passages), len(queries))
     parallel = _are_parallel(files)
     splits = {split for file in files for split in _splits_of(file)}
     evaluation_only = parallel or splits == {"test"} or len(queries) < _FEW_QUERIES
@@ -120,7 +119,7 @@ def inspect(path: Path) -> Inspection:
         parallel_languages=parallel,
         evaluation_only=evaluation_only,
         headline=_headline(is_label_corpus, judgments / len(queries)),
-        variants=_variants(is_label_corpus, parallel, trains),
+        variants=_variants(parallel, trains),
     )
 
 
@@ -214,11 +213,10 @@ def _headline(is_label_corpus: bool, judgments_per_query: float) -> str:
     return "precise@5" if judgments_per_query > 1.2 else "hit_rate@1"
 
 
-def _variants(is_label_corpus: bool, parallel: bool, trains: bool) -> tuple[str, ...]:
+def _variants(parallel: bool, trains: bool) -> tuple[str, ...]:
     if parallel:
         return ("bm25", "e5")
-    tuned = "e5_finetuned" if is_label_corpus else "e5_passages"
-    return ("bm25", "tfidf", "e5", *([tuned] if trains else []))
+    return ("bm25", "tfidf", "e5", *(["e5_auto"] if trains else []))
 
 
 def sorted_splits(files: Sequence[InspectedFile]) -> tuple[Split, ...]:

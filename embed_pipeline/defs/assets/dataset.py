@@ -8,6 +8,7 @@ import dagster as dg
 
 from embed_pipeline.artifacts import Manifest
 from embed_pipeline.dataset.cleaning import CleanedData, clean_workbooks, write_cleaned
+from embed_pipeline.dataset.facts import data_facts
 from embed_pipeline.dataset.formats import CORPUS_FILE, read_dataset, read_passages
 from embed_pipeline.dataset.ledger import LEDGER_FILE, read_ledger, summarise_ledger
 from embed_pipeline.dataset.pairs import clean_pairs
@@ -18,6 +19,7 @@ from embed_pipeline.defs.checks import dataset as checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
+from embed_pipeline.graph.graph import FACTS
 from embed_pipeline.graph.source_settings import planned_files
 from embed_pipeline.paths import path_inside
 from embed_pipeline.records import SPLITS
@@ -105,7 +107,8 @@ def _clean(step: Step, out: Path) -> dict[str, object]:
     sizes = {f"{split}_queries": len(dataset.queries_of(split)) for split in SPLITS}
     outcomes = checks.check_cleaned(dataset, cleaned, settings, files=cleaned.files)
     counts = {"queries": len(dataset.queries), "passages": len(dataset.passages), "rejects": len(cleaned.ledger)}
-    return {**counts, **sizes, **describe_outcomes(outcomes)}
+    facts = {FACTS: data_facts(dataset).model_dump(mode="json")}
+    return {**counts, **sizes, **facts, **describe_outcomes(outcomes)}
 
 
 def _clean_raw(step: Step, settings: DatasetSettings) -> CleanedData:

@@ -64,7 +64,8 @@ def _mine(step: Step, out: Path) -> dict[str, object]:
     with (out / CORPUS_FILE).open("a", encoding="utf-8") as file:
         for passage in replay.passages:
             write_passage_line(passage, file)
-    if step.variant.recipe.training and step.variant.recipe.training.validation:
+    training = step.variant.recipe.training_settings
+    if training and training.validation:
         write_validation(dataset.queries_of("validation"), dataset.judgments, out / VALIDATION_FILE)
     outcomes = checks.check_negatives(groups, dataset.judgments, report, asked=settings.number)
     counts = {"groups": len(groups), "replayed_groups": len(replay.groups), **counts}

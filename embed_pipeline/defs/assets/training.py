@@ -89,8 +89,11 @@ def _finetune(step: Step, out: Path) -> dict[str, object]:
     base = step.graph.local_encoder(step.variant.local_encoder)
     check_trainable(base.directory, base.settings)
     native = step.graph.native_precision
-    asked = required(step.variant.recipe.training, "training").precision
+    asked = required(step.variant.recipe.training_settings, "training").precision
     step.context.log.info(f"precision: {precision_of(step.plan.settings)} (recipe: {asked}; {native.reason})")
+    chosen = step.graph.automatic_training(step.project.variants[step.node.partition])
+    for line in chosen.lines if chosen else ():
+        step.context.log.info(line)
     with step.work_folder() as work:
         job = _write_job(step, base, work, out)
         _run(step, work / _JOB_FILE, work / REASON_FILE, progress=job.progress)
@@ -107,7 +110,7 @@ def _finetune(step: Step, out: Path) -> dict[str, object]:
 
 def _write_job(step: Step, base: LocalEncoder, work: Path, out: Path) -> FinetuneJob:
     mined, home, pipeline = step.folder("mined_negatives"), step.project.home, step.pipeline
-    training = required(step.variant.recipe.training, "training")
+    training = required(step.variant.recipe.training_settings, "training")
     progress = home / PROGRESS_FOLDER / step.plan.fingerprint
     progress.mkdir(parents=True, exist_ok=True)
     job = FinetuneJob(

@@ -1,0 +1,124 @@
+"""`training: auto`: the settings of mining and training that follow from the data, each with its reason.
+
+Belongs here: the rules. Does not belong here: the figures they read (dataset/facts.py), when they are applied
+(graph). Why they are so, with the figures they stand on: docs/adr/0026-automatic-training.md.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import yaml
+
+from embed_pipeline.dataset.facts import DataFacts
+from embed_pipeline.mining.settings import MiningSettings
+from embed_pipeline.project.recipes import Recipe
+from embed_pipeline.training.settings import TrainingSettings
+
+_BATCH = 16
+_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 190, 3, 10
+_MOST_QUERIES = 1000
+_FEW_LABELS, _SHARED_LABELS, _SHARED_PASSAGES = 100, 64, 32
+
+
+@dataclass(frozen=True)
+class AutomaticTraining:
+    """What auto came to: the sections, and by field of `training` why."""
+
+    mining: MiningSettings
+    training: TrainingSettings
+    reasons: Mapping[str, str]
+
+    @property
+    def summary(self) -> str:
+        """The settings that matter most, on one line."""
+        found = self.training
+        passes = "1 epoch" if found.epochs == 1 else f"{found.epochs:g} epochs"
+        used = f"{found.max_queries} questions, " if found.max_queries else ""
+        return (
+            f"{used}{passes} at {found.learning_rate:g}, candidates {found.candidates}, "
+            f"{found.freeze_layers} layers frozen"
+        )
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """A sentence per setting, with its reason."""
+        values = self.training.model_dump(mode="json")
+        return tuple(f"training.{name}: {values[name]}, because {why}" for name, why in self.reasons.items())
+
+
+def choose_training(facts: DataFacts, *, layers: int, device: Literal["cpu", "cuda"]) -> AutomaticTraining:
+    """The training that follows from the data's figures, the base's number of layers and the device.
+
+    The same figures give the same settings on every machine; what a processor is good at decides the precision alone.
+    """
+    chosen = {
+        **(_for_labels(facts, layers, device) if facts.is_label_list else _for_passages(facts, layers, device)),
+        **_in_common(facts, device),
+    }
+    return AutomaticTraining(
+        mining=MiningSettings(number=0),
+        training=TrainingSettings.model_validate({name: value for name, (value, _) in chosen.items()}),
+        reasons={name: why for name, (_, why) in chosen.items()},
+    )
+
+
+Chosen = dict[str, tuple[Any, str]]
+"""By field of `training` its value and why."""
+
+
+def _in_common(facts: DataFacts, device: str) -> Chosen:
+    found: Chosen = {
+        "batch_size": (_BATCH, "more steps of few questions earned more than fewer of many"),
+        "temperature": (0.03, "the contrast that all trainings of the bundled encoder were measured with"),
+        "freeze_embeddings": (True, "most of a multilingual encoder's parameters, and few of them occur in the data"),
+    }
+    if device == "cpu" and facts.train_queries > _MOST_QUERIES:
+        why = f"of {facts.train_queries:,}: minutes without a GPU; with one all are taken"
+        found["max_queries"] = (_MOST_QUERIES, why)
+    return found
+
+
+def _for_labels(facts: DataFacts, layers: int, device: str) -> Chosen:
+    used = facts.train_queries if device == "cuda" else min(facts.train_queries, _MOST_QUERIES)
+    epochs = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, math.ceil(_STEPS * _BATCH / max(1, used))))
+    labels = f"{facts.passages} labels of some {facts.passage_length:.0f} characters"
+    found: Chosen = {
+        "learning_rate": (1e-4, "higher rates found no more and forgot what the base knew elsewhere"),
+        "epochs": (epochs, f"{used} questions are {math.ceil(epochs * used / _BATCH)} steps so"),
+    }
+    if facts.passages <= _FEW_LABELS:
+        found["candidates"] = ("corpus", f"{labels}: every one of them fits into a step")
+    else:
+        found["candidates"] = ("sample", f"{labels}: a draw of them takes .6 of the time and finds nearly as much")
+        found["sample_size"] = (_SHARED_LABELS, "labels that the questions of a step share")
+    found["freeze_layers"] = _frozen(layers, 3 / 4, device)
+    return found
+
+
+def _for_passages(facts: DataFacts, layers: int, device: str) -> Chosen:
+    return {
+        "learning_rate": (5e-5, "half of what labels take: the base reads passages well already"),
+        "epochs": (1, "found much and forgot nothing elsewhere"),
+        "candidates": ("sample", f"{facts.passages:,} passages of some {facts.passage_length:.0f} characters: a draw"),
+        "sample_size": (_SHARED_PASSAGES, "passages that the questions of a step share, beside the right ones of each"),
+        "freeze_layers": _frozen(layers, 2 / 3, device),
+    }
+
+
+def _frozen(layers: int, share: float, device: str) -> tuple[int, str]:
+    if device == "cuda":
+        return layers // 2, f"of {layers}: the upper half is trained; a GPU has the time"
+    frozen = min(layers - 1, int(share * layers))
+    return frozen, f"of {layers}: run once per text, so that a training takes minutes"
+
+
+def format_recipe(recipe: Recipe, chosen: AutomaticTraining | None) -> Iterator[str]:
+    """The lines of a YAML file that states the recipe, and beside each value that auto chose the reason."""
+    reasons = chosen.reasons if chosen else {}
+    for section, content in recipe.model_dump(mode="json", exclude_unset=True).items():
+        for line in yaml.safe_dump({section: content}, allow_unicode=True, sort_keys=False).splitlines():
+            name = line.strip().partition(":")[0]
+            why = reasons.get(name) if section == "training" and line.startswith(" ") else None
+            yield f"{line}  # {why}" if why else line
