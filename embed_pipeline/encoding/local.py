@@ -58,7 +58,7 @@ _BEGINNING_TOKENS = 64
 _OPENVINO_FILE, _ONNX_FILE = "model.xml", "model.onnx"
 
 CONVERSION_PAYS_TOKENS = 60_000
-"""From so many tokens on, converting a model takes less time than it saves; alike for small and large models, for which
+"""Converting a model costs about what encoding so many tokens with it saves; alike for small and large models, for which
 both grow with the weights (docs/adr/0026-backends.md)."""
 
 
