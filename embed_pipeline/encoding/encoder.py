@@ -172,14 +172,6 @@ class EncoderSettings(BaseModel):
         """The setting dtype, which the backend onnx decides where it is auto."""
         return "float32" if self.backend == "onnx" else self.dtype
 
-    def arithmetic(self, dtype: str) -> str:
-        """What a vector's identity says of a precision that dtype came to.
-
-        In float32 the backends agree to the sixth decimal, as devices do, and are not told apart. In bfloat16 OpenVINO
-        rounds elsewhere than torch: the third decimal is another one.
-        """
-        return f"{dtype} of openvino" if dtype == "bfloat16" and self.backend == "openvino" else dtype
-
     def instruction(self, role: Role) -> str:
         """The instruction of a role, empty when it has none."""
         return (self.query_instruction if role == "query" else self.passage_instruction) or ""
@@ -203,8 +195,8 @@ class EncoderSettings(BaseModel):
 def role_fingerprint(settings: EncoderSettings, role: Role, model_digest: str, dtype: str) -> str:
     """sha256 hex over the model's content and the settings that change this role's vectors; never a name or a path.
 
-    `dtype` is what the settings' own came to. The device is left out: CPU and GPU agree to the sixth decimal, to which
-    every score is rounded.
+    `dtype` is what the settings' own came to. Device and backend are left out: in float32 they agree to the sixth
+    decimal, to which every score is rounded; in bfloat16 they differ as the batches of one backend do.
     """
     instruction = settings.instruction(role)
     identity = {
@@ -215,7 +207,7 @@ def role_fingerprint(settings: EncoderSettings, role: Role, model_digest: str, d
         "instruction": instruction,
         "instruction_format": settings.instruction_format if instruction else "",
         "max_length": settings.max_length(role),
-        "dtype": settings.arithmetic(dtype),
+        "dtype": dtype,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 

@@ -52,10 +52,13 @@ Device = Literal["cpu", "cuda"]
 _BATCH_TOKENS: Mapping[Device, int] = {"cpu": 2048, "cuda": 65536}
 """On one CPU core 2,048 encodes 42 texts a second where 8,192 encodes 39 and 32,768 encodes 29."""
 
+_BEGINNING_TOKENS = 64
+"""What a batch of its own costs, in tokens: its many small operations, on one CPU core 5 to 15 ms."""
+
 _OPENVINO_FILE, _ONNX_FILE = "model.xml", "model.onnx"
 
 CONVERSION_PAYS_TOKENS = 60_000
-"""From so many tokens on, converting a model takes less time than it saves; alike for small and large models, for which
+"""Converting a model costs about what encoding so many tokens with it saves; alike for small and large models, for which
 both grow with the weights (docs/adr/0026-backends.md)."""
 
 
@@ -226,6 +229,7 @@ class LocalEncoder:
                 if self.settings.backend != AUTO or wanted == "torch":
                     raise
                 self._refused = True
+                self.__dict__.pop("_model", None)  # it may be in another precision than torch computes in
                 self._say(f"{error} torch goes on")
                 self._runner = self._runner or self._open("torch")
         return self._runner
@@ -235,7 +239,7 @@ class LocalEncoder:
             return self.settings.backend
         if self._runner and self._runner.backend == "openvino":
             return "openvino"
-        pays = self._tokens_in_bulk >= CONVERSION_PAYS_TOKENS and self.dtype == "float32" and self.device == "cpu"
+        pays = self._tokens_in_bulk >= CONVERSION_PAYS_TOKENS and self.device == "cpu"
         possible = pays and not self._refused and not backends.missing_packages("openvino")
         return "openvino" if possible else "torch"
 
@@ -247,6 +251,8 @@ class LocalEncoder:
         if backend == "torch":
             runner = backends.run_torch(self.traceable.module, self.device)
         else:
+            if self.dtype != "float32":
+                self.__dict__.pop("_model", None)  # others round by themselves, and are made of all there is
             runner = self._convert(backend)
             self.__dict__.pop("_model", None)  # its weights are in the runner
         why = f", chosen for {self._tokens_in_bulk} tokens so far" if self.settings.backend == AUTO else ""
@@ -305,7 +311,6 @@ class LocalEncoder:
 
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: expected a GPU because cuda was asked for, found none. Ask for cpu.")
-        # Another runtime rounds by itself; what it is made from is whole.
         dtype = self.dtype if self._wanted_backend() == "torch" else "float32"
         bars_were_shown = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
@@ -354,12 +359,17 @@ def _refuse_broken_weights(directory: Path, network: "PreTrainedModel") -> None:
 
 
 def batches_of(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Rows in batches of alike length, longest first, each within rows times longest <= batch_tokens, or one row."""
+    """Rows in batches of alike length, longest first, each within rows times longest <= batch_tokens, or one row.
+
+    A batch ends, too, where filling up to its longest would cost more than beginning another.
+    """
     rows: list[int] = []
+    filled = 0
     for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
-        if rows and (len(rows) + 1) * lengths[rows[0]] > batch_tokens:
+        filled += lengths[rows[0]] - lengths[row] if rows else 0
+        if rows and ((len(rows) + 1) * lengths[rows[0]] > batch_tokens or filled > _BEGINNING_TOKENS):
             yield rows
-            rows = []
+            rows, filled = [], 0
         rows.append(row)
     if rows:
         yield rows

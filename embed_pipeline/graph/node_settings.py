@@ -195,7 +195,7 @@ def _encoder_identity(settings: AnyEncoderSettings) -> dict:
     if isinstance(settings, HostedEncoderSettings):
         return {}
     found = settings.model_dump(mode="json", exclude=NOT_OF_A_MODEL)
-    return {"encoder": {**found, "dtype": settings.arithmetic(settings.asked_dtype)}}
+    return {"encoder": {**found, "dtype": settings.asked_dtype}}
 
 
 def _index_settings(variant: Variant, language: str) -> dict:

@@ -12,6 +12,7 @@ from embed_pipeline.encoding import backends, local
 from embed_pipeline.encoding.backends import missing_packages
 from embed_pipeline.encoding.encoder import NOT_OF_A_MODEL, Backend, EncoderSettings
 from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
+from embed_pipeline.encoding.precision import native_precision
 
 TEXTS = [
     "我肝上有油,能买吗",
@@ -61,21 +62,28 @@ def test_a_backend_gives_the_vectors_of_torch_whatever_the_pooling(
         np.testing.assert_allclose(getattr(found, f"encode_{role}")(TEXTS[4:5]), theirs[4:5], atol=1e-5)
 
 
-def test_in_float32_no_fingerprint_tells_backends_apart_and_in_bfloat16_openvinos_does(
-    small_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
-
+def test_no_fingerprint_and_no_plan_tells_backends_apart(small_model: Path) -> None:
     def prints(backend: Backend, dtype: str) -> tuple[str, str, str]:
         encoder = encoder_of(small_model, backend, dtype=dtype)
         return encoder.query_fingerprint, encoder.passage_fingerprint, encoder.fingerprint
 
     alone = prints("torch", "float32")
     assert prints("openvino", "float32") == prints("onnx", "float32") == prints("auto", "float32") == alone
-    assert prints("onnx", "auto") == alone
-    assert prints("torch", "bfloat16") == prints("auto", "bfloat16")
-    assert not set(prints("openvino", "bfloat16")) & set(prints("torch", "bfloat16"))
-    assert "backend" in NOT_OF_A_MODEL  # no artifact is stale for it
+    assert prints("onnx", "auto") == alone  # onnxruntime has no bfloat16
+    assert prints("openvino", "bfloat16") == prints("torch", "bfloat16") != alone
+    assert "backend" in NOT_OF_A_MODEL
+
+
+def test_bfloat16_of_openvino_is_made_of_the_whole_weights(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if missing_packages("openvino") or native_precision("cpu").name != "bfloat16":
+        pytest.skip("openvino or bfloat16 is not there")
+    monkeypatch.setattr(local, "CONVERSION_PAYS_TOKENS", 150)
+    exact = encoder_of(small_model, "torch").encode_queries(TEXTS)
+    encoder = encoder_of(small_model, "auto", dtype="bfloat16")
+    encoder.encode_queries(TEXTS[:2])
+    found = encoder.encode_queries(TEXTS)
+    assert (found * exact).sum(axis=1).min() > 0.9999
+    assert str(next(encoder.traceable.module.parameters()).dtype) == "torch.float32"
 
 
 def test_auto_takes_openvino_once_it_pays_and_never_for_a_question(

@@ -93,6 +93,13 @@ def test_every_row_is_in_exactly_one_batch_within_the_budget() -> None:
     assert all(len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= 128 for batch in batches)
 
 
+def test_a_batch_is_filled_up_by_less_than_a_batch_of_its_own_costs() -> None:
+    lengths = [200, 199, 198, 30, 29, 28, 5, 4]
+    batches = [[lengths[row] for row in batch] for batch in batches_of(lengths, 2048)]
+    assert batches == [[200, 199, 198], [30, 29, 28, 5, 4]]
+    assert [len(batch) for batch in batches_of([50] * 100, 2048)] == [40, 40, 20]
+
+
 def test_progress_ends_at_the_number_of_texts(settings: EncoderSettings) -> None:
     seen: list[tuple[int, int]] = []
     encoder = load_local_encoder(settings, batch_tokens=64, progress=lambda done, total: seen.append((done, total)))
