@@ -17,9 +17,12 @@ from embed_pipeline.dataset.exchange.delimited_text import read_delimited
 from embed_pipeline.dataset.exchange.table_writing import without_guards
 from embed_pipeline.dataset.settings import TableColumns
 from embed_pipeline.dataset.workbook import HEADER_SEARCHED_ROWS, MergedCells
-from embed_pipeline.dataset.workbook_file import Cell, Sheet, open_sheet
+from embed_pipeline.dataset.workbook_file import SAVE_AS_XLSX, Cell, Sheet, open_sheet
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".parquet")
+WRITTEN_SUFFIXES = (".csv", ".tsv", ".xlsx", ".parquet")
+TABLE_SUFFIXES = (*WRITTEN_SUFFIXES, ".xlsm")
+OTHER_SPREADSHEETS = (".xls", ".xlsb", ".xlt", ".xltx", ".ods", ".fods", ".numbers", ".et")
+"""Spreadsheets that are not read: whoever has one is told how to save it."""
 QUESTION_NAMES = (
     *("question", "query", "questions", "queries", "anchor", "ask", "问题", "提问", "問題", "質問", "질문", "вопрос"),
     *("سؤال", "frage", "pregunta", "pergunta", "domanda", "vraag"),
@@ -129,10 +132,12 @@ def read_table(path: Path, columns: TableColumns | None = None) -> Table:
         return _read_jsonl(path)
     if kind == ".parquet":
         return _read_parquet(path)
-    if kind == ".xlsx":
+    if kind in (".xlsx", ".xlsm"):
         return _read_xlsx(path, columns or TableColumns())
     if kind in (".csv", ".tsv", ".txt"):
         return without_guards(_read_csv(path, columns or TableColumns()))
+    if kind in OTHER_SPREADSHEETS:
+        raise ValueError(f"{path}: expected .xlsx or .csv, found another kind of spreadsheet ({kind}). {SAVE_AS_XLSX}")
     raise ValueError(f"{path}: expected .csv, .tsv, .xlsx, .parquet or .jsonl, found {kind!r}. Rename or convert it.")
 
 
