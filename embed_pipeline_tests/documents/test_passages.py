@@ -10,7 +10,7 @@ from embed_pipeline.dataset.ledger import read_ledger
 from embed_pipeline.dataset.settings import read_dataset_settings
 from embed_pipeline.documents.document import Document, DocumentBuilder
 from embed_pipeline.documents.passages import read_documents_summary, write_passages
-from embed_pipeline.documents.reading import document_paths
+from embed_pipeline.documents.reading import DocumentPaths, document_paths
 from embed_pipeline.documents.settings import DocumentSettings
 from embed_pipeline.documents.starting import find_documents, inspect_documents, write_documents_yaml
 from embed_pipeline_tests.documents.test_cutting import count_words
@@ -75,7 +75,7 @@ def _files(folder: Path, *names: str) -> None:
 def test_patterns_find_files_once_sorted_and_never_hidden_ones(tmp_path: Path) -> None:
     _files(tmp_path, "b/2.md", "a/1.md", "a/.hidden.md", "a/~$lock.md", "terms[1].md")
     found = document_paths(tmp_path, DocumentSettings(files=("**/*.md", "a/*.md", "terms[1].md")))
-    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["a/1.md", "b/2.md", "terms[1].md"]
+    assert [path.relative_to(tmp_path).as_posix() for path in found.paths] == ["a/1.md", "b/2.md", "terms[1].md"]
 
 
 def test_a_pattern_that_matches_nothing_is_named(tmp_path: Path) -> None:
@@ -89,13 +89,13 @@ def test_a_folder_of_documents_becomes_a_data_set_that_loads(tmp_path: Path) -> 
     _files(source, "one.md", "sub/two.md", "README.md")
     (source / "law.txt").write_text("\n\n".join(f"第{n}条 规定内容如下。" for n in range(1, 15)), encoding="utf-8")
     paths = find_documents(source)
-    assert [path.name for path in paths] == ["law.txt", "one.md", "two.md"]
+    assert [path.name for path in paths.paths] == ["law.txt", "one.md", "two.md"]
     written = write_documents_yaml(inspect_documents(source, paths), "contracts", tmp_path / "data")
     settings = read_dataset_settings(written.parent)
     assert settings.source == "documents"
     documents = DocumentSettings.model_validate(dict(settings.documents or {}))
     assert documents.cut == "article"
-    assert [p.name for p in document_paths(written.parent, documents)] == ["law.txt", "one.md", "two.md"]
+    assert [p.name for p in document_paths(written.parent, documents).paths] == ["law.txt", "one.md", "two.md"]
     with pytest.raises(ValueError, match="exists already"):
         write_documents_yaml(inspect_documents(source, paths), "contracts", tmp_path / "data")
 
@@ -103,8 +103,8 @@ def test_a_folder_of_documents_becomes_a_data_set_that_loads(tmp_path: Path) -> 
 def test_a_folder_with_tables_of_questions_is_no_folder_of_documents(tmp_path: Path) -> None:
     _files(tmp_path, "notes.md")
     (tmp_path / "questions.csv").write_text("question,context\na,b\n", encoding="utf-8")
-    assert find_documents(tmp_path) == () and find_documents(tmp_path / "questions.csv") == ()
-    assert find_documents(tmp_path / "notes.md") == (tmp_path / "notes.md",)
+    assert not find_documents(tmp_path).paths and not find_documents(tmp_path / "questions.csv").paths
+    assert find_documents(tmp_path / "notes.md") == DocumentPaths((tmp_path / "notes.md",), {})
 
 
 def test_documents_without_text_are_refused_before_anything_is_written(tmp_path: Path) -> None:
