@@ -56,6 +56,10 @@ _COHERENCE_APART = 0.05
 _BROKEN_SHARE = 0.05
 _ZERO_SHARE, _ZERO_SHARE_OF_ASCII = 0.01, 0.4
 _COMMON_SYLLABLES = 0.8
+# What the first two bytes of a letter in UTF-8 become in cp1252.
+_HIGH_IN_CP1252 = bytes(range(0x80, 0xA0)).decode("cp1252", "ignore")
+_TWICE_ENCODED = re.compile(f"[\u00c2-\u00f4](?:[\u0080-\u00bf]|[{_HIGH_IN_CP1252}])")
+_TWICE_SHARE, _MARKS_SHARE = 0.5, 0.3
 # "Strict Open XML" is the same under other names, which the libraries do not know.
 _STRICT = b"http://purl.oclc.org/ooxml/"
 _STRICT_NAMES = {
@@ -167,6 +171,24 @@ def decode_text(path: Path, data: bytes, encoding: str | None = None, *, remedy:
         _refuse_broken_utf8(path, data)
     guessed = _guess_encoding(path, data, remedy)
     return DecodedText(_decode(path, data, guessed), guessed, guessed=True)
+
+
+def describe_lost_letters(text: str) -> str:
+    """What says that letters were lost before the file came here; empty where nothing does.
+
+    UTF-8 that another tool read as cp1252 and wrote again (`ZÃ¼rich`), letters that it could not read (U+FFFD) or write
+    (question marks).
+    """
+    beyond = [word for word in text[:_PROBED_BYTES].split() if not word.isascii()]
+    twice = [word for word in beyond if _TWICE_ENCODED.search(word)]
+    if len(twice) > max(1, _TWICE_SHARE * len(beyond)):
+        return f"letters were encoded twice, as in {twice[0][:20]!r}, before the file was written. Export it as UTF-8"
+    replaced, marks = text.count("\ufffd"), text.count("?")
+    if replaced:
+        return f"{replaced} letters are \ufffd: a tool could not read them before the file was written. Export it again"
+    if marks > _MARKS_SHARE * (len(text) - sum(map(str.isspace, text))):
+        return f"{marks} of {len(text)} characters are question marks: letters may be lost. Export it as UTF-8"
+    return ""
 
 
 def parse_json(data: bytes, place: str) -> Any:

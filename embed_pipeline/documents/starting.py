@@ -90,7 +90,7 @@ def inspect_documents(source: Path, found: DocumentPaths) -> FoundDocuments:
         problems += document.problems
     if not characters:
         told = "; ".join(_describe_problems(problems))
-        raise ValueError(f"{source}: not one of {len(found.paths)} documents has text. {told} Run OCR over scans.")
+        raise ValueError(f"{source}: not one of {len(found.paths)} documents has text. {told}")
     beside = [path for path in (_files(source) if source.is_dir() else ()) if not _is_document(path)]
     others = Counter(_ending(path) for path in beside if not path.is_dir())
     language = guess_language(samples)

@@ -6,7 +6,7 @@ Belongs here: .txt, and what the formats that are text share. Does not belong he
 import re
 from pathlib import Path
 
-from embed_pipeline.dataset.raw_text import decode_text
+from embed_pipeline.dataset.raw_text import decode_text, describe_lost_letters
 from embed_pipeline.documents.document import DocumentBuilder
 from embed_pipeline.documents.headings import heading_level
 
@@ -20,6 +20,9 @@ def decode_into(builder: DocumentBuilder, content: bytes) -> str:
         return ""
     if decoded.guessed:
         builder.problem("wrong_encoding", f"It is not UTF-8; it was read as {decoded.encoding}. Save it as UTF-8.")
+    lost = describe_lost_letters(decoded.text)
+    if lost:
+        builder.problem("wrong_encoding", f"{lost}.")
     return decoded.text
 
 

@@ -317,6 +317,7 @@ class LocalEncoder:
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
             )
         finally:
             if bars_were_shown:

@@ -103,7 +103,8 @@ def inspect(path: Path) -> Inspection:
     is_label_corpus = passage_length <= _LABEL_LENGTH and len(passages) <= min(_MOST_LABELS, len(queries) / 2)
     parallel = _are_parallel(files)
     splits = {split for file in files for split in _splits_of(file)}
-    evaluation_only = parallel or splits == {"test"} or len(queries) < _FEW_QUERIES
+    # Files that name a split for training would contradict it.
+    evaluation_only = parallel or splits == {"test"} or (len(queries) < _FEW_QUERIES and splits <= {None, "test"})
     trains = not evaluation_only and bool(splits & {None, "train"})
     texts = [*list(queries.values())[:_SAMPLED_TEXTS], *list(passages.values())[:_SAMPLED_TEXTS]]
     return Inspection(
