@@ -108,7 +108,8 @@ def _read_page(page: "PageObject", complaints: _Complaints) -> _Page:
             text = re.sub(r" +", " ", clean(page.extract_text(extraction_mode="layout")))
     except Exception as error:
         return _Page((), ("page_without_text", f"The page cannot be read ({describe_error(error)}). Print it again."))
-    garbled = _garbled(text) or next((told for told in complaints.heard if "not implemented" in told), "")
+    apart = "letters stand apart, where words end is not known" if _is_letter_by_letter(text) else ""
+    garbled = _garbled(text) or apart or next((told for told in complaints.heard if "not implemented" in told), "")
     if garbled:
         told = f"Its characters cannot be read ({' '.join(garbled.split())[:80]}). Run OCR over it."
         return _Page((), ("unreadable_characters", told))

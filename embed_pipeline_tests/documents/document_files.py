@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def write_pdf(path: Path, pages: Sequence[Sequence[str]], *, password: str = "", placed: bool = False) -> Path:
-    """A PDF with a line of Helvetica for each text; an empty page has no text at all. `placed`: letter by letter."""
+def write_pdf(path: Path, pages: Sequence[Sequence[str]], *, password: str = "", placed: float = 0) -> Path:
+    """A PDF with a line of Helvetica for each text; an empty page has no text at all. `placed`: every letter by itself, so
+    many widths from the last.
+    """
     objects = ["<< /Type /Catalog /Pages 2 0 R >>"]
     kids = " ".join(f"{4 + 2 * at} 0 R" for at in range(len(pages)))
     objects.append(f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>")
@@ -15,7 +17,7 @@ def write_pdf(path: Path, pages: Sequence[Sequence[str]], *, password: str = "",
         shown = "".join(f"({line.replace('(', '[').replace(')', ']')}) Tj T* " for line in lines)
         if placed:
             shown = "".join(
-                f"ET BT /F1 11 Tf 1 0 0 1 {50 + 6.6 * column:.1f} {800 - 14 * row} Tm ({letter}) Tj "
+                f"ET BT /F1 11 Tf 1 0 0 1 {50 + 6.6 * placed * column:.1f} {800 - 14 * row} Tm ({letter}) Tj "
                 for row, line in enumerate(lines)
                 for column, letter in enumerate(line)
                 if letter != " "

@@ -312,8 +312,12 @@ def test_the_ledger_does_not_say_where_an_object_lay_in_memory(tmp_path: Path) -
 
 def test_a_page_of_single_letters_is_read_by_where_they_stand(tmp_path: Path) -> None:
     lines = ["The insurer pays for fire and water", "and the excess is three hundred euro"]
-    path = write_pdf(tmp_path / "a.pdf", [lines], placed=True)
+    path = write_pdf(tmp_path / "a.pdf", [lines], placed=1)
     assert read_document(path, path.name).text.split() == " ".join(lines).split()
+    path = write_pdf(tmp_path / "b.pdf", [lines], placed=2.5)
+    assert [(p.reason, "letters stand apart" in p.detail) for p in read_document(path, path.name).problems] == [
+        ("unreadable_characters", True)
+    ]
 
 
 def test_a_line_printed_twice_for_bold_is_one_line_and_a_cell_that_repeats_stays(tmp_path: Path) -> None:
