@@ -5,8 +5,9 @@ from pathlib import Path
 
 
 def write_pdf(path: Path, pages: Sequence[Sequence[str]], *, password: str = "", placed: float = 0) -> Path:
-    """A PDF with a line of Helvetica for each text; an empty page has no text at all. `placed`: every letter by itself, so
-    many widths from the last.
+    """A PDF with a line of Helvetica for each text; an empty page has no text at all.
+
+    `placed`: in Courier, every letter by itself, so many widths from the last.
     """
     objects = ["<< /Type /Catalog /Pages 2 0 R >>"]
     kids = " ".join(f"{4 + 2 * at} 0 R" for at in range(len(pages)))
