@@ -74,8 +74,17 @@ def _documents_of(project: Project, dataset: str) -> DocumentPaths:
 
 def planned_files(plan: Plan) -> dict[str, str]:
     """The sha256 of each raw file by its path, as the plan of a raw asset saw it."""
-    files = plan.settings["files"]
-    return {name: str(digest) for name, digest in files.items()} if isinstance(files, dict) else {}
+    return _texts_of(plan, "files")
+
+
+def planned_left_out(plan: Plan) -> dict[str, str]:
+    """Why each path among the documents that is no plain file is left out, as the plan of the passages saw it."""
+    return _texts_of(plan, "left_out")
+
+
+def _texts_of(plan: Plan, name: str) -> dict[str, str]:
+    found = plan.settings.get(name)
+    return {key: str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
 
 def counting_encoder(project: Project, dataset: str) -> EncoderSettings:
