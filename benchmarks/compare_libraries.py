@@ -1,6 +1,6 @@
 """What kept libraries would do instead of code of ours (ADR 0025): python benchmarks/compare_libraries.py WHAT DATA
 
-WHAT is drawings, cutting, languages, pace, tables or near_duplicates; DATA is a folder of public sets (banking77,
+WHAT is drawings, cutting, languages, pace, pdfs, tables or near_duplicates; DATA is a folder of public sets (banking77,
 xquad, raw_docs, …). The libraries are no dependencies: install those of one comparison into an environment beside the
 project's. Each candidate runs in a process of its own; seconds are processor seconds, MB what its peak grew by.
 """
@@ -9,6 +9,7 @@ import argparse
 import csv
 import gzip
 import hashlib
+import io
 import json
 import multiprocessing
 import random
@@ -17,6 +18,7 @@ import resource
 import statistics
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 from bisect import bisect_left
@@ -24,6 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -586,11 +589,91 @@ def pair_finders(texts: Sequence[str]) -> Iterator[tuple[str, Callable[[], Itera
     )
 
 
+def compare_pdfs(data: Path) -> None:
+    """Text of made pages against what was written on them, order counted; and of the PDFs in DATA, both against each.
+
+    Needs pypdfium2 and reportlab; the pages that chromium made for ADR 0025 are not made here.
+    """
+    from pypdf import PdfReader
+    from pypdfium2 import PdfDocument
+
+    readers = {
+        "pypdf": lambda content: "\n".join(page.extract_text() for page in PdfReader(io.BytesIO(content)).pages),
+        "pdfium": lambda content: "\n".join(p.get_textpage().get_text_range() for p in PdfDocument(content)),
+    }
+    for name, (content, written) in made_pages().items():
+        for reader, read in readers.items():
+            run(f"{name}: {reader}", partial(_compare_page, read, content, written))
+    for path in sorted(data.rglob("*.pdf")):
+        for reader, read in readers.items():
+            run(f"{path.name}: {reader}", partial(_count_letters, read, path.read_bytes()))
+
+
+def made_pages() -> dict[str, tuple[bytes, str]]:
+    """PDFs by what is special about them, with the text that stands on them."""
+    from reportlab.pdfbase import pdfmetrics
+    from reportlab.pdfbase.cidfonts import UnicodeCIDFont
+    from reportlab.pdfgen.canvas import Canvas
+
+    pdfmetrics.registerFont(UnicodeCIDFont("STSong-Light"))
+    english = (
+        "The insurer pays for damage by fire, water and storm. A claim must be reported within five days of it. "
+        "The excess is three hundred euro for each claim and is taken off the payment. "
+    ) * 6
+    chinese = "保险责任包括意外伤害身故、残疾以及医疗费用，具体以保险单载明的为准。投保人应当按照约定支付保险费。" * 5
+    lines, narrow = textwrap.wrap(english, 80), textwrap.wrap(english, 40)
+    left, right = narrow[: len(narrow) // 2], narrow[len(narrow) // 2 :]
+    columns = [(50, 800 - 14 * at, line) for at, line in enumerate(left)]
+    columns += [(310, 800 - 14 * at, line) for at, line in enumerate(right)]
+    down = [(50, 800 - 14 * at, line) for at, line in enumerate(lines)]
+    letters = [
+        (50 + pdfmetrics.stringWidth(line[:at], "Helvetica", 11), 800 - 14 * row, letter)
+        for row, line in enumerate(lines)
+        for at, letter in enumerate(line)
+        if letter != " "
+    ]
+    wide = [(50, 800 - 16 * at, chinese[start : start + 40]) for at, start in enumerate(range(0, len(chinese), 40))]
+
+    def page(texts: Sequence[tuple[float, float, str]], font: str = "Helvetica", turned: int = 0) -> bytes:
+        held = io.BytesIO()
+        canvas = Canvas(held)
+        canvas.setPageRotation(turned)
+        canvas.setFont(font, 11)
+        for x, y, text in texts:
+            canvas.drawString(x, y, text)
+        canvas.save()
+        return held.getvalue()
+
+    return {
+        "one column": (page(down), english),
+        "two columns": (page(columns), english),
+        "two columns, lines in turn": (page(sorted(columns, key=lambda text: (-text[1], text[0]))), english),
+        **{f"page turned by {turned}": (page(down, turned=turned), english) for turned in (90, 180, 270)},
+        "letters one by one": (page(letters), english),
+        "printed twice": (page([text for text in down for text in (text, (text[0] + 0.3, *text[1:]))]), english),
+        "Chinese": (page(wide, "STSong-Light"), chinese),
+        "Chinese, page turned by 90": (page(wide, "STSong-Light", 90), chinese),
+    }
+
+
+def _count_letters(read: Callable[[bytes], str], content: bytes) -> dict[str, Any]:
+    return {"characters": len(read(content))}
+
+
+def _compare_page(read: Callable[[bytes], str], content: bytes, written: str) -> dict[str, Any]:
+    from rapidfuzz.distance import Indel
+
+    words = [one.split() for one in (read(content), written)]
+    compared = {"characters": ["".join(one) for one in words], "words": words}
+    return {name: round(Indel.normalized_similarity(*both), 3) for name, both in compared.items()}
+
+
 COMPARISONS: dict[str, Callable[[Path], None]] = {
     "drawings": compare_drawings,
     "cutting": compare_cutting,
     "languages": compare_languages,
     "pace": compare_pace,
+    "pdfs": compare_pdfs,
     "tables": compare_tables,
     "near_duplicates": compare_near_duplicates,
 }

@@ -31,6 +31,7 @@ Reason = Literal[
     "near_duplicate_of_held_out",
     "empty_passage",
     "unknown_passage",
+    "no_plain_file",
     "unsupported_file",
     "broken_file",
     "encrypted_file",

@@ -56,7 +56,21 @@ _COHERENCE_APART = 0.05
 _BROKEN_SHARE = 0.05
 _ZERO_SHARE, _ZERO_SHARE_OF_ASCII = 0.01, 0.4
 _COMMON_SYLLABLES = 0.8
+# What the first two bytes of a letter in UTF-8 become in cp1252.
+_HIGH_IN_CP1252 = bytes(range(0x80, 0xA0)).decode("cp1252", "ignore")
+_TWICE_ENCODED = re.compile(f"[\u00c2-\u00f4](?:[\u0080-\u00bf]|[{_HIGH_IN_CP1252}])")
+_TWICE_SHARE, _MARKS_SHARE = 0.5, 0.3
+# "Strict Open XML" is the same under other names, which the libraries do not know.
+_STRICT = b"http://purl.oclc.org/ooxml/"
+_STRICT_NAMES = {
+    b"http://purl.oclc.org/ooxml/spreadsheetml/main": b"http://schemas.openxmlformats.org/spreadsheetml/2006/main",
+    b"http://purl.oclc.org/ooxml/wordprocessingml/main": b"http://schemas.openxmlformats.org/wordprocessingml/2006/main",
+    b"http://purl.oclc.org/ooxml/officeDocument/": b"http://schemas.openxmlformats.org/officeDocument/2006/",
+    b"http://purl.oclc.org/ooxml/drawingml/": b"http://schemas.openxmlformats.org/drawingml/2006/",
+}
+_SAVE_OR_NAME = "Save it as UTF-8, or name its `encoding` under `columns`."
 _HALF_PAIR_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+_CONTROLS = re.compile("[\x00-\x08\x0e-\x1f]")
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
@@ -118,8 +132,27 @@ def check_archive(path: Path, archive: zipfile.ZipFile) -> None:
         raise ValueError(f"{path.name}: {_describe_bomb(path)}")
 
 
-def decode_text(path: Path, data: bytes, encoding: str | None = None) -> DecodedText:
+def without_strict_names(file: IO[bytes], main_part: str, translated: IO[bytes]) -> IO[bytes]:
+    """An Office file, or where it is in the Strict dialect its parts under the usual names, in `translated`."""
+    with zipfile.ZipFile(file) as archive:
+        if main_part not in archive.namelist() or _STRICT not in archive.read(main_part):
+            file.seek(0)
+            return file
+        with zipfile.ZipFile(translated, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out:
+            for entry in archive.infolist():
+                content = archive.read(entry)
+                if entry.filename.endswith((".xml", ".rels")):
+                    for strict, usual in _STRICT_NAMES.items():
+                        content = content.replace(strict, usual)
+                out.writestr(entry.filename, content)
+    translated.seek(0)
+    return translated
+
+
+def decode_text(path: Path, data: bytes, encoding: str | None = None, *, remedy: str = _SAVE_OR_NAME) -> DecodedText:
     """The text of a file's bytes: in the named encoding, by its mark, as UTF-8, or as what it plainly looks like.
+
+    `remedy` ends the message on an encoding that is not plain to see.
 
     Raises:
         ValueError: the bytes are not of the encoding, or of none that is plain to see; a broken byte's line is named.
@@ -136,8 +169,26 @@ def decode_text(path: Path, data: bytes, encoding: str | None = None) -> Decoded
         return DecodedText(data.decode(), "utf-8", guessed=False)
     except UnicodeDecodeError:
         _refuse_broken_utf8(path, data)
-    guessed = _guess_encoding(path, data)
+    guessed = _guess_encoding(path, data, remedy)
     return DecodedText(_decode(path, data, guessed), guessed, guessed=True)
+
+
+def describe_lost_letters(text: str) -> str:
+    """What says that letters were lost before the file came here; empty where nothing does.
+
+    UTF-8 that another tool read as cp1252 and wrote again (`ZÃ¼rich`), letters that it could not read (U+FFFD) or write
+    (question marks).
+    """
+    beyond = [word for word in text[:_PROBED_BYTES].split() if not word.isascii()]
+    twice = [word for word in beyond if _TWICE_ENCODED.search(word)]
+    if len(twice) > max(1, _TWICE_SHARE * len(beyond)):
+        return f"letters were encoded twice, as in {twice[0][:20]!r}, before the file was written. Export it as UTF-8"
+    replaced, marks = text.count("\ufffd"), text.count("?")
+    if replaced:
+        return f"{replaced} letters are \ufffd: a tool could not read them before the file was written. Export it again"
+    if marks > _MARKS_SHARE * (len(text) - sum(map(str.isspace, text))):
+        return f"{marks} of {len(text)} characters are question marks: letters may be lost. Export it as UTF-8"
+    return ""
 
 
 def parse_json(data: bytes, place: str) -> Any:
@@ -201,7 +252,7 @@ def _wide_encoding(data: bytes) -> str | None:
     head = data[:_PROBED_BYTES]
     first, second = head[0::2].count(0), head[1::2].count(0)
     few, many = sorted((first, second))
-    if few > many / 10 or many < len(head) * _ZERO_SHARE:
+    if few > many / 10 or many <= len(head) * _ZERO_SHARE:
         return None
     if many < len(head) * _ZERO_SHARE_OF_ASCII:
         try:
@@ -210,7 +261,8 @@ def _wide_encoding(data: bytes) -> str | None:
             pass
         else:
             return None  # UTF-8 with a few zero bytes in it
-    return "utf-16-le" if second > first else "utf-16-be"
+    name = "utf-16-le" if second > first else "utf-16-be"
+    return None if _CONTROLS.search(head[: len(head) // 2 * 2].decode(name, "replace")) else name
 
 
 def _refuse_broken_utf8(path: Path, data: bytes) -> None:
@@ -226,7 +278,7 @@ def _refuse_broken_utf8(path: Path, data: bytes) -> None:
     )
 
 
-def _guess_encoding(path: Path, data: bytes) -> str:
+def _guess_encoding(path: Path, data: bytes, remedy: str) -> str:
     from charset_normalizer import from_bytes
 
     sample = b"\n".join(line for line in data[:_PROBED_BYTES].splitlines() if not line.isascii())
@@ -236,31 +288,26 @@ def _guess_encoding(path: Path, data: bytes) -> str:
     paired = sum(len(run) for run in high if len(run) > 1) > sum(map(len, high)) / 2
     western = [name for name in ("cp1252", "mac_roman", "cp850") if _is_western(sample, name)]
     if western:
-        _refuse_unclear(path, {name: sample.decode(name) for name in western if "cp1252" not in western})
+        _refuse_unclear(path, {name: sample.decode(name) for name in western if "cp1252" not in western}, remedy)
         return western[0]
     found = list(filter(_is_plausible, from_bytes(sample, cp_isolation=[*(_TWO_BYTES if paired else ()), *_ONE_BYTE])))
     if not found or found[0].chaos > _MOST_CHAOS:
-        raise ValueError(
-            f"{path}: it is not UTF-8, and no other encoding is plain to see. Save it as UTF-8, or name its `encoding` "
-            "under `columns`."
-        )
+        raise ValueError(f"{path}: it is not UTF-8, and no other encoding is plain to see. {remedy}")
     best = found[0]
     close = [
         match
         for match in found
         if match.chaos < best.chaos + _CHAOS_APART and match.coherence > best.coherence - _COHERENCE_APART
     ]
-    _refuse_unclear(path, {match.encoding: str(match) for match in close})
+    _refuse_unclear(path, {match.encoding: str(match) for match in close}, remedy)
     return best.encoding
 
 
-def _refuse_unclear(path: Path, readings: Mapping[str, str]) -> None:
+def _refuse_unclear(path: Path, readings: Mapping[str, str], remedy: str) -> None:
     """Raise ValueError where the readings, by encoding, are of different letters."""
     if len(set(readings.values())) > 1:
         told = " or ".join(f"{name} ({_some_words(text)})" for name, text in readings.items())
-        raise ValueError(
-            f"{path}: it is not UTF-8; it may be {told}. Save it as UTF-8, or name its `encoding` under `columns`."
-        )
+        raise ValueError(f"{path}: it is not UTF-8; it may be {told}. {remedy}")
 
 
 def _is_western(sample: bytes, encoding: str) -> bool:

@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from xml.etree.ElementTree import ParseError
 
 from embed_pipeline.dataset.nearest import nearest_text
-from embed_pipeline.dataset.raw_text import check_archive
+from embed_pipeline.dataset.raw_text import check_archive, without_strict_names
 
 if TYPE_CHECKING:
     from openpyxl.workbook import Workbook
@@ -42,6 +42,8 @@ _DAMAGE = (
     NotImplementedError,
 )
 
+SAVE_AS_XLSX = "Open it in Excel, LibreOffice or WPS, choose File, Save As, and there Excel Workbook (.xlsx)."
+
 _OLE_MAGIC = bytes.fromhex("d0cf11e0a1b11ae1")
 _ZIP_MAGIC = b"PK\x03\x04"
 _MOST_ROWS, _MOST_COLUMNS = 1_048_576, 16_384
@@ -50,13 +52,6 @@ _SCANNED_BYTES = 1 << 20
 _MERGED = re.compile(rb"<(?:\w+:)?mergeCell\s[^<>]*?\bref\s*=\s*[\"']([A-Z]{1,3}\d{1,7}:[A-Z]{1,3}\d{1,7})[\"']")
 # Excel writes control characters of a text as _x000D_.
 _ESCAPED_CONTROL = re.compile(r"_x00[01][0-9A-Fa-f]_")
-# "Strict Open XML" is the same under other names, which openpyxl does not know.
-_STRICT = b"http://purl.oclc.org/ooxml/"
-_STRICT_NAMES = {
-    b"http://purl.oclc.org/ooxml/spreadsheetml/main": b"http://schemas.openxmlformats.org/spreadsheetml/2006/main",
-    b"http://purl.oclc.org/ooxml/officeDocument/": b"http://schemas.openxmlformats.org/officeDocument/2006/",
-    b"http://purl.oclc.org/ooxml/drawingml/": b"http://schemas.openxmlformats.org/drawingml/2006/",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +100,7 @@ def open_sheet(path: Path, name: str | None = None) -> Iterator[Sheet]:
     _refuse_other_files(path)
     with path.open("rb") as file, tempfile.TemporaryFile() as translated:
         try:
-            source = _translate_strict(file, translated)
+            source = without_strict_names(file, "xl/workbook.xml", translated)
             workbook = load_workbook(source, read_only=True, data_only=True, keep_links=False)
         except _DAMAGE as error:
             raise _damaged(path, error) from error
@@ -192,23 +187,6 @@ def _cell(row: int, found: Mapping[str, Any]) -> Cell:
     return Cell(_ESCAPED_CONTROL.sub(" ", value) if isinstance(value, str) else value)
 
 
-def _translate_strict(file: IO[bytes], translated: IO[bytes]) -> IO[bytes]:
-    """The file, or where it is in the Strict dialect its parts under the names of the other one, in `translated`."""
-    with zipfile.ZipFile(file) as archive:
-        if "xl/workbook.xml" not in archive.namelist() or _STRICT not in archive.read("xl/workbook.xml"):
-            file.seek(0)
-            return file
-        with zipfile.ZipFile(translated, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out:
-            for entry in archive.infolist():
-                content = archive.read(entry)
-                if entry.filename.endswith((".xml", ".rels")):
-                    for strict, usual in _STRICT_NAMES.items():
-                        content = content.replace(strict, usual)
-                out.writestr(entry.filename, content)
-    translated.seek(0)
-    return translated
-
-
 def _choose_sheet(workbook: "Workbook", path: Path, name: str | None) -> "ReadOnlyWorksheet":
     sheets: dict[str, ReadOnlyWorksheet] = {
         sheet.title: sheet  # pyright: ignore[reportAssignmentType]
@@ -244,7 +222,7 @@ def _refuse_other_files(path: Path) -> None:
     if head.startswith(_OLE_MAGIC):
         _refuse_ole_file(path)
     if not head.startswith(_ZIP_MAGIC):
-        raise ValueError(f"{path.name}: expected an .xlsx workbook, found {_describe_head(head)}. Save it as .xlsx.")
+        raise ValueError(f"{path.name}: expected an .xlsx workbook, found {_describe_head(head)}. {SAVE_AS_XLSX}")
     if not zipfile.is_zipfile(path):
         raise ValueError(
             f"{path.name}: the Excel file is incomplete, its end is missing ({path.stat().st_size} bytes). "
@@ -258,16 +236,18 @@ def _refuse_other_files(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         check_archive(path, archive)
     if "xl/workbook.bin" in names:
-        raise ValueError(f"{path.name}: a binary workbook (.xlsb). Save it as .xlsx.")
+        raise ValueError(f"{path.name}: expected an .xlsx workbook, found a binary one (.xlsb). {SAVE_AS_XLSX}")
+    if "mimetype" in names and "content.xml" in names:
+        raise ValueError(f"{path.name}: expected an .xlsx workbook, found an OpenDocument file (.ods). {SAVE_AS_XLSX}")
     if not any(name.startswith("xl/") for name in names):
-        raise ValueError(f"{path.name}: a zip archive without a workbook in it, found {names[:3]}. Save it as .xlsx.")
+        raise ValueError(f"{path.name}: a zip archive without a workbook in it, found {names[:3]}. {SAVE_AS_XLSX}")
 
 
 def _refuse_ole_file(path: Path) -> None:
     # The names of the streams stand in UTF-16 in the container's directory.
     if "EncryptedPackage".encode("utf-16-le") in path.read_bytes():
         raise ValueError(f"{path.name}: protected by a password. Remove it (File, Info, Protect Workbook) and save.")
-    raise ValueError(f"{path.name}: expected an .xlsx workbook, found the old .xls format. Save it as .xlsx.")
+    raise ValueError(f"{path.name}: expected an .xlsx workbook, found the old .xls format. {SAVE_AS_XLSX}")
 
 
 def _describe_head(head: bytes) -> str:

@@ -125,5 +125,6 @@ def describe_error(error: Exception) -> str:
     """What a library came across, short: `zlib.error: Error -3 while decompressing data`."""
     place = type(error).__module__.partition(".")[0]
     name = type(error).__qualname__ if place == "builtins" else f"{place}.{type(error).__qualname__}"
-    told = " ".join(str(error).split())[:120]
+    # Where an object lay in memory differs each time, and the ledger must not.
+    told = re.sub(r"'?<[\w.]+ object at 0x[0-9a-f]+>'?", "of it", " ".join(str(error).split()))[:120]
     return f"{name}: {told}" if told else name

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from embed_pipeline.dataset.raw_text import without_strict_names
 from embed_pipeline.documents.document import DocumentBuilder, joined_cells
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ _HEADING_STYLE = re.compile(r"^(?:heading|标题|überschrift|titre|título|tito
 _TITLE_STYLES = ("title", "标题", "titel", "titre")
 _OLE_MARK = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _GONE = {"del", "moveFrom", "delText", "delInstrText", "instrText", "rPr", "pPr", "sdtPr", "rt", "Fallback"}
-_LETTERS = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "sym": " "}
+_LETTERS = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
+# Boxes and marks of Wingdings, by which a form says what holds; other symbols are decoration.
+_SYMBOLS = {"FE": "☑", "FD": "☒", "78": "☒", "A8": "☐", "6F": "☐", "71": "☐", "FC": "✓", "FB": "✗", "E0": "→"}
 _NOTES = {"footnoteReference": "footnotes", "endnoteReference": "endnotes"}
 _DEEPEST = 60
 _CONTENTS_STYLE = re.compile(r"^(?:toc|目录)\s*\d$", re.IGNORECASE)
@@ -35,7 +38,7 @@ def read_docx(builder: DocumentBuilder, content: bytes) -> None:
     if content.startswith(_OLE_MARK):
         builder.problem("encrypted_file", "It is protected by a password, or an old .doc. Save it as docx without one.")
         return
-    document = open_docx(io.BytesIO(content))
+    document = open_docx(without_strict_names(io.BytesIO(content), "word/document.xml", io.BytesIO()))
     reader = _Reader(builder, document)
     reader.take_blocks(document.element.body)
     reader.tell()
@@ -151,6 +154,8 @@ class _Reader:
                 after += [note] if note is not None else []
             elif name == "t":
                 parts.append(found.text or "")
+            elif name == "sym":
+                parts.append(_SYMBOLS.get(_value(found, "char")[-2:].upper(), " "))
             elif name in _LETTERS:
                 parts.append(_LETTERS[name])
             else:

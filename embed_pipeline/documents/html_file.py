@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from embed_pipeline.documents.document import DocumentBuilder, joined_cells
-from embed_pipeline.documents.text_file import decode, join_lines
+from embed_pipeline.documents.text_file import decode_into, join_lines
 
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag
 
-_NO_TEXT = {"script", "style", "template", "svg", "canvas", "head", "iframe"}
+_NO_TEXT = {"script", "style", "template", "svg", "canvas", "head", "iframe", "rt", "rp"}
 _FOR_INPUT = {"noscript", "select", "textarea", "object", "nav", "button"}
 _REPEATED = ("header", "footer", "aside")
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
@@ -26,6 +26,16 @@ _BLOCKS = {
     *("body", "html", "fieldset", "legend", "center", "form", "header", "footer", "aside", "nav", "dialog", "td", "th"),
     *("menu", "hgroup", "search", "option"),
 }
+_BROWSERS_READ = {
+    **dict.fromkeys(("gb2312", "gbk", "x-gbk"), "gb18030"),
+    **dict.fromkeys(("iso-8859-1", "iso8859-1", "latin1", "ascii", "us-ascii"), "cp1252"),
+    **dict.fromkeys(("shift_jis", "shift-jis", "sjis", "x-sjis"), "cp932"),
+    **dict.fromkeys(("euc-kr", "ks_c_5601-1987"), "cp949"),
+    "big5": "big5hkscs",
+    "iso-8859-9": "cp1254",
+    "tis-620": "cp874",
+}
+"""The encoding that browsers take where a page names a smaller one. Source: WHATWG, Encoding Standard."""
 _MAIN_SHARE, _ARTICLE_SHARE = 0.5, 0.9
 """A part of the page is the content where so much of the text stands in it; else the whole page is."""
 
@@ -34,9 +44,8 @@ def read_html(builder: DocumentBuilder, content: bytes) -> None:
     """The blocks of a page's main part, its articles, or all of it; the title is a heading where no h1 is."""
     from bs4 import BeautifulSoup
 
-    decoded = decode(content)
-    # A page may say its encoding itself, so bytes that are not UTF-8 are left to the parser.
-    soup = BeautifulSoup(decoded.text if decoded.text is not None and not decoded.guessed else content, "lxml")
+    # What stands behind a null character the parser drops.
+    soup = BeautifulSoup(_decode_page(builder, content).replace("\0", ""), "lxml")
     page = _Page(builder, soup)
     title = soup.title.get_text(" ", strip=True) if soup.title else ""
     roots = page.content()
@@ -45,6 +54,28 @@ def read_html(builder: DocumentBuilder, content: bytes) -> None:
     for root in roots:
         page.walk(root)
     page.tell(beside=page.beside(roots))
+
+
+def _decode_page(builder: DocumentBuilder, content: bytes) -> str:
+    """The text of a page that is not UTF-8 in the encoding that it names, as browsers read it; else as of any text."""
+    from bs4.dammit import EncodingDetector
+
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        named = (EncodingDetector.find_declared_encoding(content, is_html=True) or "").lower()
+        encoding = _BROWSERS_READ.get(named, named)
+        try:
+            text = content.decode(encoding, "replace") if encoding else ""
+        except LookupError:
+            text = ""
+        if text:
+            broken = text.count("\ufffd")
+            if broken:
+                told = f"The page says that it is {named}, and {broken} of its letters are not. Save it as UTF-8."
+                builder.problem("wrong_encoding", told)
+            return text
+    return decode_into(builder, content)
 
 
 def add_html(builder: DocumentBuilder, fragment: str) -> None:
@@ -177,14 +208,30 @@ class _Page:
             pending.extend((child, False) for child in reversed(element.contents))
 
     def _add_rows(self, table: "Tag") -> None:
+        """The rows of a table; a cell over several rows stands in each of them."""
+        from_above: dict[int, tuple[int, str]] = {}  # by position: for how many more rows, and the text
         for element in table.find_all(["tr", "caption"]):
             if not self.is_content(element):
                 continue
             if element.name == "caption":
                 self.walk(element)
                 continue
+            cells: list[str] = []
+            below: dict[int, tuple[int, str]] = {}
             found = [cell for cell in element.find_all(["td", "th"]) if self.is_content(cell)]
-            cells = [" ".join(" ".join(self.strings(cell)).split()) for cell in found]
+            while found or len(cells) in from_above:
+                at = len(cells)
+                if at in from_above:
+                    rows, text = from_above[at]
+                else:
+                    cell = found.pop(0)
+                    span = str(cell.get("rowspan") or "")
+                    rows = int(span) if span.isdecimal() and len(span) < 6 else 1
+                    text = " ".join(" ".join(self.strings(cell)).split())
+                cells.append(text)
+                if rows > 1:
+                    below[at] = (rows - 1, text)
+            from_above = below
             self.builder.block(joined_cells(cells), "table")
 
 

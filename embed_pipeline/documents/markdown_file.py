@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 _LINE_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
-_FRONT_MATTER = re.compile(r"\A---\n(.*?\n)(?:---|\.\.\.)(?:\n|\Z)", re.DOTALL)
-_TITLE = re.compile(r"^title:[ \t]*(['\"]?)(.+?)\1[ \t]*$", re.MULTILINE)
+# YAML between ---, TOML between +++; a line between two others with text of its own is none.
+_FRONT_MATTER = re.compile(
+    r"\A(?:---\n(?=(?:#.*\n)*[\w\"' -]+:)(?P<yaml>.*?\n)(?:---|\.\.\.)|\+\+\+\n(?P<toml>.*?\n)\+\+\+)(?:\n|\Z)",
+    re.DOTALL,
+)
+_TITLE = re.compile(r"^title[ \t]*[:=][ \t]*(['\"]?)(.+?)\1[ \t]*$", re.MULTILINE)
 # Deeper quotes and lists are dropped by the parser, which calls itself once for each.
 _DEEPEST = 100
 
@@ -35,7 +39,7 @@ def read_markdown(builder: DocumentBuilder, content: bytes) -> None:
     tokens = (
         MarkdownIt("commonmark", {"maxNesting": _DEEPEST}).enable("table").parse(text[front.end() if front else 0 :])
     )
-    title = _TITLE.search(front.group(1)) if front else None
+    title = _TITLE.search(front["yaml"] or front["toml"]) if front else None
     if title and not any(token.type == "heading_open" and token.tag == "h1" for token in tokens):
         builder.heading(title.group(2), 1)
     reader = _Reader(builder)

@@ -39,6 +39,8 @@ _EAST_ASIAN = {"HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "HALFWIDTH", "FULLWI
 _NAMED_GLYPHS = re.compile(r"\(cid:\d+\)|/(?:g|gid|G|cid|uni)\d{1,5}")
 _LEADS_TO_A_PAGE = re.compile(r"[^\W\d_][^\d]*(?:[.…·]{3,}|\s)\s*\d{1,4}$")
 _FEWEST_ENTRIES = 8
+_MANY_LETTERS, _LETTER_SHARE = 20, 0.5
+_PRINTED_TWICE = 15
 
 
 def read_pdf(builder: DocumentBuilder, content: bytes) -> None:
@@ -102,13 +104,26 @@ def _read_page(page: "PageObject", complaints: _Complaints) -> _Page:
     complaints.heard.clear()
     try:
         text = clean(page.extract_text() or "")
+        if _is_letter_by_letter(text):
+            text = re.sub(r" +", " ", clean(page.extract_text(extraction_mode="layout")))
     except Exception as error:
         return _Page((), ("page_without_text", f"The page cannot be read ({describe_error(error)}). Print it again."))
-    garbled = _garbled(text) or next((told for told in complaints.heard if "not implemented" in told), "")
+    apart = "letters stand apart, where words end is not known" if _is_letter_by_letter(text) else ""
+    garbled = _garbled(text) or apart or next((told for told in complaints.heard if "not implemented" in told), "")
     if garbled:
         told = f"Its characters cannot be read ({' '.join(garbled.split())[:80]}). Run OCR over it."
         return _Page((), ("unreadable_characters", told))
-    return _Page(tuple(line.strip() for line in text.split("\n") if line.strip()))
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    # What is bold by being printed twice stands there twice; a short line may be a cell that repeats.
+    kept = (line for at, line in enumerate(lines) if at == 0 or line != lines[at - 1] or len(line) < _PRINTED_TWICE)
+    return _Page(tuple(kept))
+
+
+def _is_letter_by_letter(text: str) -> bool:
+    """Whether a page places every letter for itself: each then comes as a line, and where words end is not known."""
+    words = text.split()
+    letters = sum(len(word) == 1 and word.isascii() and word.isalpha() for word in words)
+    return letters >= _MANY_LETTERS and letters > _LETTER_SHARE * len(words)
 
 
 def _garbled(text: str) -> str:

@@ -4,33 +4,46 @@ Belongs here: looking at documents and writing the folder. Does not belong here:
 """
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from embed_pipeline.dataset.exchange.languages import LanguageGuess, guess_language
 from embed_pipeline.dataset.exchange.starting import new_dataset_folder, one_line, yaml_value
+from embed_pipeline.dataset.ledger import REASONS
 from embed_pipeline.dataset.settings import SETTINGS_FILE
-from embed_pipeline.documents.document import Document
+from embed_pipeline.documents.document import Document, DocumentProblem
 from embed_pipeline.documents.headings import begins_article
-from embed_pipeline.documents.reading import SUFFIXES, read_document
-from embed_pipeline.paths import copy_new, plain_file
+from embed_pipeline.documents.reading import (
+    SUFFIXES,
+    DocumentPaths,
+    document_left_out,
+    plain_documents,
+    read_document,
+)
+from embed_pipeline.paths import copy_new
 
 FOLDER = "documents"
 VARIANTS = ("bm25", "tfidf", "e5", "e5_auto")
 # What would be found in a folder of tables and of documents alike.
-_TABLES = {".csv", ".tsv", ".json", ".jsonl", ".parquet", ".xlsx", ".gz"}
+_TABLES = {".csv", ".tsv", ".json", ".jsonl", ".parquet", ".xlsx", ".xlsm", ".gz"}
 _FEW_ARTICLES = 10
 _SAMPLED_CHARACTERS = 4000
 
 
 @dataclass(frozen=True, slots=True)
 class FoundDocuments:
-    """The documents of a folder, by their path below it, and what they have in common."""
+    """The documents of a folder, by their path below it, and what they have in common.
+
+    `problems` are what of them is left out, `others` counts the files of the folder that are none, by their ending.
+    """
 
     source: Path
     paths: tuple[Path, ...]
     characters: int
-    problems: tuple[str, ...]
+    problems: tuple[DocumentProblem, ...]
+    others: Mapping[str, int]
     language: LanguageGuess
     articles: int
 
@@ -40,40 +53,62 @@ class FoundDocuments:
         return self.source if self.source.is_dir() else self.source.parent
 
 
-def find_documents(source: Path) -> tuple[Path, ...]:
+def find_documents(source: Path) -> DocumentPaths:
     """The documents in a folder and below, or the file itself if it is one; none where tables of questions lie.
 
-    README files are about the folder and hidden ones nobody's: both are left out.
+    README files are about the folder and hidden ones nobody's: both are passed over.
 
     Raises:
-        ValueError: what is called like a document is no plain file, or a link that leads out of the folder.
+        ValueError: what is called like a document is no plain file, or a link that leads out of the folder, each.
     """
     if not source.is_dir():
-        return (source,) if source.is_file() and source.suffix.lower() in SUFFIXES else ()
-    files = sorted(path for path in source.rglob("*") if not path.is_dir() and not path.name.startswith((".", "~$")))
+        is_one = source.is_file() and source.suffix.lower() in SUFFIXES
+        return DocumentPaths((source,) if is_one else (), {})
+    files = _files(source)
     if any(path.suffix.lower() in _TABLES for path in files):
-        return ()
-    found = [path for path in files if path.suffix.lower() in SUFFIXES and path.stem.lower() != "readme"]
-    return tuple(plain_file(path, (source,)) for path in found)
+        return DocumentPaths((), {})
+    found = [path for path in files if _is_document(path) or path.is_dir()]
+    return plain_documents(source, found if any(map(_is_document, found)) else ())
 
 
-def inspect_documents(source: Path, paths: tuple[Path, ...]) -> FoundDocuments:
+def inspect_documents(source: Path, found: DocumentPaths) -> FoundDocuments:
     """What the documents seem to be; every one is read.
 
     Raises:
         ValueError: not one of them has text.
     """
     root = source if source.is_dir() else source.parent
-    characters, articles, samples, problems = 0, 0, [], []
-    for path in paths:
-        document = read_document(path, path.relative_to(root).as_posix())
+    characters, articles, samples, problems = 0, 0, [], list[DocumentProblem]()
+    documents = chain(
+        (read_document(path, path.relative_to(root).as_posix()) for path in found.paths),
+        (document_left_out(file, why) for file, why in found.left_out.items()),
+    )
+    for document in documents:
         characters += len(document.text)
         articles += _count_articles(document)
         samples.append(document.text[:_SAMPLED_CHARACTERS])
-        problems += [f"{problem.file} {problem.place}: {problem.detail}" for problem in document.problems]
+        problems += document.problems
     if not characters:
-        raise ValueError(f"{source}: not one of {len(paths)} documents has text: {problems[:3]}. Run OCR over scans.")
-    return FoundDocuments(source, paths, characters, tuple(problems), guess_language(samples), articles)
+        told = "; ".join(_describe_problems(problems))
+        raise ValueError(f"{source}: not one of {len(found.paths)} documents has text. {told}")
+    beside = [path for path in (_files(source) if source.is_dir() else ()) if not _is_document(path)]
+    others = Counter(_ending(path) for path in beside if not path.is_dir())
+    language = guess_language(samples)
+    return FoundDocuments(source, found.paths, characters, tuple(problems), others, language, articles)
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files of a folder and the links to other folders in it; hidden ones and lock files are nobody's."""
+    found = sorted(folder.rglob("*"))
+    return [p for p in found if not p.name.startswith((".", "~$")) and (p.is_symlink() or not p.is_dir())]
+
+
+def _is_document(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.stem.lower() != "readme" and not path.is_dir()
+
+
+def _ending(path: Path) -> str:
+    return "README" if path.stem.lower() == "readme" else path.suffix.lower() or "without an ending"
 
 
 def write_documents_yaml(found: FoundDocuments, name: str, data_folder: Path) -> Path:
@@ -97,9 +132,25 @@ def describe_documents(found: FoundDocuments) -> str:
     lines = [
         f"{len(found.paths)} documents ({', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))}), "
         f"{found.characters:,} characters, {found.articles} articles.",
-        *(f"Left out: {one_line(problem)}" for problem in found.problems[:5]),
+        *_describe_problems(found.problems),
     ]
+    if found.others:
+        told = ", ".join(f"{count} {ending}" for ending, count in sorted(found.others.items()))
+        lines.append(f"Not documents, not taken: {one_line(told)}. Read are {', '.join(SUFFIXES)}.")
     return "\n".join(lines)
+
+
+def _describe_problems(problems: Sequence[DocumentProblem]) -> list[str]:
+    """A line for each reason: how often, in how many files, and the first."""
+    lines = []
+    for reason in REASONS:
+        own = [problem for problem in problems if problem.reason == reason]
+        if own:
+            first = f"{own[0].file}{f', {own[0].place}' if own[0].place else ''}: {own[0].detail}"
+            files = len({problem.file for problem in own})
+            among = f" in {files} files" if 1 < files < len(own) else ""
+            lines.append(f"Left out: {len(own)} × {reason}{among}. The first: {one_line(first)}")
+    return lines
 
 
 def _yaml(found: FoundDocuments, data_folder: Path) -> str:

@@ -1,53 +1,28 @@
 """Plain text: its encoding, its paragraphs, its numbered headings.
 
-Belongs here: bytes to text, for the formats that are text, and .txt. Does not belong here: markup.
+Belongs here: .txt, and what the formats that are text share. Does not belong here: markup.
 """
 
 import re
-from dataclasses import dataclass
+from pathlib import Path
 
+from embed_pipeline.dataset.raw_text import decode_text, describe_lost_letters
 from embed_pipeline.documents.document import DocumentBuilder
 from embed_pipeline.documents.headings import heading_level
-
-_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-# Of the characters that a guess decoded: more strange ones and the guess is wrong.
-_STRANGE_LIMIT = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """A file's text and its encoding; guessed where it is not UTF-8. None where it is not text."""
-
-    text: str | None
-    encoding: str
-    guessed: bool
-
-
-def decode(content: bytes) -> Decoded:
-    """UTF-8, or UTF-16 with its mark; else what it looks like, if that is plain to see."""
-    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
-    try:
-        return Decoded(content.decode(encoding), encoding, guessed=False)
-    except UnicodeDecodeError:
-        pass
-    from charset_normalizer import from_bytes
-
-    if b"\0" in content:  # of what remains, no text has these
-        return Decoded(None, "", guessed=False)
-    best = from_bytes(content).best()
-    if best is None or best.chaos > _STRANGE_LIMIT:
-        return Decoded(None, "", guessed=False)
-    return Decoded(str(best), best.encoding, guessed=True)
 
 
 def decode_into(builder: DocumentBuilder, content: bytes) -> str:
     """The text of a file; what is wrong with its encoding becomes a problem of the document. Empty if it is no text."""
-    decoded = decode(content)
-    if decoded.text is None:
-        builder.problem("wrong_encoding", "It is not UTF-8 and no other encoding is plain to see. Save it as UTF-8.")
+    try:
+        decoded = decode_text(Path(builder.file), content, remedy="Save it as UTF-8.")
+    except ValueError as error:
+        builder.problem("wrong_encoding", str(error).removeprefix(f"{builder.file}: "))
         return ""
     if decoded.guessed:
         builder.problem("wrong_encoding", f"It is not UTF-8; it was read as {decoded.encoding}. Save it as UTF-8.")
+    lost = describe_lost_letters(decoded.text)
+    if lost:
+        builder.problem("wrong_encoding", f"{lost}.")
     return decoded.text
 
 

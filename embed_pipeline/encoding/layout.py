@@ -31,6 +31,14 @@ _LEGACY_POOLING_KEYS = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 _WEIGHTS_FILE = "model.safetensors"
+_KINDS_SAVED = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+_EXTRACTION = "feature-extraction"
+_CHANGES_VECTORS = (
+    *("config_args", "config_kwargs", "tokenizer_args", "processor_kwargs", "processing_kwargs"),
+    *("query_length", "document_length", "query_expansion"),
+)
+_HARMLESS = {"add_pooling_layer", "torch_dtype", "dtype", "attn_implementation", "device_map", "low_cpu_mem_usage"}
+"""What models are loaded with that leaves their vectors as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +89,9 @@ def read_layout(directory: Path) -> Layout:
             heads.append(Head("normalize", folder))
         elif kind in ("Dense", "LayerNorm"):
             heads.append(_read_head(folder, kind))
-        elif kind not in ("Transformer", "Dropout"):
+        elif kind == "Transformer":
+            _check_transformer(path, str(module["path"]))
+        elif kind != "Dropout":
             raise ValueError(
                 f"{path}: expected the modules Transformer, Pooling, Dense, LayerNorm, Normalize and Dropout, found "
                 f"{kind}. Leaving it out would change every vector; name another model."
@@ -89,6 +99,32 @@ def read_layout(directory: Path) -> Layout:
     while heads and heads[-1].kind == "normalize":
         heads.pop()
     return Layout(pooling, tuple(heads))
+
+
+def transformer_settings(directory: Path) -> dict[str, Any]:
+    """What sentence-transformers saved of the first module, under the name of today or an older one; else nothing."""
+    found = (directory / f"sentence_{kind}_config.json" for kind in _KINDS_SAVED)
+    return next((read_json(path) for path in found if path.is_file()), {})
+
+
+def _check_transformer(modules: Path, folder: str) -> None:
+    if folder not in ("", "."):
+        raise ValueError(
+            f"{modules}: expected the transformer's files beside it, as sentence-transformers writes them since its "
+            f"version 2, found them in {folder}. Load the model there and save it again."
+        )
+    settings = transformer_settings(modules.parent)
+    asked = {name: value for name, value in settings.items() if name in _CHANGES_VECTORS and value}
+    task = settings.get("transformer_task", _EXTRACTION)
+    for name in ("model_args", "model_kwargs"):
+        asked[name] = {key: value for key, value in (settings.get(name) or {}).items() if key not in _HARMLESS}
+    changed = [name for name, value in asked.items() if value] + ([f"transformer_task {task}"] * (task != _EXTRACTION))
+    if changed:
+        raise ValueError(
+            f"{modules.parent}: expected a model that is loaded as it lies there, found {', '.join(changed)} in its "
+            "sentence_bert_config.json, which sentence-transformers would load it with: other vectors than without. "
+            "Take them out if they are not wanted (lengths are settings of the recipe), or name another model."
+        )
 
 
 def _own_kind(path: Path, named: str) -> str:

@@ -58,8 +58,8 @@ _BEGINNING_TOKENS = 64
 _OPENVINO_FILE, _ONNX_FILE = "model.xml", "model.onnx"
 
 CONVERSION_PAYS_TOKENS = 60_000
-"""Converting a model costs about what encoding so many tokens with it saves; alike for small and large models, for which
-both grow with the weights (docs/adr/0026-backends.md)."""
+"""Converting a model costs about what encoding so many tokens with it saves. Small and large models are alike in that:
+both grow with the weights (docs/adr/0026)."""
 
 
 def load_local_encoder(
@@ -322,6 +322,7 @@ class LocalEncoder:
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
             )
         finally:
             if bars_were_shown:

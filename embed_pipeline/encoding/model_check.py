@@ -16,12 +16,23 @@ from pathlib import Path
 from typing import Any
 
 from embed_pipeline.encoding.file_record import is_as_recorded
-from embed_pipeline.encoding.layout import read_json
+from embed_pipeline.encoding.layout import read_json, read_layout, transformer_settings
 
 _POINTER_START = b"version https://git-lfs.github.com/spec/"
 _POINTER_BYTES = 1024
 """A pointer is smaller than this; its standard says so."""
-_OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.gguf", "*.onnx", "onnx/*.onnx")
+_OTHER_WEIGHTS = (
+    "*.bin",
+    "*.pt",
+    "*.pth",
+    "*.ckpt",
+    "*.h5",
+    "*.msgpack",
+    "*.gguf",
+    "*.onnx",
+    "onnx/*.onnx",
+    "openvino/*.bin",
+)
 _SINGLE_WEIGHTS, _SHARDED_WEIGHTS = "model.safetensors", "model.safetensors.index.json"
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.spm")
 _LAYER_COUNTS = ("num_hidden_layers", "n_layers", "n_layer", "num_layers")
@@ -29,6 +40,7 @@ _LAYER = re.compile(r"(?P<stack>.*?\b(?:layers?|h|blocks?))\.(?P<number>\d+)\.")
 _TOKEN_EMBEDDINGS = re.compile(
     r"(?:^|\.)(?:word_embeddings|embed_tokens|tok_embeddings|wte|shared|word_embedding)\.weight$"
 )
+_FLOATS = {"F64", "F32", "F16", "BF16"}
 _NEVER_LOADED = ("position_ids", "inv_freq", "masked_bias", "attn.bias")
 """Buffers that older versions saved and the network computes for itself."""
 _LONGEST_HEADER = 100_000_000
@@ -41,6 +53,7 @@ class Tensor:
 
     name: str
     shape: tuple[int, ...]
+    dtype: str
 
 
 def check_model_folder(directory: Path) -> None:
@@ -59,6 +72,7 @@ def check_model_folder(directory: Path) -> None:
     _refuse_foreign_code(directory, config)
     _refuse_other_kinds(directory, config)
     tensors = weights_of(directory)
+    _refuse_small_numbers(directory, tensors)
     _compare_layers(directory, config, tensors)
     _compare_tokenizer(directory, tensors)
     _refuse_other_case(directory)
@@ -143,6 +157,7 @@ def _refuse_adapter(directory: Path) -> None:
 def _refuse_no_config(directory: Path) -> None:
     if (directory / "config.json").is_file():
         return
+    read_layout(directory)  # modules that are no transformer, or lie elsewhere, are told by name
     below = sorted({*directory.glob("*/config.json"), *directory.glob("snapshots/*/config.json")})
     models = [str(path.parent.relative_to(directory)) for path in below if any(path.parent.glob("*.safetensors"))]
     hint = f" Below it there is a model in {', '.join(models[:3])}: name that folder." if models else ""
@@ -210,6 +225,18 @@ def _refuse_other_kinds(directory: Path, config: Mapping[str, Any]) -> None:
         )
 
 
+def _refuse_small_numbers(directory: Path, tensors: tuple[Tensor, ...]) -> None:
+    """Weights in few bits without a word of it in config.json would be taken for numbers as they stand."""
+    small = [tensor for tensor in tensors if len(tensor.shape) > 1 and tensor.dtype not in _FLOATS]
+    small = [tensor for tensor in small if not tensor.name.endswith(_NEVER_LOADED)]
+    if small:
+        raise ValueError(
+            f"{directory}: expected weights in float32, bfloat16 or float16, found {small[0].name} in "
+            f"{small[0].dtype} ({len(small)} such in all): a quantised model. Name the model that it was made of, or "
+            "serve it and name it as a service."
+        )
+
+
 def _compare_layers(directory: Path, config: Mapping[str, Any], tensors: tuple[Tensor, ...]) -> None:
     stated = next((config[name] for name in _LAYER_COUNTS if isinstance(config.get(name), int)), None)
     numbers: dict[str, set[int]] = {}
@@ -256,14 +283,15 @@ def _compare_tokenizer(directory: Path, tensors: tuple[Tensor, ...]) -> None:
 
 
 def _refuse_other_case(directory: Path) -> None:
-    path, tokenizer = directory / "sentence_bert_config.json", directory / "tokenizer.json"
-    if not path.is_file() or not tokenizer.is_file() or not read_json(path).get("do_lower_case"):
+    tokenizer = directory / "tokenizer.json"
+    if not tokenizer.is_file() or not transformer_settings(directory).get("do_lower_case"):
         return
     normalizer = json.dumps(read_json(tokenizer).get("normalizer"))
     if '"type": "Lowercase"' not in normalizer and '"lowercase": true' not in normalizer:
         raise ValueError(
-            f"{path}: do_lower_case is true and the tokenizer keeps upper case: sentence-transformers would lower "
-            "every text before it. Load the model there and save it again, which puts it into tokenizer.json."
+            f"{directory}: do_lower_case is true in sentence_bert_config.json and the tokenizer keeps upper case: "
+            "sentence-transformers would lower every text before it. Load the model there and save it again, which "
+            "puts it into tokenizer.json."
         )
 
 
@@ -297,7 +325,7 @@ def _read_header(path: Path) -> Iterator[Tensor]:
         header = json.loads(content)
         entries = {name: one for name, one in header.items() if name != "__metadata__"}
         end = 8 + length + max((one["data_offsets"][1] for one in entries.values()), default=0)
-        found = [Tensor(name, tuple(one["shape"])) for name, one in entries.items()]
+        found = [Tensor(name, tuple(one["shape"]), one["dtype"]) for name, one in entries.items()]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path}: expected weights in the safetensors format, found a file of {size:,} bytes that begins with "

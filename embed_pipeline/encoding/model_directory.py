@@ -8,10 +8,11 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from embed_pipeline.encoding.encoder import EncoderSettings, Role
 from embed_pipeline.encoding.file_record import recorded_sha256
-from embed_pipeline.encoding.layout import MODULES_FILE, read_json, read_layout
+from embed_pipeline.encoding.layout import MODULES_FILE, read_json, read_layout, transformer_settings
 from embed_pipeline.encoding.model_check import check_model_folder
 from embed_pipeline.paths import digest_of
 
@@ -30,7 +31,10 @@ IDENTITY_PATTERNS = (
 )
 """The files that decide a vector; a README or an optimizer state beside them changes nothing."""
 
-_POSITIONS_START_AT_TWO = frozenset({"camembert", "mpnet", "roberta", "xlm-roberta"})
+_POSITIONS_START_AT_TWO = frozenset(
+    {"camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta", "roberta-prelayernorm"}
+    | {"xlm-roberta", "xlm-roberta-xl", "xmod"}
+)
 _PROMPTS_FILE = "config_sentence_transformers.json"
 _PLAIN_FORMAT = "{}{}"
 _PROMPT_NAMES: Mapping[Role, tuple[str, ...]] = {"query": ("query",), "passage": ("document", "passage", "corpus")}
@@ -160,8 +164,7 @@ def _stored_prompt(directory: Path, role: Role) -> str | None:
     where both roles are empty beside a default of another name are they what sentence-transformers writes for prompts
     that nobody set. Source: sentence-transformers, encode_query and encode_document.
     """
-    path = directory / _PROMPTS_FILE
-    config = read_json(path) if path.is_file() else {}
+    path, config = directory / _PROMPTS_FILE, _sentence_config(directory)
     prompts, default = config.get("prompts") or {}, config.get("default_prompt_name")
     if default and default not in prompts:
         raise ValueError(
@@ -175,15 +178,23 @@ def _stored_prompt(directory: Path, role: Role) -> str | None:
     return None if found is None else str(found)
 
 
+def _sentence_config(directory: Path) -> dict[str, Any]:
+    path = directory / _PROMPTS_FILE
+    config = read_json(path) if path.is_file() else {}
+    if config.get("truncate_dim"):
+        raise ValueError(
+            f"{path}: expected vectors of full length, found truncate_dim {config['truncate_dim']}: "
+            "sentence-transformers would cut every vector. Take it out of the file to use whole ones."
+        )
+    return config
+
+
 def _own_limit(directory: Path) -> int | None:
     """The model's maximum length: sentence-transformers' own, else the tokenizer's, no more than its positions."""
+    tokenizer = directory / "tokenizer_config.json"
     limits = [
-        read_json(directory / name).get(key)
-        for name, key in (
-            ("sentence_bert_config.json", "max_seq_length"),
-            ("tokenizer_config.json", "model_max_length"),
-        )
-        if (directory / name).is_file()
+        transformer_settings(directory).get("max_seq_length"),
+        read_json(tokenizer).get("model_max_length") if tokenizer.is_file() else None,
     ]
     # Tokenizers without a limit state a number of thirty digits.
     usable = [limit for limit in limits if isinstance(limit, int) and 0 < limit < 1_000_000]

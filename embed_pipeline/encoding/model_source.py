@@ -15,7 +15,7 @@ from embed_pipeline.encoding.model_directory import IDENTITY_PATTERNS
 
 HUB_PATTERNS = (
     *IDENTITY_PATTERNS,
-    *("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"),
+    *("modules.json", "config_sentence_transformers.json", "sentence_*_config.json"),
     *("[0-9]*_*/config.json", "[0-9]*_*/model.safetensors"),
 )
 """What is downloaded from the Hub: weights as safetensors, tokenizer and configuration; no pickles, no code."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from embed_pipeline.artifacts import Plan
 from embed_pipeline.dataset.raw_files import raw_paths
-from embed_pipeline.documents.reading import document_paths
+from embed_pipeline.documents.reading import DocumentPaths, document_paths
 from embed_pipeline.encoding.encoder import BUNDLED, Encoder, EncoderSettings
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.paths import digest_of
@@ -47,7 +47,8 @@ def dataset_settings(
     if asset == "passages":
         digest = digest_of(model_directory(counting_encoder(project, dataset)) / "tokenizer.json")
         cut = project.documents[dataset].model_dump(mode="json", exclude={"files", "encoder"})
-        return {"documents": cut, "tokenizer": digest}
+        left_out = _documents_of(project, dataset).left_out
+        return {"documents": cut, "tokenizer": digest, **({"left_out": dict(left_out)} if left_out else {})}
     if asset == "synthetic_qa":
         return _synthesis_settings(project, dataset, base_encoder)
     return {"files": {name: digest_of(path) for name, path in source_files(project, dataset).items()}}
@@ -61,16 +62,29 @@ def source_files(project: Project, dataset: str) -> dict[str, Path]:
     """
     folder, settings = project.folder(dataset), project.datasets[dataset]
     if settings.source == "documents":
-        paths = document_paths(folder, project.documents[dataset], project.roots)
+        paths = _documents_of(project, dataset).paths
     else:
         paths = raw_paths(folder, settings, project.roots)
     return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
+def _documents_of(project: Project, dataset: str) -> DocumentPaths:
+    return document_paths(project.folder(dataset), project.documents[dataset], project.roots)
+
+
 def planned_files(plan: Plan) -> dict[str, str]:
     """The sha256 of each raw file by its path, as the plan of a raw asset saw it."""
-    files = plan.settings["files"]
-    return {name: str(digest) for name, digest in files.items()} if isinstance(files, dict) else {}
+    return _texts_of(plan, "files")
+
+
+def planned_left_out(plan: Plan) -> dict[str, str]:
+    """Why each path among the documents that is no plain file is left out, as the plan of the passages saw it."""
+    return _texts_of(plan, "left_out")
+
+
+def _texts_of(plan: Plan, name: str) -> dict[str, str]:
+    found = plan.settings.get(name)
+    return {key: str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
 
 def counting_encoder(project: Project, dataset: str) -> EncoderSettings:

@@ -1,7 +1,7 @@
 """`training: auto`: the settings of mining and training that follow from the data, each with its reason.
 
 Belongs here: the rules. Does not belong here: the figures they read (dataset/facts.py), when they are applied
-(graph). Why they are so, with the figures they stand on: docs/adr/0026-automatic-training.md.
+(graph). Why they are so, with the figures they stand on: docs/adr/0027-automatic-training.md.
 """
 
 import math

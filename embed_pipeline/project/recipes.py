@@ -52,7 +52,7 @@ class Recipe(BaseModel):
     training: AnyTraining | None = Field(
         None,
         description="How the encoder is fine-tuned; left out: zero-shot. auto: chosen from the data, mining too "
-        "(docs/adr/0026).",
+        "(docs/adr/0027).",
     )
     word_vectors: WordVectorSettings | None = Field(None, description="word2vec: how the words' vectors are trained.")
     fusion: FusionSettings | None = Field(None, description="fused: the parts.")

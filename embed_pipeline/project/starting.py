@@ -92,7 +92,8 @@ def start_dataset(source: Path, name: str, data: Path) -> StartedDataset:
     Raises:
         ValueError: the name is none, the folder exists, or `source` cannot be read as a data set.
     """
-    if documents := find_documents(source):
+    documents = find_documents(source)
+    if documents.paths:
         found = inspect_documents(source, documents)
         return StartedDataset(write_documents_yaml(found, name, data), describe_documents(found))
     inspection = inspect(source)

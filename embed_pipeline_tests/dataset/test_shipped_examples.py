@@ -55,7 +55,7 @@ def test_examples_are_small_enough_to_clone() -> None:
 )
 def test_documents_are_those_of_their_folder_and_no_readme(name: str, endings: dict[str, int]) -> None:
     settings = read_dataset_settings(DATA / name)
-    paths = document_paths(DATA / name, DocumentSettings.model_validate(settings.documents))
+    paths = document_paths(DATA / name, DocumentSettings.model_validate(settings.documents)).paths
     assert {path.parent for path in paths} == {DATA / name / "documents"}
     assert Counter(path.suffix for path in paths) == endings
 

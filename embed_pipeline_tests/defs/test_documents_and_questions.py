@@ -1,12 +1,13 @@
 """The sections of dataset.yaml that belong to documents and questions, and what is checked about both."""
 
+import os
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from embed_pipeline.cli import main
-from embed_pipeline.dataset.ledger import LedgerEntry, Reason
+from embed_pipeline.dataset.ledger import LedgerEntry, Reason, read_ledger
 from embed_pipeline.defs.checks.documents import check_passages
 from embed_pipeline.defs.checks.synthesis import check_questions
 from embed_pipeline.documents.passages import DocumentSummary
@@ -14,9 +15,11 @@ from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.model_source import resolve_model
 from embed_pipeline.graph.source_settings import counting_encoder, dataset_settings, round_trip_recipe, source_files
 from embed_pipeline.graph.topology import Node
+from embed_pipeline.graph.work import ready_work
 from embed_pipeline.project.project import Project
 from embed_pipeline.records import Split
 from embed_pipeline.synthesis.questions import SyntheticQuestion
+from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.small_project import write_yaml
 
 ENCODER = {"model": "bundled-english", "pooling": "mean"}
@@ -118,6 +121,26 @@ def test_cutting_and_writing_concern_their_own_asset_and_not_the_cleaned_data(tm
         for at, asset in enumerate(("raw_documents", "passages", "synthetic_qa", "cleaned_qa"))
     }
     assert changed == {"raw_documents": False, "passages": True, "synthetic_qa": True, "cleaned_qa": False}
+
+
+def test_a_link_out_and_a_pipe_among_the_documents_stop_nothing_and_stand_in_the_ledger(tmp_path: Path) -> None:
+    project = _project(tmp_path)
+    (tmp_path / "dagster").mkdir()
+    documents = tmp_path / "data" / "terms" / "documents"
+    (documents / "away.md").symlink_to(tmp_path / "secret.md")
+    (tmp_path / "secret.md").write_text("# Secret\n\nNobody's business.\n", encoding="utf-8")
+    os.mkfifo(documents / "pipe.md")
+    assert list(source_files(project, "terms")) == ["documents/a.md", "documents/b.md"]
+    run = PipelineProject(tmp_path)
+    assert "passages built" in run.execute("read_documents", "terms")
+    folder = run.graph.store.open(run.manifest("passages", "terms"))
+    left_out = {entry.workbook: entry.reason for entry in read_ledger(folder / "ledger.jsonl")}
+    assert {name: left_out[name] for name in ("documents/away.md", "documents/pipe.md")} == dict.fromkeys(
+        ("documents/away.md", "documents/pipe.md"), "no_plain_file"
+    )
+    assert "business" not in (folder / "corpus.jsonl").read_text(encoding="utf-8")
+    (documents / "pipe.md").unlink()
+    assert ready_work(run.graph)[0].job.name == "read_documents"
 
 
 def test_estimate_says_that_nobody_is_asked_offline_and_names_the_data_sets(tmp_path: Path, monkeypatch) -> None:

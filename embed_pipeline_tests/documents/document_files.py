@@ -4,14 +4,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def write_pdf(path: Path, pages: Sequence[Sequence[str]], *, password: str = "") -> Path:
-    """A PDF with a line of Helvetica for each text; an empty page has no text at all."""
+def write_pdf(path: Path, pages: Sequence[Sequence[str]], *, password: str = "", placed: float = 0) -> Path:
+    """A PDF with a line of Helvetica for each text; an empty page has no text at all.
+
+    `placed`: in Courier, every letter by itself, so many widths from the last.
+    """
     objects = ["<< /Type /Catalog /Pages 2 0 R >>"]
     kids = " ".join(f"{4 + 2 * at} 0 R" for at in range(len(pages)))
     objects.append(f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>")
-    objects.append("<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>")
+    font = "Courier" if placed else "Helvetica"
+    objects.append(f"<< /Type /Font /Subtype /Type1 /BaseFont /{font} /Encoding /WinAnsiEncoding >>")
     for at, lines in enumerate(pages):
         shown = "".join(f"({line.replace('(', '[').replace(')', ']')}) Tj T* " for line in lines)
+        if placed:
+            shown = "".join(
+                f"ET BT /F1 11 Tf 1 0 0 1 {50 + 6.6 * placed * column:.1f} {800 - 14 * row} Tm ({letter}) Tj "
+                for row, line in enumerate(lines)
+                for column, letter in enumerate(line)
+                if letter != " "
+            )
         stream = f"BT /F1 11 Tf 14 TL 50 800 Td {shown}ET" if lines else "0 0 m 10 10 l S"
         objects.append(
             "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Resources << /Font << /F1 3 0 R >> >> "

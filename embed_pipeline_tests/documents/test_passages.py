@@ -1,5 +1,6 @@
 """The files of passages, which files are documents, and a data set made from a folder of them."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,14 @@ from embed_pipeline.dataset.ledger import read_ledger
 from embed_pipeline.dataset.settings import read_dataset_settings
 from embed_pipeline.documents.document import Document, DocumentBuilder
 from embed_pipeline.documents.passages import read_documents_summary, write_passages
-from embed_pipeline.documents.reading import document_paths
+from embed_pipeline.documents.reading import DocumentPaths, document_left_out, document_paths
 from embed_pipeline.documents.settings import DocumentSettings
-from embed_pipeline.documents.starting import find_documents, inspect_documents, write_documents_yaml
+from embed_pipeline.documents.starting import (
+    describe_documents,
+    find_documents,
+    inspect_documents,
+    write_documents_yaml,
+)
 from embed_pipeline_tests.documents.test_cutting import count_words
 
 SETTINGS = DocumentSettings(files=("x",), passage_tokens=16)
@@ -75,7 +81,7 @@ def _files(folder: Path, *names: str) -> None:
 def test_patterns_find_files_once_sorted_and_never_hidden_ones(tmp_path: Path) -> None:
     _files(tmp_path, "b/2.md", "a/1.md", "a/.hidden.md", "a/~$lock.md", "terms[1].md")
     found = document_paths(tmp_path, DocumentSettings(files=("**/*.md", "a/*.md", "terms[1].md")))
-    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["a/1.md", "b/2.md", "terms[1].md"]
+    assert [path.relative_to(tmp_path).as_posix() for path in found.paths] == ["a/1.md", "b/2.md", "terms[1].md"]
 
 
 def test_a_pattern_that_matches_nothing_is_named(tmp_path: Path) -> None:
@@ -89,13 +95,13 @@ def test_a_folder_of_documents_becomes_a_data_set_that_loads(tmp_path: Path) -> 
     _files(source, "one.md", "sub/two.md", "README.md")
     (source / "law.txt").write_text("\n\n".join(f"第{n}条 规定内容如下。" for n in range(1, 15)), encoding="utf-8")
     paths = find_documents(source)
-    assert [path.name for path in paths] == ["law.txt", "one.md", "two.md"]
+    assert [path.name for path in paths.paths] == ["law.txt", "one.md", "two.md"]
     written = write_documents_yaml(inspect_documents(source, paths), "contracts", tmp_path / "data")
     settings = read_dataset_settings(written.parent)
     assert settings.source == "documents"
     documents = DocumentSettings.model_validate(dict(settings.documents or {}))
     assert documents.cut == "article"
-    assert [p.name for p in document_paths(written.parent, documents)] == ["law.txt", "one.md", "two.md"]
+    assert [p.name for p in document_paths(written.parent, documents).paths] == ["law.txt", "one.md", "two.md"]
     with pytest.raises(ValueError, match="exists already"):
         write_documents_yaml(inspect_documents(source, paths), "contracts", tmp_path / "data")
 
@@ -103,8 +109,52 @@ def test_a_folder_of_documents_becomes_a_data_set_that_loads(tmp_path: Path) -> 
 def test_a_folder_with_tables_of_questions_is_no_folder_of_documents(tmp_path: Path) -> None:
     _files(tmp_path, "notes.md")
     (tmp_path / "questions.csv").write_text("question,context\na,b\n", encoding="utf-8")
-    assert find_documents(tmp_path) == () and find_documents(tmp_path / "questions.csv") == ()
-    assert find_documents(tmp_path / "notes.md") == (tmp_path / "notes.md",)
+    assert not find_documents(tmp_path).paths and not find_documents(tmp_path / "questions.csv").paths
+    assert find_documents(tmp_path / "notes.md") == DocumentPaths((tmp_path / "notes.md",), {})
+
+
+def test_links_and_pipes_among_documents_are_left_out_by_name_and_the_others_go_on(tmp_path: Path) -> None:
+    folder, outside = tmp_path / "set", tmp_path / "outside"
+    _files(outside, "secret.md", "more/other.md")
+    _files(folder, "docs/a.md", "docs/b.md")
+    (folder / "docs" / "inside.md").symlink_to(folder / "docs" / "a.md")
+    (folder / "docs" / "link.md").symlink_to(outside / "secret.md")
+    (folder / "docs" / "nowhere.md").symlink_to(folder / "gone.md")
+    (folder / "docs" / "more").symlink_to(outside / "more")
+    os.mkfifo(folder / "docs" / "pipe.md")
+    found = document_paths(folder, DocumentSettings(files=("docs/**/*.md",)))
+    assert [path.name for path in found.paths] == ["a.md", "b.md", "inside.md"]
+    assert list(found.left_out) == ["docs/link.md", "docs/more", "docs/nowhere.md", "docs/pipe.md"]
+    assert "a named pipe" in found.left_out["docs/pipe.md"] and "A link to a folder" in found.left_out["docs/more"]
+    assert not any(str(tmp_path) in why for why in found.left_out.values())
+    documents = [document_left_out(file, why) for file, why in found.left_out.items()]
+    write_passages([_document("docs/a.md", "Some words."), *documents], SETTINGS, count_words, tmp_path)
+    entries = read_ledger(tmp_path / "ledger.jsonl")
+    assert [(entry.workbook, entry.reason) for entry in entries] == [(file, "no_plain_file") for file in found.left_out]
+    allowed = document_paths(folder, DocumentSettings(files=("docs/**/*.md", "docs/more/**/*.md")), [outside])
+    assert {path.name for path in allowed.paths} == {"a.md", "b.md", "inside.md", "link.md", "other.md"}
+    with pytest.raises(ValueError, match=r"found none that is a plain file\. docs/pipe\.md: It is no plain file"):
+        document_paths(folder, DocumentSettings(files=("docs/pipe.md", "docs/p*.md")))
+
+
+def test_init_counts_by_reason_what_is_left_out_and_names_what_is_no_document(tmp_path: Path) -> None:
+    source = tmp_path / "mixed"
+    _files(source, "a.md", "README.md", "b.md")
+    for number in range(12):
+        (source / f"scan{number}.pdf").write_bytes(b"%PDF-1.7 cut off")
+    (source / "slides.pptx").write_bytes(b"PK")
+    (source / "prices.ods").write_bytes(b"PK")
+    (source / "away.md").symlink_to(tmp_path / "elsewhere.md")
+    (tmp_path / "elsewhere.md").write_text("not ours", encoding="utf-8")
+    found = inspect_documents(source, find_documents(source))
+    told = describe_documents(found).splitlines()
+    assert len(told) == 4
+    assert told[1].startswith("Left out: 1 × no_plain_file. The first: away.md: A link that leads out")
+    assert told[2].startswith("Left out: 12 × broken_file. The first: scan0.pdf: It cannot be read as pdf")
+    assert told[3].startswith("Not documents, not taken: 1 .ods, 1 .pptx, 1 README. Read are .pdf")
+    written = write_documents_yaml(found, "mixed", tmp_path / "data")
+    assert not (written.parent / "documents" / "away.md").exists()
+    assert f"# {told[2]}" in written.read_text(encoding="utf-8")
 
 
 def test_documents_without_text_are_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ def _reasons(path: Path) -> list[str]:
             "</mc:AlternateContent></w:r>" + _run("Beside it.")), ["Beside it.", "In a box."]),
         (_p(_run("P = ") + "<m:oMath><m:r><m:t>12</m:t></m:r></m:oMath>"), ["P = 12"]),
         (_p('<w:r><w:t>one</w:t><w:tab/><w:t>two</w:t><w:br/><w:t>three</w:t></w:r>'), ["one\ttwo\nthree"]),
+        (_p(_run("yes ") + '<w:r><w:sym w:font="Wingdings" w:char="F0FE"/></w:r>' + _run(" no")), ["yes ☑ no"]),
         (_table(["Mon", "", "22:10"], ["Sun", "8:00", ""]), ["Mon | | 22:10", "Sun | 8:00"]),
         (f"<w:tbl>{_row(_cell(_p(_run('Fire')), _RESTART), _text_cell('all'))}"
          f"{_row(_cell(_p(''), '<w:vMerge/>'), _text_cell('half'))}</w:tbl>", ["Fire | all", "Fire | half"]),
@@ -174,6 +175,10 @@ def test_a_file_above_a_limit_is_named_unread_and_the_limit_is_a_setting(tmp_pat
          ["Menu", "Rules", "May | on"]),
         ("<table><tr><th>Mon</th><td></td><td>22</td></tr></table>", ["Mon | | 22"]),
         ("<table><caption>Hours</caption><tr><td>a</td><td hidden>b</td><td>c</td></tr></table>", ["Hours", "a | c"]),
+        ("<table><tr><td rowspan=2>Mon</td><td>9</td></tr><tr><td>13</td></tr><tr><td>Sun</td><td>10</td></tr></table>",
+         ["Mon | 9", "Mon | 13", "Sun | 10"]),
+        ("<ruby>漢<rp>(</rp><rt>kan</rt><rp>)</rp></ruby>字", ["漢字"]),
+        ("<p>before\0after</p><p>rest</p>", ["beforeafter", "rest"]),
         ("<p>a<span style='display: none'>x</span>b</p><dialog><p>Sure?</p></dialog>", ["ab"]),
         ("<p hidden=until-found>found</p><details><summary>Q</summary>A</details>", ["found", "Q", "A"]),
         ("<ul><li>one<ul><li>two</li></ul>three</li></ul>", ["one", "two", "three"]),
@@ -204,12 +209,121 @@ def test_what_a_page_hides_is_counted(tmp_path: Path) -> None:
         ("# H\n<ul><li>one</li><li>two</li></ul>\n\nafter", ["H", "one", "two", "after"]),
         ("<table>\n<tr><td>cell</td>\n\n<td>next</td></tr></table>\n\nafter", ["cell | next", "after"]),
         ("<!-- note -->\n\ntext", ["text"]),
+        ("---\n\nfirst\n\n---\n\nsecond", ["first", "second"]),
+        ("+++\ntitle = 'Hours'\n+++\n\nFrom nine.", ["Hours", "From nine."]),
+        ("---\n# a comment\ntitle: Hours\n---\nFrom nine.", ["Hours", "From nine."]),
     ],
 )
 def test_html_inside_markdown_is_read(tmp_path: Path, text: str, texts: list[str]) -> None:
     path = tmp_path / "a.md"
     path.write_text(text, encoding="utf-8")
     assert _texts(path) == texts
+
+
+ZH = "保险责任包括意外伤害身故、残疾以及医疗费用，具体以保险单载明的为准。"
+META = "<html><head><meta charset={}></head><body><p>{}</p></body></html>"
+
+
+@pytest.mark.parametrize(
+    ("content", "text", "reasons"),
+    [
+        (META.format("gb2312", "镕喆" + ZH).encode("gbk"), "镕喆" + ZH, []),
+        (META.format("iso-8859-1", "5 € “Bâle”").encode("cp1252"), "5 € “Bâle”", []),
+        (META.format("Shift_JIS", "①保険金").encode("cp932"), "①保険金", []),
+        (META.format("iso-8859-1", "Zürich").encode(), "Zürich", []),
+        (META.format("utf-8", "Zürich").encode("utf-16"), "Zürich", []),
+        (META.format("utf-8", f"{ZH}@").encode().replace(b"@", b"\xe6"), f"{ZH}\ufffd", ["wrong_encoding"]),
+        (META.format("foo", "Zürich, café, naïve").encode("cp1252"), "Zürich, café, naïve", ["wrong_encoding"]),
+    ],
+)
+def test_a_page_is_read_in_the_encoding_that_it_names_as_browsers_read_it(
+    tmp_path: Path, content: bytes, text: str, reasons: list[str]
+) -> None:
+    (tmp_path / "a.html").write_bytes(content)
+    assert (read_document(tmp_path / "a.html", "a.html").text, _reasons(tmp_path / "a.html")) == (text, reasons)
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".md"])
+def test_one_rule_for_encodings_holds_for_documents_and_tables(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(ZH.encode("big5", "ignore") * 4)
+    assert "意外" in read_document(path, path.name).text and _reasons(path) == ["wrong_encoding"]
+    path.write_bytes(ZH.encode() + b"\xe6\n" + ZH.encode())
+    (problem,) = read_document(path, path.name).problems
+    assert problem.reason == "wrong_encoding" and "line 1: expected UTF-8 as in the rest" in problem.detail
+
+
+def test_letters_that_were_lost_before_are_told(tmp_path: Path) -> None:
+    for text, told in (
+        ("Zürich, café, naïve".encode().decode("cp1252"), "encoded twice"),
+        ("Z\ufffdrich", "1 letters"),
+    ):
+        (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+        (problem,) = read_document(tmp_path / "a.txt", "a.txt").problems
+        assert problem.reason == "wrong_encoding" and told in problem.detail
+    for text in ("Wie groß? Façade, señor, Ärger, Çelik", "", "Why? How? When?", "ÃO PAULO"):
+        (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+        assert "wrong_encoding" not in _reasons(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "kind"),
+    [
+        ("a.txt", b"%PDF-1.7\n1 0 obj", "a PDF"),
+        ("a.md", b"{\\rtf1\\ansi Hello", "RTF"),
+        ("a.docx", b"{\\rtf1\\ansi Hello", "RTF"),
+        ("a.pdf", b"\r\n<!DOCTYPE html><title>Sign in</title>", "HTML"),
+        ("a.txt", b"PK\x03\x04\x14", "a zip archive"),
+        ("a.html", b"From: <Saved by Blink>\r\nMIME-Version: 1.0", "MHTML"),
+        ("a.pdf", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office file"),
+    ],
+)
+def test_a_file_that_is_not_what_it_is_called_is_named_and_not_read(
+    tmp_path: Path, name: str, start: bytes, kind: str
+) -> None:
+    (tmp_path / name).write_bytes(start)
+    (problem,) = read_document(tmp_path / name, name).problems
+    assert problem.reason == "broken_file" and kind in problem.detail
+
+
+def test_a_strict_word_file_holds_the_same_text(tmp_path: Path) -> None:
+    def strict(parts: dict[str, bytes]) -> None:
+        for name in parts:
+            for usual, other in (
+                (
+                    b"schemas.openxmlformats.org/wordprocessingml/2006/main",
+                    b"purl.oclc.org/ooxml/wordprocessingml/main",
+                ),
+                (b"schemas.openxmlformats.org/officeDocument/2006/", b"purl.oclc.org/ooxml/officeDocument/"),
+            ):
+                parts[name] = parts[name].replace(usual, other)
+
+    path = _docx(tmp_path / "a.docx", _p(_run("Of the other dialect.")), change=strict)
+    assert _texts(path) == ["Of the other dialect."] and not _reasons(path)
+
+
+def test_the_ledger_does_not_say_where_an_object_lay_in_memory(tmp_path: Path) -> None:
+    from openpyxl import Workbook
+
+    Workbook().save(tmp_path / "a.docx")
+    (problem,) = read_document(tmp_path / "a.docx", "a.docx").problems
+    assert problem.reason == "broken_file" and "0x" not in problem.detail
+
+
+def test_a_page_of_single_letters_is_read_by_where_they_stand(tmp_path: Path) -> None:
+    lines = ["The insurer pays for fire and water", "and the excess is three hundred euro"]
+    path = write_pdf(tmp_path / "a.pdf", [lines], placed=1)
+    assert read_document(path, path.name).text.split() == " ".join(lines).split()
+    path = write_pdf(tmp_path / "b.pdf", [lines], placed=2.5)
+    assert [(p.reason, "letters stand apart" in p.detail) for p in read_document(path, path.name).problems] == [
+        ("unreadable_characters", True)
+    ]
+
+
+def test_a_line_printed_twice_for_bold_is_one_line_and_a_cell_that_repeats_stays(tmp_path: Path) -> None:
+    lines = ["The insurer pays for fire.", "The insurer pays for fire.", "20 euro", "20 euro"]
+    path = write_pdf(tmp_path / "a.pdf", [lines])
+    assert read_document(path, path.name).text == "The insurer pays for fire. 20 euro 20 euro"
 
 
 def test_lines_that_differ_in_numbers_alone_are_body_text(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.models import Dense, LayerNorm, Normalize, Pooling, Transformer
+from transformers import CONFIG_MAPPING, AutoModel
 
 from embed_pipeline.encoding.description import describe_encoder
 from embed_pipeline.encoding.encoder import EncoderSettings
@@ -85,6 +88,57 @@ def test_every_head_gives_the_vectors_of_sentence_transformers(
     save: Save, heads: Callable[[], list], normalize: bool
 ) -> None:
     _compare(save(*heads(), *([Normalize()] if normalize else [])), normalize=normalize)
+
+
+SMALL = {
+    "vocab_size": 90,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 66,
+    "pad_token_id": 0,
+    "bos_token_id": 2,
+    "eos_token_id": 3,
+}
+ARCHITECTURES = {
+    "xlm-roberta": ("cls", {}),
+    "mpnet": ("mean", {}),
+    "distilbert": ("mean", {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}),
+    "modernbert": ("mean", {"global_attn_every_n_layers": 2, "local_attention": 16}),
+    "nomic_bert": ("mean", {}),
+    "qwen3": ("lasttoken", {"num_key_value_heads": 2, "head_dim": 16}),
+    "gemma3_text": ("mean", {"num_key_value_heads": 2, "head_dim": 16, "use_bidirectional_attention": True}),
+}
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_every_kind_of_network_gives_the_vectors_of_sentence_transformers(
+    transformer: Path, tmp_path: Path, kind: str
+) -> None:
+    """Of random weights, in batches of texts of several lengths, the tokenizer padding on the left."""
+    pooling, changes = ARCHITECTURES[kind]
+    torch.manual_seed(3)
+    network = AutoModel.from_config(CONFIG_MAPPING[kind](**SMALL, **changes)).float()
+    network.save_pretrained(tmp_path / "base")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(transformer / name, tmp_path / "base" / name)
+    if kind == "qwen3":
+        _edit(tmp_path / "base" / "tokenizer_config.json", padding_side="left")
+    modules = [Transformer(str(tmp_path / "base"), max_seq_length=24), Pooling(32, pooling_mode=pooling)]
+    SentenceTransformer(modules=modules, device="cpu").save(str(tmp_path / "saved"))
+    _compare(tmp_path / "saved", normalize=False)
+
+
+def test_weights_in_half_precision_are_read_as_they_are_and_computed_with_in_the_precision_of_the_settings(
+    save: Save,
+) -> None:
+    folder = save()
+    whole = load_local_encoder(EncoderSettings(model=str(folder), dtype="float32")).encode_passages(TEXTS)
+    weights = {name: tensor.half() for name, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    half = load_local_encoder(EncoderSettings(model=str(folder), dtype="float32")).encode_passages(TEXTS)
+    assert not np.array_equal(half, whole) and (half * whole).sum(axis=1).min() > 0.9999
 
 
 def test_prompts_lengths_and_pooling_that_are_left_out_are_the_models_own(save: Save) -> None:

@@ -242,6 +242,60 @@ def _lower_case_of_its_own(folder: Path) -> None:
     (folder / "tokenizer.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 
+def _other_layers_asked_for(folder: Path) -> None:
+    edit(folder / "sentence_bert_config.json", config_args={"num_hidden_layers": 1})
+
+
+def _lengths_of_its_own(folder: Path) -> None:
+    edit(folder / "sentence_bert_config.json", query_length=6, document_length=10)
+
+
+def _another_task(folder: Path) -> None:
+    edit(folder / "sentence_bert_config.json", transformer_task="fill-mask")
+
+
+def _cut_vectors(folder: Path) -> None:
+    edit(folder / "config_sentence_transformers.json", truncate_dim=8)
+
+
+def _transformer_in_a_folder(folder: Path) -> None:
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[0]["path"] = "0_Transformer"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    shutil.copytree(folder, folder / "0_Transformer")
+
+
+def _transformer_in_a_folder_alone(folder: Path) -> None:
+    _transformer_in_a_folder(folder)
+    (folder / "config.json").unlink()
+
+
+def _of_modules(*kinds: str) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        for path in folder.glob("*.*"):
+            path.unlink()
+        listed = [
+            {"path": f"{at}_{kind}", "type": f"sentence_transformers.models.{kind}"} for at, kind in enumerate(kinds)
+        ]
+        (folder / "modules.json").write_text(json.dumps(listed))
+
+    return write
+
+
+def _small_numbers(folder: Path) -> None:
+    edit_weights(folder, lambda weights: {k: v.astype(np.int8) if v.ndim == 2 else v for k, v in weights.items()})
+
+
+def _packed_numbers(folder: Path) -> None:
+    name = "encoder.layer.0.output.dense.weight"
+    edit_weights(folder, lambda weights: {**weights, name: np.zeros((32, 8), np.uint32)})
+
+
+def _openvino(folder: Path) -> None:
+    (folder / "openvino").mkdir()
+    (folder / "model.safetensors").rename(folder / "openvino" / "openvino_model.bin")
+
+
 CASES: dict[Callable[[Path], None], str] = {
     _fewer_layers: r"config\.json: .*found 1: unexpected encoder\.layer\.1\.\*.*copy config\.json",
     _more_layers: r"config\.json: the weights do not fill the model: .*found 3: missing encoder\.layer\.2\.\*",
@@ -272,7 +326,19 @@ CASES: dict[Callable[[Path], None], str] = {
     _a_folder_too_high: r"found none.*there is a model in checkpoint-500: name that folder",
     _hub_cache: r"there is a model in snapshots/abc",
     _a_list_as_config: r"config\.json: expected a JSON object, found list",
-    _lower_case_of_its_own: r"do_lower_case is true and the tokenizer keeps upper case",
+    _other_layers_asked_for: r"found config_args in its sentence_bert_config\.json.*other vectors",
+    _lengths_of_its_own: r"found query_length, document_length in",
+    _another_task: r"found transformer_task fill-mask in",
+    _cut_vectors: r"config_sentence_transformers\.json: .*found truncate_dim 8",
+    _transformer_in_a_folder: r"modules\.json: expected the transformer's files beside it.*found them in 0_Transformer",
+    _transformer_in_a_folder_alone: r"found them in 0_Transformer.*save it again",
+    _of_modules("StaticEmbedding", "Normalize"): r"modules\.json: .*found StaticEmbedding",
+    _of_modules("Router"): r"modules\.json: .*found Router",
+    _of_modules("Transformer", "WeightedLayerPooling"): r"found them in 0_Transformer",
+    _small_numbers: r"found embeddings\.position_embeddings\.weight in I8 .*quantised model",
+    _packed_numbers: r"found encoder\.layer\.0\.output\.dense\.weight in U32",
+    _openvino: r"found openvino/openvino_model\.bin",
+    _lower_case_of_its_own: r"do_lower_case is true .*and the tokenizer keeps upper case",
 }
 
 
@@ -343,6 +409,23 @@ def test_what_can_be_run_gives_the_same_vectors_as_before(
     change(model)
     found = load_local_encoder(settings_for(model)).encode_queries(TEXTS)
     np.testing.assert_allclose(found, load_local_encoder(settings_for(original)).encode_queries(TEXTS), atol=1e-6)
+
+
+def test_weights_of_another_shape_are_named_with_both_shapes(model: Path) -> None:
+    name = "embeddings.position_embeddings.weight"
+    edit_weights(model, lambda weights: {**weights, name: weights[name][:40]})
+    with pytest.raises(ValueError, match=rf"{model.name}.*{name}.*\[40, 32\].*\[64, 32\]"):
+        load_local_encoder(settings_for(model)).encode_queries(TEXTS)
+
+
+@pytest.mark.parametrize("kind", ["roberta", "xlm-roberta"])
+def test_the_length_is_found_under_the_names_of_older_versions(model: Path, kind: str) -> None:
+    (model / "sentence_bert_config.json").unlink()
+    edit(model / f"sentence_{kind}_config.json", max_seq_length=9)
+    found = load_local_encoder(settings_for(model))
+    assert (found.settings.query_max_length, found.settings.passage_max_length) == (9, 9)
+    theirs = SentenceTransformer(str(model), device="cpu").encode(["体检说肝上有油可以投保不" * 3])
+    np.testing.assert_allclose(found.encode_passages(["体检说肝上有油可以投保不" * 3]), theirs, atol=1e-6)
 
 
 def test_weights_of_the_network_that_loading_leaves_unused_are_refused(tmp_path: Path) -> None:

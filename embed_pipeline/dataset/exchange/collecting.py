@@ -139,8 +139,9 @@ class Collector:
 
 
 def kind_of(path: Path) -> str:
-    """The file's kind by its name, .gz taken off: `.csv`, `.jsonl`, …"""
-    return Path(path.stem).suffix.lower() if path.suffix == ".gz" else path.suffix.lower()
+    """The file's kind by its name, .gz taken off and other names of a kind undone: `.csv`, `.jsonl`, …"""
+    suffix = Path(path.stem).suffix.lower() if path.suffix == ".gz" else path.suffix.lower()
+    return {".ndjson": ".jsonl", ".tab": ".tsv"}.get(suffix, suffix)
 
 
 def read_lines(path: Path) -> Iterator[Line]:

@@ -129,12 +129,12 @@ def guess_separators(cells: Sequence[str]) -> tuple[str, ...]:
 
 
 def _nothing_found(table: Table, unusable: Mapping[str, NoText]) -> str:
-    if not table.rows:
-        return f"expected rows below the header, found the header {some(table.headers)} alone. Add rows."
     if table.repeated:
         return (
             f"expected headers that differ, found {some(list(table.repeated))} more than once. Name every column once."
         )
+    if not table.rows:
+        return f"expected rows below the header, found the header {some(table.headers)} alone. Add rows."
     told = next((f" {header} holds {value.found}, which is no text." for header, value in unusable.items()), "")
     return f"expected a column of questions and one of passages, found {some(table.headers)}.{told or ' Add one.'}"
 

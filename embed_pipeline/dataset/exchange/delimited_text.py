@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from embed_pipeline.dataset.raw_text import decode_text, read_bytes
+from embed_pipeline.dataset.raw_text import decode_text, describe_lost_letters, read_bytes
 
 _DELIMITERS = (",", "\t", ";", "|")
 _EXCELS_OWN_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
@@ -36,12 +36,14 @@ _PROBED_ROWS = 200
 class DelimitedText:
     """The records of a file, each with its first line, from 1, and its filled cells by position, from 0.
 
-    `records` can be gone through once, and raises ValueError where quotes do not close. `found` says how it was read.
+    `records` can be gone through once, and raises ValueError where quotes do not close. `found` says how it was read,
+    `lost` what was lost of its letters before.
     """
 
     delimiter: str
     quoted: bool
     found: str
+    lost: str
     records: Iterator[tuple[int, Mapping[int, str]]]
 
     def holds_rows(self, cell: str, width: int) -> bool:
@@ -83,6 +85,7 @@ def read_delimited(path: Path, encoding: str | None = None) -> DelimitedText:
         quoted=quoted,
         found=f"{decoded.encoding}{' (a guess)' if decoded.guessed else ''}, delimiter {delimiter!r}"
         + ("" if quoted else ", without quoting: a cell begins with a quotation mark that nothing closes"),
+        lost=describe_lost_letters(text),
         records=((line, {at: cell for at, cell in enumerate(row) if cell}) for line, row in records),
     )
 

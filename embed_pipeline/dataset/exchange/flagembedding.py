@@ -29,6 +29,8 @@ def read_flagembedding(path: Path) -> PairsContent:
 
     Raises:
         ValueError: a line is no object, a field of another type (a text where a list belongs), or scores do not fit.
+
+    A query without a passage stays, without a judgment: cleaning leaves it out with the reason.
     """
     collector, teacher_scores = Collector(path.parent), 0
     for line in read_lines(path):
@@ -36,8 +38,8 @@ def read_flagembedding(path: Path) -> PairsContent:
         prompt = line.optional_text(PROMPT)
         query = collector.query(line.place, identifier, line.text("query"), {} if prompt is None else {PROMPT: prompt})
         positives = line.texts("pos")
-        if not positives:
-            raise line.wrong("pos", "a list with at least one text", line.found.get("pos"))
+        if not any(text.strip() for text in positives):
+            collector.note("queries have no text in pos and no judgment", line.place)
         scores = _scores(line, "pos_scores", len(positives))
         graded = all(float(score).is_integer() and score >= 1 for score in scores)
         teacher_scores += len(scores) * (not graded)
@@ -45,6 +47,9 @@ def read_flagembedding(path: Path) -> PairsContent:
         teacher_scores += sum(score != 0 for score in _scores(line, "neg_scores", len(negatives)))
         grades = [int(score) for score in scores] if graded and scores else [1] * len(positives)
         for text, grade in zip([*positives, *negatives], [*grades, *[0] * len(negatives)], strict=True):
+            if not text.strip():
+                collector.note("texts of pos or neg are empty and left out", line.place)
+                continue
             collector.judge(query, collector.passage(line.place, None, text, {}), grade)
     notes = [f"{teacher_scores} scores of a teacher model are not kept"] if teacher_scores else []
     return collector.content(*notes)

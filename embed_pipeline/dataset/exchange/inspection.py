@@ -14,7 +14,7 @@ from embed_pipeline.dataset.exchange.column_guess import guess_columns
 from embed_pipeline.dataset.exchange.languages import LanguageGuess, guess_language
 from embed_pipeline.dataset.exchange.registry import Format, detect_format
 from embed_pipeline.dataset.exchange.table import content_of
-from embed_pipeline.dataset.exchange.table_files import TABLE_SUFFIXES, read_table
+from embed_pipeline.dataset.exchange.table_files import OTHER_SPREADSHEETS, TABLE_SUFFIXES, read_table
 from embed_pipeline.dataset.facts import is_label_list
 from embed_pipeline.dataset.normalisation import canonical_form
 from embed_pipeline.dataset.pairs_file import SPLIT_NAMES, PairsContent
@@ -52,10 +52,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What was found, and what is proposed for it. Lengths are in characters."""
+    """What was found, and what is proposed for it. Lengths are in characters; `not_read` are files of other kinds."""
 
     source: Path
     files: tuple[InspectedFile, ...]
+    not_read: tuple[str, ...]
     language: LanguageGuess
     queries: int
     passages: int
@@ -101,12 +102,14 @@ def inspect(path: Path) -> Inspection:
     is_label_corpus = is_label_list(passage_length, len(passages), len(queries))
     parallel = _are_parallel(files)
     splits = {split for file in files for split in _splits_of(file)}
-    evaluation_only = parallel or splits == {"test"} or len(queries) < _FEW_QUERIES
+    # Files that name a split for training would contradict it.
+    evaluation_only = parallel or splits == {"test"} or (len(queries) < _FEW_QUERIES and splits <= {None, "test"})
     trains = not evaluation_only and bool(splits & {None, "train"})
     texts = [*list(queries.values())[:_SAMPLED_TEXTS], *list(passages.values())[:_SAMPLED_TEXTS]]
     return Inspection(
         source=path,
         files=files,
+        not_read=_not_read(path),
         language=LanguageGuess("en", f"files in {len(files)} languages") if parallel else guess_language(texts),
         queries=len(queries),
         passages=len(passages),
@@ -131,13 +134,12 @@ def _inspect_files(path: Path) -> tuple[InspectedFile, ...]:
         for part in (*path.glob("*.jsonl"), *path.glob("qrels/*")):
             plain_file(part, (path,))
         return (_inspect_file(path, None, None),)
-    paths = sorted(
-        entry
-        for entry in path.iterdir()
-        if not entry.is_dir() and not entry.name.startswith((".", "~$")) and kind_of(entry) in _READ_SUFFIXES
-    )
-    paths = [plain_file(entry, (path,)) for entry in paths]
+    files = _files_in(path)
+    paths = [plain_file(entry, (path,)) for entry in files if kind_of(entry) in _READ_SUFFIXES]
     if not paths:
+        for entry in files:
+            if kind_of(entry) in OTHER_SPREADSHEETS:
+                read_table(plain_file(entry, (path,)))  # says how to save it
         raise ValueError(f"{path}: expected files that end in {', '.join(_READ_SUFFIXES)}, found none. Put one there.")
     stems = [entry.name.partition(".")[0].lower() for entry in paths]
     by_language = len(paths) > 1 and all(re.fullmatch(r"[a-z]{2}", stem) for stem in stems)
@@ -145,6 +147,18 @@ def _inspect_files(path: Path) -> tuple[InspectedFile, ...]:
         _inspect_file(entry, None if by_language else _split_in(stem), stem if by_language else None)
         for entry, stem in zip(paths, stems, strict=True)
     )
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """The files of a folder, sorted; hidden ones and lock files are nobody's."""
+    return sorted(p for p in folder.iterdir() if not p.is_dir() and not p.name.startswith((".", "~$")))
+
+
+def _not_read(path: Path) -> tuple[str, ...]:
+    """The files of a folder of files that are of no kind that is read."""
+    if not path.is_dir() or (path / "corpus.jsonl").is_file():
+        return ()
+    return tuple(entry.name for entry in _files_in(path) if kind_of(entry) not in _READ_SUFFIXES)
 
 
 def _inspect_file(path: Path, split: Split | None, language: str | None) -> InspectedFile:

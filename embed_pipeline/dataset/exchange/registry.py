@@ -30,7 +30,14 @@ from embed_pipeline.dataset.exchange.qrels_folders import (
 )
 from embed_pipeline.dataset.exchange.table import HOLDING as TABLE
 from embed_pipeline.dataset.exchange.table import read_question_table, write_question_table
-from embed_pipeline.dataset.exchange.table_files import TABLE_SUFFIXES, Table, read_table, some
+from embed_pipeline.dataset.exchange.table_files import (
+    OTHER_SPREADSHEETS,
+    TABLE_SUFFIXES,
+    WRITTEN_SUFFIXES,
+    Table,
+    read_table,
+    some,
+)
 from embed_pipeline.dataset.exchange.tuples import HOLDING as TUPLES
 from embed_pipeline.dataset.exchange.tuples import read_tuples, write_tuples
 from embed_pipeline.dataset.formats import RetrievalDataset
@@ -40,7 +47,6 @@ from embed_pipeline.dataset.raw_text import NotOneJsonValue, parse_json, read_by
 from embed_pipeline.dataset.settings import TableColumns
 
 _PROBED_LINES = 100
-_OTHER_SPREADSHEETS = (".xls", ".xlsb", ".xlsm", ".ods", ".numbers", ".et")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +146,7 @@ FORMATS: dict[str, Format] = {
             "table",
             "a table of questions and passages",
             TABLE,
-            (*TABLE_SUFFIXES, ".jsonl"),
+            (*WRITTEN_SUFFIXES, ".jsonl"),
             False,
             read_question_table,
             lambda dataset, path, guard: write_question_table(dataset, path, guard=guard),
@@ -177,17 +183,13 @@ def detect_format(path: Path, columns: TableColumns | None = None) -> Detection:
         except NotOneJsonValue:  # JSON lines in a file called .json, as FlagEmbedding's examples are
             return _detect_fields(path, *_first_fields(path))
         return _detect_object(path, found) if isinstance(found, dict) else _detect_fields(path, *_first_fields(path))
-    if kind in TABLE_SUFFIXES:
+    if kind in (*TABLE_SUFFIXES, *OTHER_SPREADSHEETS):
         table = read_table(path, columns)
         headers = table.headers
         if {"anchor", "positive"} <= set(headers):
             name = "autotrain" if kind == ".csv" else "sentence_transformers"
             return Detection(FORMATS[name], 0.95, f"columns {some(headers)}", table)
         return Detection(FORMATS["table"], 0.6, f"a {kind} table with columns {some(headers)}", table)
-    if kind in _OTHER_SPREADSHEETS:
-        raise ValueError(
-            f"{path}: expected .xlsx or .csv, found another kind of spreadsheet ({kind}). Save it as .xlsx."
-        )
     raise _unknown(path, f"a file called *{kind}")
 
 

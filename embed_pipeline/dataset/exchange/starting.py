@@ -13,6 +13,7 @@ import yaml
 from embed_pipeline.dataset.exchange.holding import to_dataset
 from embed_pipeline.dataset.exchange.inspection import InspectedFile, Inspection, sorted_splits
 from embed_pipeline.dataset.exchange.json_objects import write_rag_json
+from embed_pipeline.dataset.exchange.table_files import some
 from embed_pipeline.dataset.formats import RetrievalDataset, build_dataset
 from embed_pipeline.dataset.settings import SETTINGS_FILE, TableColumns
 from embed_pipeline.paths import copy_new
@@ -156,6 +157,8 @@ def _found(inspection: Inspection) -> list[str]:
         f"{inspection.median_passage_length:.0f} characters), {inspection.judgments} judgments.",
         *(f"Sample: {one_line(s.question)[:60]} -> {one_line(s.passage)[:60]}" for s in inspection.samples),
     ]
+    if inspection.not_read:
+        lines.append(f"Files of other kinds, not read: {one_line(some(inspection.not_read))}.")
     return [f"# {line}" for line in lines]
 
 

@@ -5,6 +5,7 @@ Belongs here: the header, and the one reading of each kind. Does not belong here
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,9 +18,12 @@ from embed_pipeline.dataset.exchange.delimited_text import read_delimited
 from embed_pipeline.dataset.exchange.table_writing import without_guards
 from embed_pipeline.dataset.settings import TableColumns
 from embed_pipeline.dataset.workbook import HEADER_SEARCHED_ROWS, MergedCells
-from embed_pipeline.dataset.workbook_file import Cell, Sheet, open_sheet
+from embed_pipeline.dataset.workbook_file import SAVE_AS_XLSX, Cell, Sheet, open_sheet
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".parquet")
+WRITTEN_SUFFIXES = (".csv", ".tsv", ".xlsx", ".parquet")
+TABLE_SUFFIXES = (*WRITTEN_SUFFIXES, ".xlsm")
+OTHER_SPREADSHEETS = (".xls", ".xlsb", ".xlt", ".xltx", ".ods", ".fods", ".numbers", ".et")
+"""Spreadsheets that are not read: whoever has one is told how to save it."""
 QUESTION_NAMES = (
     *("question", "query", "questions", "queries", "anchor", "ask", "问题", "提问", "問題", "質問", "질문", "вопрос"),
     *("سؤال", "frage", "pregunta", "pergunta", "domanda", "vraag"),
@@ -35,6 +39,9 @@ PASSAGE_NAMES = (
 """What the column of passages is called."""
 
 _MOST_ROWS = 10_000_000
+_TAG = re.compile(
+    r"</?(?:p|div|span|br|b|i|u|em|strong|font|a|ul|ol|li|table|tr|td|img|h[1-6])(?:\s[^<>]*)?/?>", re.IGNORECASE
+)
 _TOLD = 5
 _FEW = 0.05
 
@@ -129,10 +136,12 @@ def read_table(path: Path, columns: TableColumns | None = None) -> Table:
         return _read_jsonl(path)
     if kind == ".parquet":
         return _read_parquet(path)
-    if kind == ".xlsx":
+    if kind in (".xlsx", ".xlsm"):
         return _read_xlsx(path, columns or TableColumns())
     if kind in (".csv", ".tsv", ".txt"):
         return without_guards(_read_csv(path, columns or TableColumns()))
+    if kind in OTHER_SPREADSHEETS:
+        raise ValueError(f"{path}: expected .xlsx or .csv, found another kind of spreadsheet ({kind}). {SAVE_AS_XLSX}")
     raise ValueError(f"{path}: expected .csv, .tsv, .xlsx, .parquet or .jsonl, found {kind!r}. Rename or convert it.")
 
 
@@ -155,6 +164,8 @@ def _read_csv(path: Path, columns: TableColumns) -> Table:
             yield f"{path}, line {line}", row
 
     table = _table(path, header, checked(), f"{text.found}, header in line {header_line}")
+    if text.lost:
+        table = replace(table, notes=(*table.notes, text.lost))
     if not 0 < len(over_lines) <= max(1, _FEW * len(table.rows)):
         return table  # where many are, cells of several lines are how the file is
     note = (
@@ -298,6 +309,7 @@ def _table(path: Path, header: Mapping[int, Any], found: Iterable[tuple[str, Map
     repeated = {name: tuple(p + 1 for p in at) for name, at in positions.items() if len(at) > 1}
     passed_over = {position for at in positions.values() if len(at) > 1 for position in at}
     rows, nameless, lost = [], set[int](), Counter[tuple[str, str]]()
+    headers_again, marked_up = list[str](), list[str]()
     for place, row in found:
         cells: dict[str, str | NoText] = {}
         for at, value in row.items():
@@ -311,11 +323,19 @@ def _table(path: Path, header: Mapping[int, Any], found: Iterable[tuple[str, Map
                     lost[name, cell.found] += 1
             elif at not in passed_over:
                 nameless.add(at)
-        if cells:
+        if len(cells) > 1 and all(cell == name for name, cell in cells.items()):
+            headers_again.append(place.rpartition(", ")[2])
+        elif cells:
             rows.append(Row(place, cells))
+            if any(isinstance(cell, str) and _TAG.search(cell) for cell in cells.values()):
+                marked_up.append(place.rpartition(", ")[2])
     if not positions:
         raise ValueError(f"{path}: expected a header and rows, found none. Write the file again.")
     notes = [f"{count} cells of {name} are lost: {why}" for (name, why), count in lost.most_common(_TOLD)]
+    if headers_again:
+        notes.append(f"{len(headers_again)} rows repeat the header and are left out; the first: {headers_again[0]}")
+    if marked_up:
+        notes.append(f"{len(marked_up)} rows hold HTML tags, which are read as text; the first: {marked_up[0]}")
     if nameless:
         notes.append(f"columns without a header are not read: {some([str(at + 1) for at in sorted(nameless)])}")
     if repeated:

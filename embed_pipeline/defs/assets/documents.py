@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import dagster as dg
@@ -16,9 +16,9 @@ from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, r
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.documents.passages import read_documents_summary, write_passages
-from embed_pipeline.documents.reading import read_document
+from embed_pipeline.documents.reading import document_left_out, read_document
 from embed_pipeline.encoding.tokens import token_counter
-from embed_pipeline.graph.source_settings import counting_encoder
+from embed_pipeline.graph.source_settings import counting_encoder, planned_left_out
 
 SAMPLE_ROWS = 10
 LEDGER_ROWS = 200
@@ -69,7 +69,10 @@ def _cut(step: Step, out: Path) -> dict[str, object]:
     raw, settings = step.folder("raw_documents"), step.project.documents[step.dataset]
     files = sorted(path.relative_to(raw).as_posix() for path in raw.rglob("*") if path.is_file())
     count_tokens = token_counter(step.graph.model_directory(counting_encoder(step.project, step.dataset)))
-    documents = (read_document(raw / file, file, settings.limits) for file in files)
+    documents = chain(
+        (read_document(raw / file, file, settings.limits) for file in files),
+        (document_left_out(file, why) for file, why in planned_left_out(step.plan).items()),
+    )
     counts = write_passages(
         documents, settings, count_tokens, out, progress=step.log_tally("cut", "passages", LOGGED_PASSAGES)
     )

@@ -12,7 +12,10 @@ from embed_pipeline.documents.passages import DocumentSummary
 UNREADABLE_LIMIT = 0.05
 # Copied boilerplate (imprints, notices): a passage that stands in several files is one passage.
 REPEATED_LIMIT = 0.25
-_UNREADABLE = {"unsupported_file", "broken_file", "encrypted_file", "file_too_large", "wrong_encoding", "no_text"}
+_UNREADABLE = {
+    *("no_plain_file", "unsupported_file", "broken_file", "encrypted_file", "file_too_large", "wrong_encoding"),
+    "no_text",
+}
 _LOST_PAGE = {"page_without_text", "unreadable_characters"}
 _EXAMPLES = 5
 

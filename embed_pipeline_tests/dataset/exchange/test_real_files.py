@@ -12,6 +12,7 @@ import pytest
 
 from embed_pipeline.dataset.cleaning import CleanedData, write_cleaned
 from embed_pipeline.dataset.exchange.column_guess import guess_separators
+from embed_pipeline.dataset.exchange.conversion import convert
 from embed_pipeline.dataset.exchange.inspection import Inspection, inspect
 from embed_pipeline.dataset.exchange.registry import read_content
 from embed_pipeline.dataset.exchange.starting import describe_inspection, write_dataset_yaml
@@ -137,6 +138,35 @@ def test_a_strict_workbook_holds_the_same_table(book) -> None:
         for name, content in parts.items():
             archive.writestr(name, content)
     assert _found(inspect(path)) == ROWS
+
+
+def test_a_workbook_with_macros_holds_the_same_table_and_is_not_written(book, tmp_path: Path) -> None:
+    path = tmp_path / "faq.xlsm"
+    with zipfile.ZipFile(book()) as archive, zipfile.ZipFile(path, "w") as written:
+        for name in archive.namelist():
+            macros = b"application/vnd.ms-excel.sheet.macroEnabled.main+xml"
+            usual = b"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"
+            written.writestr(name, archive.read(name).replace(usual, macros))
+        written.writestr("xl/vbaProject.bin", b"not run")
+    assert _found(inspect(path)) == ROWS
+    with pytest.raises(ValueError, match="ends in"):
+        convert(path, tmp_path / "out.xlsm", "table")
+
+
+@pytest.mark.parametrize("name", ["faq.ods", "faq.xls", "faq.xlsb", "faq.et", "faq.xlsx"])
+def test_another_spreadsheet_says_how_to_save_it(tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        archive.writestr("content.xml", "<x/>")
+    for source in (tmp_path / name, tmp_path):
+        with pytest.raises(ValueError, match=r"File, Save As, and there Excel Workbook \(\.xlsx\)"):
+            inspect(source)
+
+
+def test_files_of_other_kinds_beside_the_tables_are_named(tmp_path: Path) -> None:
+    for name in ("faq.csv", "notes.docx", "old.ods", ".hidden", "~$lock.xlsx"):
+        (tmp_path / name).write_text(_csv(TABLE), encoding="utf-8")
+    assert "Files of other kinds, not read: ['notes.docx', 'old.ods']." in describe_inspection(inspect(tmp_path))
 
 
 def test_overlapping_merges_cost_no_more_than_the_rows(book) -> None:
@@ -267,6 +297,57 @@ def test_words_of_other_tools_for_nothing_are_no_passages_unless_the_settings_sa
     assert "read as empty: 'nan': 1, 'NULL': 1, 'None': 1" in describe_inspection(found)
     words = TableColumns(passage="answer", null_values=())
     assert ("None?", "None") in _pairs(read_content(path, "table", words))
+
+
+def test_a_header_that_is_there_again_is_no_row(tmp_path: Path) -> None:
+    found = _inspect(tmp_path / "faq.csv", _csv([*TABLE, TABLE[0], ("Is there water?", "At the pump.")]))
+    assert len(_found(found)) == 3
+    assert "1 rows repeat the header and are left out; the first: line 4" in describe_inspection(found)
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([("Wo ist das Büro für Zürich?", "Über der Brücke.")], "encoded twice, as in 'BÃ¼ro'"),
+        ([("Wo ist das B\ufffdro?", "Am Kai.")], "1 letters are \ufffd"),
+        ([("????????", "?????"), ("??? ??", "????")], "question marks: letters may be lost"),
+        ([("<p>Where?</p>", "<b>There</b>")], "1 rows hold HTML tags, which are read as text; the first: line 2"),
+        ([("Is 3 < 4 > 2?", "Yes und Ärger in Çelik.")], None),
+    ],
+)
+def test_letters_and_tags_that_another_tool_left_are_told(
+    tmp_path: Path, rows: list[tuple[str, str]], told: str | None
+) -> None:
+    text = _csv([TABLE[0], *rows])
+    if "für" in text:
+        text = text.encode().decode("cp1252")
+    notes = _inspect(tmp_path / "faq.csv", text).files[0].content.notes
+    assert len(notes) == (told is not None) and all(told in note for note in notes if told)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.tab", _csv(TABLE, "\t")), ("a.ndjson", '{"query": "q?", "pos": ["p"]}')]
+)
+def test_other_names_of_a_kind_are_known(tmp_path: Path, name: str, text: str) -> None:
+    assert _found(_inspect(tmp_path / name, text))
+
+
+def test_files_that_name_a_split_for_training_are_not_proposed_for_evaluation_only(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / "in" / f"{split}.csv").write_text(_csv([TABLE[0], (f"{split}?", "a")]), encoding="utf-8")
+    found = inspect(tmp_path / "in")
+    assert not found.evaluation_only and len(_clean(found, tmp_path).dataset.queries) == 2
+
+
+def test_empty_texts_of_a_line_stop_no_file(tmp_path: Path) -> None:
+    lines = [{"query": "a?", "pos": ["x", "", " "], "neg": [""]}, {"query": "b?", "pos": [], "neg": ["y"]}]
+    found = _inspect(tmp_path / "a.jsonl", "\n".join(map(json.dumps, lines)))
+    assert found.files[0].content.notes == (
+        "3 texts of pos or neg are empty and left out; the first: a.jsonl, line 1",
+        "1 queries have no text in pos and no judgment; the first: a.jsonl, line 2",
+    )
+    assert summarise_ledger(_clean(found, tmp_path).ledger)["no_judgment"] == 1
 
 
 def test_twenty_thousand_columns_are_read_in_seconds_and_told_in_a_line(tmp_path: Path) -> None:

@@ -143,8 +143,16 @@ def test_nothing_is_overwritten_and_nothing_is_left_of_a_refusal(tmp_path: Path)
         ("Quando viene pagato il premio e come è nel contratto", "it"),
         ("Quando é pago o prémio e por que não para uma pessoa", "pt"),
         ("Wanneer wordt het bedrag betaald en wat moet ik met de polis", "nl"),
+        ("Când se plătește prima și cine o plătește", "ro"),
+        ("Prim ne zaman ödenir ve kim öder", "tr"),
+        ("Khi nào phí bảo hiểm được thanh toán", "vi"),
+        ("知觉 疼痛 湿疹", "zh"),
+        ("保險責任包括意外傷害身故、殘疾以及醫療費用", "zh"),
+        ("保険金請求書類提出期限 契約者変更手続 給付金支払日について", "ja"),
+        ("보험 계약자는 保險金 請求 書類를 提出하여야 합니다", "ko"),
+        ("iPhone 14 Pro Max 256GB", "en"),
         ("123 ?!", "en"),
     ],
 )
-def test_a_language_is_known_by_its_script_or_its_small_words(text: str, code: str) -> None:
+def test_a_language_is_known_from_a_few_words(text: str, code: str) -> None:
     assert guess_language([text]).code == code
