@@ -23,6 +23,12 @@ IMPORTED = (
     *("embed_pipeline.encoding.local", "embed_pipeline.assembly.variant_encoder", "matplotlib.pyplot", "sklearn"),
 )
 """Not embed_pipeline.definitions: what it finds when it is imported is the project of the current folder."""
+ENVIRONMENT = {
+    "EMBED_PIPELINE_MODELS": os.environ.get("EMBED_PIPELINE_MODELS") or str(ROOT / ".embed_pipeline" / "models"),
+    "EMBED_PIPELINE_THREADS": "1",  # other numbers of threads add up in another order
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": str(ROOT),
+}
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(list(IMPORTED))
 
@@ -36,8 +42,7 @@ class Command:
         os.close(number)
         self.arguments, self.output, self.started = arguments, Path(name), time.monotonic()
         own = {k: v for k, v in os.environ.items() if not k.startswith(("EMBED_PIPELINE_", "DAGSTER_HOME"))}
-        kept = {"EMBED_PIPELINE_MODELS": os.environ["EMBED_PIPELINE_MODELS"], "PYTHONPATH": str(ROOT)}
-        given = {**own, **kept, **(environment or {})}
+        given = {**own, **ENVIRONMENT, **(environment or {})}
         self.process = _CONTEXT.Process(target=_be_command, args=(str(folder), arguments, name, given))
         self.process.start()
 

@@ -11,10 +11,7 @@ from rich.table import Table
 
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["EMBED_PIPELINE_THREADS"] = "1"
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("EMBED_PIPELINE_MODELS", str(Path(__file__).parents[1] / ".embed_pipeline" / "models"))
 _FIGURES = pytest.StashKey[list[tuple[str, str, str]]]()
 Figure = Callable[[str, object], None]
 """Gets what was counted and the count; it stands in the table at the end."""

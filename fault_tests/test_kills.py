@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import subprocess
+import sys
 import time
 import urllib.request
 from collections import Counter
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from embed_pipeline.reporting.database import read_history
-from fault_tests.commands import Command, call
+from fault_tests.commands import ENVIRONMENT, Command, call
 from fault_tests.conftest import Figure
 from fault_tests.project import State, copy_of, files_of, sound_store, state_of, write_whole_project
 
@@ -97,6 +99,7 @@ def test_a_service_killed_while_it_answers_answers_the_same_when_it_is_started_a
 ) -> None:
     expected, _, _ = undisturbed
     project, chance, answers, kills = template.with_name("project"), random.Random(SEED), [], max(2, KILLS // 20)
+    assert call(project, "run", seconds=900)[0] == 0  # wherever the test before it left the project
     for _ in range(kills + 1):
         service = Command(project, "serve", "small/tuned", "--port", "0")
         service.wait_until_said("serving ")
@@ -124,13 +127,8 @@ def test_a_run_killed_as_its_own_process_says_what_was_interrupted(
     template: Path, undisturbed: tuple[State, Counter[str], float]
 ) -> None:
     """The same once with a fresh interpreter instead of a forked one."""
-    import subprocess
-    import sys
-
-    from fault_tests.commands import ROOT
-
     project = copy_of(template, template.with_name("project"))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, **ENVIRONMENT}
     process = subprocess.Popen(
         [sys.executable, "-m", "embed_pipeline", "run"], cwd=project, env=environment, start_new_session=True
     )

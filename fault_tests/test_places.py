@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from embed_pipeline.reporting.database import read_history, read_newest
-from fault_tests.commands import ROOT, call
+from fault_tests.commands import ENVIRONMENT, call
 from fault_tests.conftest import Figure
 from fault_tests.project import copy_of, sound_store, state_of, write_short_project
 
@@ -123,7 +123,7 @@ def _as_nobody(project: Path, *arguments: str) -> tuple[int, str]:
     done = subprocess.run(
         [*command, "embed_pipeline", *arguments],
         cwd=project,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": "/nonexistent", "EMBED_PIPELINE_MODELS": ""},
+        env={**os.environ, **ENVIRONMENT, "HOME": "/nonexistent", "EMBED_PIPELINE_MODELS": ""},
         capture_output=True,
         text=True,
         timeout=200,
@@ -140,7 +140,7 @@ def test_a_clock_that_was_set_back_makes_nothing_stale_and_keeps_the_order_of_hi
     later = "import time; wrong = time.time; time.time = lambda: wrong() + 864000\n"
     code = f"{later}import sys; sys.argv = ['embed-pipeline', 'run']\nfrom embed_pipeline.cli import main; main()"
     first = subprocess.run(
-        [sys.executable, "-c", code], cwd=project, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True
+        [sys.executable, "-c", code], cwd=project, env={**os.environ, **ENVIRONMENT}, capture_output=True
     )
     assert first.returncode == 0, first.stdout
     for path in (path for path in home.rglob("*") if path.is_file()):

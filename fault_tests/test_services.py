@@ -27,9 +27,9 @@ DOCUMENTS = Path(__file__).parents[1] / "data" / "help_centre_en" / "documents"
 FIRST_LIMIT_USD, SPEND_LIMIT_USD = 0.02, 0.5
 
 
-def _fails(kind: type, empty: bytes) -> Callable[[int, object], object]:
-    """Of each three calls the second: in turn 500, 429, a connection closed without an answer, two empty answers."""
-    failures = (kind(500), kind(429), kind(silent_seconds=0.01), kind(200, body=empty), kind(200, body=b""))
+def _fails(kind: type) -> Callable[[int, object], object]:
+    """Of each three calls the second: in turn 500, 429, a connection closed without an answer, an empty answer."""
+    failures = (kind(500), kind(429), kind(silent_seconds=0.01), kind(200, body=b""))
     return lambda number, call: failures[number // 3 % len(failures)] if number % 3 == 1 else None
 
 
@@ -79,14 +79,14 @@ def write_documents_project(root: Path, chat: ChatServer, vectors: EmbeddingServ
 
 @pytest.fixture(scope="module")
 def chat():
-    fail = _fails(ChatFailure, b'{"choices": []}')
+    fail = _fails(ChatFailure)
     with ChatServer(write_question, fail=fail, key=KEYS["OUR_CHAT_KEY"]) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def vectors():
-    fail = _fails(Failure, b'{"data": []}')
+    fail = _fails(Failure)
     with EmbeddingServer(FakeEncoder(), fail=fail, key=KEYS["OUR_EMBEDDING_KEY"]) as running:
         yield running
 
