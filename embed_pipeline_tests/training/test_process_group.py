@@ -73,7 +73,7 @@ def test_an_interrupt_ends_the_tree_before_it_goes_on() -> None:
 def test_a_command_ends_soon_after_the_process_that_ran_it_was_killed() -> None:
     code = (
         "from embed_pipeline.training.finetune import run_process_group\n"
-        f"run_process_group([{sys.executable!r}, '-c', {SLEEP!r}], environment={{{{}}}})"
+        f"run_process_group([{sys.executable!r}, '-c', {SLEEP!r}], environment={{}})"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
     tree = _wait_for_children(process.pid)
