@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-all run status metrics dev test test-slow test-ui test-all docs check format data bench bench-training bench-encoding audit clean
+.PHONY: help demo demo-all run status metrics dev test test-slow test-ui test-all test-faults docs check format data bench bench-training bench-encoding audit clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ test-all: test test-slow test-ui  ## Run every test
 
 test-ui: $(INSTALLED)  ## Walk through the real UI in a browser (chromium); screenshots in .embed_pipeline/screenshots
 	$(BIN)/python -m pytest -x browser_tests
+
+test-faults: $(INSTALLED)  ## Figures under faults, about 40 minutes: kills, bad input, failing services, fuzz (KILLS=200 FUZZ_SECONDS=600 SEED=1)
+	$(BIN)/python -m pytest fault_tests
 
 dev: $(INSTALLED)  ## Start the Dagster UI on http://127.0.0.1:3000
 	$(BIN)/embed-pipeline dev

@@ -73,14 +73,15 @@ class OpenProject:
             from embed_pipeline.definitions import build_definitions
             from embed_pipeline.defs.running import execute, open_instance
             from embed_pipeline.graph.topology import select_nodes
-            from embed_pipeline.graph.work import ready_work, work_off
+            from embed_pipeline.graph.work import in_turn, ready_work, work_off
 
             wanted, definitions = select_nodes(pipeline.project(), dataset, variant), build_definitions(pipeline)
             broken = tuple(pipeline.project().broken.values())
+            pipeline.graph().store.forget_damaged()
             with open_instance() as instance:
                 attempts = work_off(
                     lambda given_up: ready_work(pipeline.graph(), wanted, given_up),
-                    lambda work: execute(definitions, work, instance),
+                    in_turn(lambda work: execute(definitions, work, instance), pipeline.graph),
                 )
         done = tuple(f"{attempt.work.job.name} {attempt.work.partition}" for attempt in attempts)
         failures = [

@@ -143,10 +143,10 @@ def end_process_tree(pid: int, *, grace_seconds: float) -> None:
         _end([root, *root.children(recursive=True)], grace_seconds)
 
 
-def end_with_parent() -> None:
-    """For a child before it begins: it ends when its parent is killed without a chance to end it; on Linux alone."""
+def end_with_parent(number: signal.Signals = signal.SIGINT) -> None:
+    """For a child before it begins: it is asked to end, by that signal, when its parent is killed; on Linux alone."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def _end(tree: list, grace_seconds: float) -> None:

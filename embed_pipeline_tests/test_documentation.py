@@ -33,6 +33,7 @@ from embed_pipeline.synthesis.chat_settings import ChatSettings
 from embed_pipeline.synthesis.settings import RoundTripSettings, SynthesisSettings
 from embed_pipeline.training.settings import LoraSettings, TrainingSettings, ValidationSettings, VocabularyExtension
 from embed_pipeline_tests.documented_commands import parse_command, text_commands
+from fault_tests.bad_input import CASES
 
 ROOT = Path(__file__).parents[1]
 READMES = ("README.md", "README.zh-CN.md")
@@ -150,6 +151,13 @@ def test_every_page_is_in_the_navigation() -> None:
     listed = set(re.findall(r"[\w/]+\.md", yaml.safe_dump(SITE["nav"])))
     pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")} | set(PAGES)
     assert listed == {page for page in pages if not re.match(r"adr/\d", page)}, "put the page into nav of mkdocs.yml"
+
+
+def test_every_kind_of_bad_input_is_on_its_page_with_its_exit_code() -> None:
+    page = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]+) \| `[^|]*embed-pipeline [^|]*` \| (\d) \| \S", page, flags=re.M)
+    expected = [(case.name, str(case.code)) for cases in CASES.values() for case in cases]
+    assert rows == expected, "write it anew: PYTHONPATH=. python docs/write_faults.py"
 
 
 @pytest.mark.parametrize("page", HANDWRITTEN, ids=lambda path: path.name)

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from embed_pipeline.commands.terminal import CommandGroup
+from embed_pipeline.dataset.raw_text import NotOneJsonValue
 from embed_pipeline.project.recipes import read_recipe
 
 
@@ -30,10 +31,15 @@ def call(error: Exception, *arguments: str) -> Result:
     [
         (TimeoutError("m.duckdb: still locked. Close it."), "m.duckdb: still locked. Close it."),
         (OSError(errno.ENOSPC, "No space left on device", "/state/x"), "/state/x: no space left on device. Free some"),
+        (
+            FileExistsError(errno.EEXIST, "File exists", "/state"),
+            "/state: file exists. A file lies where a folder must",
+        ),
         (PermissionError(errno.EACCES, "Permission denied", "/state"), "EMBED_PIPELINE_HOME"),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "/gone"), "/gone: no such file or directory."),
         (sqlite3.DatabaseError("file is not a database"), "file is not a database"),
         (json.JSONDecodeError("Expecting value", "", 0), "JSONDecodeError: Expecting value: line 1 column 1"),
+        (NotOneJsonValue("in.json, line 1: expected a JSON object."), "Error: in.json, line 1: expected a JSON"),
         (KeyError("name"), "KeyError: 'name'"),
     ],
 )

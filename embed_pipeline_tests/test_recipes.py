@@ -66,7 +66,7 @@ def test_the_shipped_recipes_name_the_promised_models() -> None:
         ),
         (
             {"description": "x", "encoder": encoder_settings(Path("m")), "index": {"kind": "hsnw"}},
-            "index.kind: Value error, expected auto, flat, sq8, hnsw, ivf, ivf_sq8 or a Faiss factory string",
+            "index.kind: expected auto, flat, sq8, hnsw, ivf, ivf_sq8 or a Faiss factory string",
         ),
         *(
             (

@@ -177,9 +177,15 @@ def open_backend(root: str | Path, local: Path | None) -> Backend:
     """The backend of a root: a path or `file://` URL is used where it lies, anything else through `local`.
 
     Raises:
-        ValueError: the root is not local and no local directory is given.
+        ValueError: there is no such kind of place, or the root is not local and no local directory is given.
     """
-    filesystem, path = url_to_fs(str(root))
+    try:
+        filesystem, path = url_to_fs(str(root))
+    except (ValueError, ImportError) as error:
+        raise ValueError(
+            f"{root}: expected a folder or an fsspec URL for the artifacts, found {error}. Correct "
+            "EMBED_PIPELINE_ARTIFACTS, or install what it needs."
+        ) from error
     if isinstance(filesystem, LocalFileSystem):
         return LocalBackend(Path(path))
     if local is None:

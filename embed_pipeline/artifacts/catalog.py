@@ -72,6 +72,17 @@ class Catalog:
         found = [self._follow(path) for path in self.backend.record_paths("refs")]
         return iter(sorted(filter(None, found), key=lambda manifest: (manifest.asset, manifest.partition)))
 
+    def remove_damaged_refs(self) -> list[str]:
+        """Forgets every ref that leads to nothing that can be read; a sentence on each."""
+        told = []
+        for path in self.backend.record_paths("refs"):
+            try:
+                self._follow(path)
+            except DamagedObjectError as error:
+                self.backend.remove_record(path)
+                told.append(str(error))
+        return told
+
     def history(self, newest: Manifest | None) -> Iterator[Manifest]:
         """A manifest and those before it, newest first; None gives nothing.
 
@@ -145,5 +156,5 @@ def ref_path(asset: str, partition: str) -> str:
 def _damaged(path: str, expected: str, text: bytes | None) -> DamagedObjectError:
     found = "nothing there" if text is None else f"{text[:60]!r}"
     return DamagedObjectError(
-        f"{path}: must be {expected}, found {found}. Run the asset again, the record is rewritten."
+        f"{path}: must be {expected}, found {found}. Run the asset again, or `embed-pipeline run`: it is rewritten."
     )

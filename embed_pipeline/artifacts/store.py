@@ -6,6 +6,7 @@ appears by one rename. Does not belong here: how a place keeps bytes (the backen
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +48,10 @@ class ArtifactStore:
         with workspace(state, name) as directory, marked(state, name):
             return self._publish_known(plan) or self._publish_made(plan, make, run_id, directory)
 
+    def turn(self, name: str, say: Callable[[str], object] | None = None) -> AbstractContextManager[bool]:
+        """Hold a name among the processes of this machine; gives whether another had it, so that it had to wait."""
+        return exclusive(self._backend.state, name, say)
+
     def is_building(self, fingerprint: str) -> bool:
         """Whether a process on this machine is in `build` with a plan of this fingerprint."""
         return is_held(self._backend.state, fingerprint)
@@ -70,6 +75,11 @@ class ArtifactStore:
             DamagedObjectError: a ref or its manifest cannot be read.
         """
         return self._catalog.refs()
+
+    def forget_damaged(self) -> list[str]:
+        """Removes the refs that cannot be read, with a sentence on each; a build finds or makes what they stood at."""
+        with exclusive(self._backend.state, PUBLISH_LOCK):
+            return self._catalog.remove_damaged_refs()
 
     def history(self, asset: str, partition: str) -> Iterator[Manifest]:
         """Every version of an asset's partition, newest first; nothing if it was never built.

@@ -9,7 +9,7 @@ import logging
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,16 +21,20 @@ _SCRATCH_NAME = re.compile(r".+-[0-9a-f]{16}")
 
 
 @contextmanager
-def exclusive(state: Path, name: str) -> Iterator[None]:
-    """Hold the lock of a name among all processes that share the directory; says so in the log if it has to wait."""
-    lock = _lock(state, name)
+def exclusive(state: Path, name: str, say: Callable[[str], object] | None = None) -> Iterator[bool]:
+    """Hold the lock of a name among all processes that share the directory; gives whether it had to be waited for.
+
+    That it waits is told to `say`; left out: to the log.
+    """
+    lock, waited = _lock(state, name), False
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        logging.getLogger(__name__).info("waiting for another process that works on %s", name)
+        waited = True
+        (say or logging.getLogger(__name__).info)(f"waiting for another process that works on {name}")
         lock.acquire()
     try:
-        yield
+        yield waited
     finally:
         lock.release()
 

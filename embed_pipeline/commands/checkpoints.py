@@ -40,7 +40,7 @@ def promoted(dataset: str, export_to: Path | None) -> None:
         known = ", ".join(found.partition for found in graph.nodes() if found.asset == node.asset) or "none"
         raise click.ClickException(
             f"{dataset}: no checkpoint is chosen here; that takes a trained variant and a validation split. Data sets "
-            f"that have both: {known}."
+            f"that have both: {known}. Name one of those, or add what is missing."
         )
     folder = _folder(graph, node)
     found = read_promoted(folder)

@@ -76,7 +76,9 @@ def estimate(dataset: str) -> None:
     graph.project.check_dataset(dataset)
     if dataset not in graph.project.documents:
         known = ", ".join(graph.project.documents) or "none"
-        raise click.ClickException(f"{dataset}: expected a data set with documents ({known}).")
+        raise click.ClickException(
+            f"{dataset}: expected a data set with documents, found none in it. Name another: {known}."
+        )
     passages = tuple(read_passages(graph.store.open(graph.input(Node("passages", dataset))) / CORPUS_FILE))
     found = Questioning(graph.project, dataset, graph.base_encoder).estimate(passages)
     if not found:

@@ -20,6 +20,8 @@ _REMEDIES = {
     errno.EROFS: "Put the state elsewhere with EMBED_PIPELINE_HOME.",
     errno.EACCES: "Make it accessible for you, or put the state elsewhere with EMBED_PIPELINE_HOME.",
     errno.EPERM: "Make it accessible for you, or put the state elsewhere with EMBED_PIPELINE_HOME.",
+    errno.EEXIST: "A file lies where a folder must be. Move it, or put the state elsewhere with EMBED_PIPELINE_HOME.",
+    errno.ENOTDIR: "A file lies where a folder must be. Move it, or put the state elsewhere with EMBED_PIPELINE_HOME.",
     errno.ENOENT: "It is gone, or was never there. Run again.",
     errno.EMFILE: "Close other programs, or raise the limit of open files (ulimit -n).",
 }
@@ -64,7 +66,7 @@ def _words(error: BaseException) -> str:
         folder = os.environ.get("EMBED_PIPELINE_DAGSTER_STORAGE")
         if folder and isinstance(error, Exception):
             return describe_storage_error(Path(folder), error)
-    plain = isinstance(error, ValueError | TimeoutError | RuntimeError) and library == "builtins"
+    plain = isinstance(error, ValueError | TimeoutError | RuntimeError) and library in ("builtins", "embed_pipeline")
     if plain and not isinstance(error, json.JSONDecodeError | UnicodeError):
         return text or type(error).__name__
     return f"{_place(error)}: {type(error).__name__}: {text}"

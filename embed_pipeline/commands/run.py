@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from embed_pipeline.defs.running import Tell
-    from embed_pipeline.graph.work import Attempt, Work
+    from embed_pipeline.graph.work import Attempt, Run, Work
 
 RunOne = Callable[["Work", str, "Tell"], tuple[str, ...]]
 """Executes a piece of work as the run of that id, telling what its steps say; returns its errors."""
@@ -55,7 +55,10 @@ def run(
         os.environ[ENVIRONMENT["on_request"]] = "true"
     from embed_pipeline.graph.work import all_work, ready_work
 
-    started, wanted = time.monotonic(), select_nodes(open_graph().project, dataset, variant)
+    started, graph = time.monotonic(), open_graph()
+    wanted = select_nodes(graph.project, dataset, variant)
+    for line in graph.store.forget_damaged():
+        console.print(f"[yellow]damaged[/yellow]: {escape(line)}", soft_wrap=True)
 
     def find(given_up: Collection[Node]) -> "Sequence[Work]":
         return all_work(open_graph(), wanted) if everything else ready_work(open_graph(), wanted, given_up)
@@ -123,7 +126,7 @@ def _work_off(find: Find, interruption: Interruption, jobs: int) -> "tuple[tuple
         if jobs == 1:
             runs = _Runs(_run_here(instance), instance, interruption)
             try:
-                return work_off(find, runs.execute), runs.warnings
+                return work_off(find, runs.in_turn()), runs.warnings
             except KeyboardInterrupt:
                 runs.say_what_is_kept()
                 raise
@@ -131,7 +134,7 @@ def _work_off(find: Find, interruption: Interruption, jobs: int) -> "tuple[tuple
             runs = _Runs(workers.execute, instance, interruption)
             try:
                 with runs.screen.together():
-                    return work_off(find, runs.execute, threads=threads, jobs=jobs), runs.warnings
+                    return work_off(find, runs.in_turn(), threads=threads, jobs=jobs), runs.warnings
             except KeyboardInterrupt:
                 workers.stop()
                 runs.say_what_is_kept()
@@ -165,6 +168,12 @@ class _Runs:
         self.screen, self.finished = RunScreen(interruption), 0
         self.warnings: list[str] = []
         self.under_way: list[Work] = []
+
+    def in_turn(self) -> "Run":
+        """`execute`, where no other run of the project is at the same piece; else that it waits is said."""
+        from embed_pipeline.graph.work import in_turn
+
+        return in_turn(self.execute, open_graph, lambda found: _say(f"{found} in another run"))
 
     def execute(self, work: "Work") -> tuple[str, ...]:
         """Run a piece of work; returns its errors."""

@@ -17,7 +17,7 @@ API_KEY_VARIABLE = "EMBED_PIPELINE_API_KEY"
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="Another than this machine's own takes an API key."
 )
-@click.option("--port", default=8000, show_default=True, help="0: any that is free.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0: any that is free.")
 @click.option(
     "--input-type", type=click.Choice(["query", "passage"]), help="What texts are where a request does not say."
 )

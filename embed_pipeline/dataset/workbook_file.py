@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
-from xml.etree.ElementTree import ParseError
 
 from embed_pipeline.dataset.nearest import nearest_text
 from embed_pipeline.dataset.raw_text import check_archive, without_strict_names
@@ -32,7 +31,7 @@ _DAMAGE = (
     AttributeError,
     zipfile.BadZipFile,
     zlib.error,
-    ParseError,
+    SyntaxError,  # what both xml.etree's and lxml's parsers raise; openpyxl takes the one that is there
     EOFError,
     LookupError,
     OSError,

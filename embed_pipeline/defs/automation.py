@@ -99,8 +99,10 @@ def define_schedules(job: dg.JobDefinition, *, cron: str, time_zone: str) -> lis
             "What did not change is not computed again: no model is loaded.",
         )(nightly_reevaluation)
     except dg.DagsterInvalidDefinitionError as error:
+        found = str(error).rstrip(".")
         raise ValueError(
             f"{ENVIRONMENT['nightly_cron']}={cron!r}, {ENVIRONMENT['time_zone']}={time_zone!r}: expected a time as "
-            f"cron writes it and the name of a time zone, as '0 2 * * *' and 'Europe/Berlin': {error}"
+            f"cron writes it and the name of a time zone, as '0 2 * * *' and 'Europe/Berlin': {found}. "
+            "Correct or unset it."
         ) from error
     return [schedule]

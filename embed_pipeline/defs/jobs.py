@@ -28,7 +28,7 @@ from embed_pipeline.graph.freshness import assess
 from embed_pipeline.graph.graph import Graph
 from embed_pipeline.graph.night import reevaluate as run_night
 from embed_pipeline.graph.topology import select_nodes
-from embed_pipeline.graph.work import Attempt, Work, ready_work, work_off
+from embed_pipeline.graph.work import Attempt, Work, in_turn, ready_work, work_off
 
 UnresolvedJob = Any
 """What define_asset_job returns; dagster does not export the type."""
@@ -78,7 +78,12 @@ def define_run_stale(build: Build, team: str | None = None) -> dg.JobDefinition:
         context.log.info("begins when no other run_stale of this project is under way")
         # Two at once would each make the other's report stale by appending to the table.
         with exclusive(project.home, "run_stale"):
-            attempts = work_off(lambda given_up: ready_work(pipeline.graph(), wanted, given_up), run)
+            for line in pipeline.graph().store.forget_damaged():
+                context.log.warning(line)
+            attempts = work_off(
+                lambda given_up: ready_work(pipeline.graph(), wanted, given_up),
+                in_turn(run, pipeline.graph, context.log.info),
+            )
             left = [a for a in assess(pipeline.graph(), wanted) if wanted(a.node) and a.state != "fresh"]
         context.log.info(f"{len(attempts)} runs; {len(left)} partitions are still not fresh")
         context.add_output_metadata({"runs": len(attempts), "still_not_fresh": len(left)})

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from embed_pipeline.artifacts import ArtifactStore, Manifest, Plan
 from embed_pipeline.assembly.questioning import CHAT_FOLDER
@@ -42,6 +42,7 @@ from embed_pipeline.project.project import (
 from embed_pipeline.project.recipes import AnyEncoderSettings, required
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.retrieval.searching import Search
+from embed_pipeline.settings_file import join_problems, shown
 from embed_pipeline.training.finetune import work_prefix
 
 _BUILT_BEFORE_SEARCHING = ("faiss_index", "hybrid_weights")
@@ -276,4 +277,12 @@ def pipeline_from_environment() -> PipelineResource:
     Raises:
         ValueError: a variable has a value that its field does not allow.
     """
-    return PipelineResource.model_validate(environment_settings())
+    try:
+        return PipelineResource.model_validate(environment_settings())
+    except ValidationError as error:
+        lines = [
+            f"{ENVIRONMENT[str(item['loc'][0])]}: expected {item['msg'].removeprefix('Input should be ')}, found "
+            f"{shown(item['input'])}. Correct or unset it."
+            for item in error.errors()
+        ]
+        raise ValueError(join_problems(lines)) from None  # it says the same, in the words of pydantic

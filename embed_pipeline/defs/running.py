@@ -194,8 +194,9 @@ class _Words(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         meta = getattr(record, "dagster_meta", None) or {}
         step, event = str(meta.get("step_key") or ""), meta.get("dagster_event")
-        if event and event.event_type is dg.DagsterEventType.STEP_START:
-            self.tell(step, record.levelno, "")
+        if event:
+            if event.event_type is dg.DagsterEventType.STEP_START:
+                self.tell(step, record.levelno, "")
             return
         words = printable(meta.get("orig_message") or record.getMessage())
         # A training that was stopped or broke off has said so itself.
@@ -246,10 +247,15 @@ def _message(error: SerializableErrorInfo) -> str:
     """The words of the error that left the asset, then those of its causes where they say more."""
     while error.cause is not None and (error.cls_name or "").startswith("Dagster"):
         error = error.cause
-    told, cause = [error.message.strip()], error.cause
+    told, cause = [_own_words(error.message)], error.cause
     while cause is not None:
-        words = cause.message.strip()
+        words = _own_words(cause.message)
         if not any(part in earlier for part in (words, words.partition(": ")[2] or words) for earlier in told):
             told.append(f"Cause: {words}")
         cause = cause.cause
     return "\n".join([*told, error.to_string()] if is_debugging() else told)
+
+
+def _own_words(message: str) -> str:
+    """Without the class before them where it is one of ours, which its sentence says better."""
+    return message.strip().partition(": ")[2] if message.startswith("embed_pipeline.") else message.strip()

@@ -77,7 +77,8 @@ def write_passages(
     if not places:
         raise ValueError(
             f"{len(summaries)} documents read and no passage found; the first reasons: "
-            f"{[f'{entry.workbook}: {entry.reason}' for entry in ledger[:3]]}. Correct documents.files, or the files."
+            f"{' '.join(f'{one.workbook}: {one.reason}: {one.detail}' for one in ledger[:3]) or 'none'} "
+            "Correct documents.files, or the files."
         )
     write_ledger(ledger, directory / LEDGER_FILE)
     with (directory / DOCUMENTS_FILE).open("w", encoding="utf-8", newline="\n") as file:

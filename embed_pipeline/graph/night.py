@@ -55,12 +55,15 @@ def reevaluate(
     ran: list[Work] = []
     left = {*postponed, *_paid_questions(read_graph())}
     while (work := _next_work(graph := read_graph(), done, left)) is not None:
-        done.add((work.job.name, work.partition, work.key))
-        obstacle = _obstacle(graph, work) or endless(work, ran)
-        ran.append(work)
-        if obstacle:
-            say(f"{work.job.name} {work.partition} is left for the day: {obstacle}")
-        found = () if obstacle else run(work)
+        with work.turn(graph, say) as is_due:
+            if not is_due:
+                continue
+            done.add((work.job.name, work.partition, work.key))
+            obstacle = _obstacle(graph, work) or endless(work, ran)
+            ran.append(work)
+            if obstacle:
+                say(f"{work.job.name} {work.partition} is left for the day: {obstacle}")
+            found = () if obstacle else run(work)
         errors += [f"{work.job.name} {work.partition}: {error}" for error in found]
         if found or obstacle:
             left |= {Node(asset, work.partition) for asset in work.job.assets}

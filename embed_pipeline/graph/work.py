@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from embed_pipeline.graph.catalogue import ASSETS, JOBS, POOLED_JOBS, PUBLISHED_ASSETS, Job
@@ -24,6 +25,13 @@ class Work:
     reasons: tuple[str, ...]
     key: str
 
+    @contextmanager
+    def turn(self, graph: Graph, say: Callable[[str], object] | None = None) -> Iterator[bool]:
+        """Held while the piece is run: of several runs of a project one does it. Gives whether it is still due."""
+        with graph.store.turn(f"{self.job.name} {self.partition.replace('/', ' ')}", say) as waited:
+            nodes = [Node(asset, self.partition) for asset in self.job.assets]
+            yield not waited and self.key in ("", _key(graph, self.job, nodes))
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -33,14 +41,18 @@ class Attempt:
     errors: tuple[str, ...]
 
 
+Run = Callable[[Work], tuple[str, ...] | None]
+"""Runs a piece of work and returns its errors; None where another run did it, so that it is looked for anew."""
+
+
 def work_off(
     find: Callable[[Collection[Node]], Sequence[Work]],
-    run: Callable[[Work], tuple[str, ...]],
+    run: Run,
     *,
     threads: Executor | None = None,
     jobs: int = 1,
 ) -> tuple[Attempt, ...]:
-    """Runs what `find` gives until all it gives has been tried; `run` returns a piece's errors.
+    """Runs what `find` gives until all it gives has been tried; see Run and `in_turn`.
 
     One piece at a time, or up to `jobs` of them in `threads`. `find` is asked anew after each piece, with the nodes
     that were given up because their run failed. A piece that is due again for the same reasons after EQUAL_ATTEMPTS
@@ -49,7 +61,7 @@ def work_off(
     attempts: list[Attempt] = []
     tried: set[tuple[str, str, str]] = set()
     given_up: set[Node] = set()
-    under_way: dict[Future[tuple[str, ...]], Work] = {}
+    under_way: dict[Future[tuple[str, ...] | None], Work] = {}
     while True:
         found = find(given_up)
         while len(under_way) < jobs and (due := _due(found, tried, under_way.values())):
@@ -60,10 +72,23 @@ def work_off(
         if not under_way:
             return tuple(attempts)
         for ended in wait(under_way, return_when=FIRST_COMPLETED).done:
-            attempts.append(Attempt(under_way.pop(ended), ended.result()))
-            if attempts[-1].errors:
-                done = attempts[-1].work
-                given_up |= {Node(asset, done.partition) for asset in done.job.assets}
+            work, errors = under_way.pop(ended), ended.result()
+            if errors is None:
+                tried.discard((work.job.name, work.partition, work.key))
+                continue
+            attempts.append(Attempt(work, errors))
+            if errors:
+                given_up |= {Node(asset, work.partition) for asset in work.job.assets}
+
+
+def in_turn(run: Run, read_graph: Callable[[], Graph], say: Callable[[str], object] | None = None) -> Run:
+    """`run` beside other runs of the project, in whichever processes: each piece is run by one of them."""
+
+    def run_in_turn(work: Work) -> tuple[str, ...] | None:
+        with work.turn(read_graph(), say) as is_due:
+            return run(work) if is_due else None
+
+    return run_in_turn
 
 
 def _due(found: Iterable[Work], tried: Collection[tuple[str, str, str]], under_way: Iterable[Work]) -> list[Work]:
@@ -78,12 +103,12 @@ def _due(found: Iterable[Work], tried: Collection[tuple[str, str, str]], under_w
     return sorted(due, key=lambda work: trains and work.job.name in POOLED_JOBS)
 
 
-def _begin(threads: Executor | None, run: Callable[[Work], tuple[str, ...]], work: Work) -> "Future[tuple[str, ...]]":
+def _begin(threads: Executor | None, run: Run, work: Work) -> "Future[tuple[str, ...] | None]":
     return threads.submit(run, work) if threads else _ended(run(work))
 
 
-def _ended(errors: tuple[str, ...]) -> "Future[tuple[str, ...]]":
-    ended: Future[tuple[str, ...]] = Future()
+def _ended(errors: tuple[str, ...] | None) -> "Future[tuple[str, ...] | None]":
+    ended: Future[tuple[str, ...] | None] = Future()
     ended.set_result(errors)
     return ended
 

@@ -165,9 +165,10 @@ def read_recipe(path: Path) -> Recipe:
     except ValidationError as error:
         # The value of an unknown field is not repeated: it may be a key that someone wrote into the recipe.
         fields = [[str(part) for part in item["loc"] if part not in _NOT_IN_THE_FILE] for item in error.errors()]
+        # Our own sentences say what they found.
         lines = [
-            f"{path}, {'.'.join(field) or 'recipe'}: {item['msg']}"
-            + ("" if item["type"] == "extra_forbidden" else f", found {shown(item['input'])}")
+            f"{path}, {'.'.join(field) or 'recipe'}: {item['msg'].removeprefix('Value error, ')}"
+            + ("" if item["type"] in ("extra_forbidden", "value_error") else f", found {shown(item['input'])}")
             for field, item in zip(fields, error.errors(), strict=True)
         ]
         raise ValueError(

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Literal
 
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.layout import read_layout
-from embed_pipeline.interruption import end_process_tree
+from embed_pipeline.interruption import end_process_tree, end_with_parent
 from embed_pipeline.training.settings import TrainingSettings
 
 LOG_FILE = "training_log.jsonl"
@@ -126,6 +127,8 @@ def run_process_group(
         command,
         env={**os.environ, **environment},
         start_new_session=True,
+        # Where this process is killed, torchrun ends with all it started; SIGINT may be blocked here (defs.running).
+        preexec_fn=partial(end_with_parent, signal.SIGTERM),
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",

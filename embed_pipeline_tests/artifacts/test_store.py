@@ -235,6 +235,21 @@ def test_a_damaged_record_is_an_error_or_a_miss_and_is_rewritten(tmp_path: Path,
     assert text_of(store, built) == "rows"
 
 
+@pytest.mark.parametrize("folder", ["refs", "manifests"])
+def test_a_damaged_ref_is_forgotten_with_a_sentence_and_sound_ones_stay(tmp_path: Path, folder: str) -> None:
+    store, make = ArtifactStore(tmp_path), Writer("rows")
+    store.build(plan_of(), make)
+    (record,) = (tmp_path / folder).rglob("*.json")
+    record.write_text("{")
+    kept = store.build(plan_of(asset="faiss_index"), Writer("index"))
+    (told,) = store.forget_damaged()
+    assert record.name in told and store.forget_damaged() == []
+    assert store.read("mined_negatives", "disease/bm25") is None
+    assert store.read("faiss_index", "disease/bm25") == kept
+    built = store.build(plan_of(), make)
+    assert built.cached is (folder == "refs") and text_of(store, built) == "rows"
+
+
 def test_open_takes_a_digest_and_refuses_what_is_none(store: ArtifactStore) -> None:
     built = store.build(plan_of(), Writer("rows"))
     assert store.open(built.digest) == store.open(built)

@@ -215,6 +215,20 @@ def test_damage_in_the_middle_is_told_and_no_row_is_dropped_silently(write_workb
         list(rows)
 
 
+@pytest.mark.parametrize(
+    "part", ["xl/workbook.xml", "xl/styles.xml", "[Content_Types].xml", "xl/worksheets/sheet1.xml"]
+)
+def test_a_part_that_is_no_xml_is_damage_of_the_file(write_workbook, part: str) -> None:
+    path = write_workbook([("a", "b", None)])
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content.replace(b"xmlns=", b"broken xmlns=", 1) if name == part else content)
+    with pytest.raises(ValueError, match=r"\.xlsx: damaged or incomplete Excel file .* save it again"):
+        list(read_rows(path, COLUMNS))
+
+
 def test_every_flipped_byte_is_an_error_or_changes_nothing(write_workbook) -> None:
     path = write_workbook([HEADER, *((f"q{number}", None, "甲") for number in range(20))])
     whole, content = texts_of(path), path.read_bytes()

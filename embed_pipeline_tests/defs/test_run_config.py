@@ -85,3 +85,19 @@ def test_what_the_server_is_set_to_may_be_named(project: Path, monkeypatch: pyte
 def test_a_folder_named_for_pickles_is_never_written(project: Path) -> None:
     assert _run({"base_dir": str(project.parent / "pickles")}, "io_manager").success
     assert not (project.parent / "pickles").exists()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("EMBED_PIPELINE_DEVICE", "tpu", "EMBED_PIPELINE_DEVICE: expected 'cpu' or 'cuda', found 'tpu'. Correct or"),
+        ("EMBED_PIPELINE_PROCESSES", "0", "EMBED_PIPELINE_PROCESSES: expected greater than or equal to 1, found '0'."),
+    ],
+)
+def test_a_wrong_variable_is_named_with_what_was_expected(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValueError) as error:
+        pipeline_from_environment()
+    assert str(error.value).startswith(told)

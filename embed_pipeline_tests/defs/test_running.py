@@ -32,6 +32,14 @@ def run_with(fail, instance: dg.DagsterInstance | None = None) -> tuple[dg.Dagst
         return instance, ("interrupted",)
 
 
+def test_what_dagster_says_of_a_failure_is_left_to_the_ui(capfd: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise ValueError(SENTENCE)
+
+    assert run_with(fail)[1] == (f"ValueError: {SENTENCE}",)
+    assert "Execution of" not in "".join(capfd.readouterr())
+
+
 def test_a_failure_is_told_in_the_words_that_left_the_asset_and_then_in_those_of_its_cause() -> None:
     def fail() -> None:
         try:

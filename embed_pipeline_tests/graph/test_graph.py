@@ -22,9 +22,9 @@ from embed_pipeline.defs.partitions import define_partitions
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.graph.catalogue import ALL, ASSETS, JOBS, Job
 from embed_pipeline.graph.freshness import assess, explain
-from embed_pipeline.graph.graph import COMPILED_FOLDER, MissingInputError
+from embed_pipeline.graph.graph import COMPILED_FOLDER, Graph, MissingInputError
 from embed_pipeline.graph.topology import Node, Topology, select_nodes
-from embed_pipeline.graph.work import Work, all_work, ready_work, work_off
+from embed_pipeline.graph.work import Work, all_work, in_turn, ready_work, work_off
 from embed_pipeline.training.finetune import PROGRESS_FOLDER
 from embed_pipeline_tests.small_project import edit_yaml, write_full_project, write_model, write_yaml
 
@@ -428,3 +428,40 @@ def test_side_by_side_no_piece_is_begun_twice_and_a_second_training_comes_last()
     assert sorted(begun) == sorted(todo) and most == 2
     assert [bool(a.errors) for a in attempts if a.work is todo["evaluate_variant 1"]] == [True]
     assert begun[:2] == ["finetune_variant 0", "evaluate_variant 0"]
+
+
+def test_what_another_run_has_done_meanwhile_is_not_run_again(pipeline: PipelineResource) -> None:
+    (Path(pipeline.data) / "small" / "labels.txt").open("a", encoding="utf-8").write("肺炎\n")
+    ran: list[str] = []
+
+    def make(asset: str) -> None:
+        graph = pipeline.graph()
+        graph.store.build(graph.plan(Node(asset, "small")), lambda out: (out / "made").write_text(asset) and {})
+
+    def read_graph() -> Graph:
+        if not ran:
+            make("raw_xlsx")  # another one was faster
+        return pipeline.graph()
+
+    def run(work: Work) -> tuple[str, ...]:
+        ran.append(work.job.name)
+        make(work.job.assets[0])
+        return ()
+
+    wanted = lambda node: node.asset in ("raw_xlsx", "cleaned_qa")  # noqa: E731
+    attempts = work_off(lambda given_up: ready_work(pipeline.graph(), wanted), in_turn(run, read_graph))
+    assert ran == ["prepare_dataset"] and [attempt.work.job.name for attempt in attempts] == ran
+
+
+def test_a_piece_that_another_process_is_at_is_waited_for_and_then_looked_for_anew(pipeline: PipelineResource) -> None:
+    (Path(pipeline.data) / "small" / "labels.txt").open("a", encoding="utf-8").write("肺炎\n")
+    graph = pipeline.graph()
+    (work,) = ready_work(graph, lambda node: node.asset == "raw_xlsx")
+    said: list[str] = []
+    with ThreadPoolExecutor(1) as threads:
+        with work.turn(graph) as is_due:
+            waits = threads.submit(in_turn(lambda work: ("run",), pipeline.graph, said.append), work)
+            while not said:
+                time.sleep(0.01)
+        assert is_due and waits.result(30) is None
+    assert said == ["waiting for another process that works on read_workbooks small"]

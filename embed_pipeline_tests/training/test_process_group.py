@@ -69,6 +69,19 @@ def test_an_interrupt_ends_the_tree_before_it_goes_on() -> None:
     assert not any(_is_running(descendant) for descendant in tree)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own word for it")
+def test_a_command_ends_soon_after_the_process_that_ran_it_was_killed() -> None:
+    code = (
+        "from embed_pipeline.training.finetune import run_process_group\n"
+        f"run_process_group([{sys.executable!r}, '-c', {SLEEP!r}], environment={{}})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    tree = _wait_for_children(process.pid)
+    process.kill()
+    process.wait()
+    assert psutil.wait_procs(tree, timeout=10)[1] == []
+
+
 def _wait_for_children(pid: int, count: int = 1) -> list[psutil.Process]:
     deadline = time.monotonic() + 20
     while len(children := psutil.Process(pid).children(recursive=True)) < count:

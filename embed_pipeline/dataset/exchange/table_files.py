@@ -237,7 +237,7 @@ def _read_parquet(path: Path) -> Table:
             raise ValueError(f"{path}: expected at most {_MOST_ROWS:,} rows, found {count:,}. Split the file.")
         table = pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: expected a parquet file: {error}. Write it again.") from error
+        raise ValueError(f"{path}: expected a parquet file: {str(error).rstrip('.')}. Write it again.") from error
     columns = [_arrow_values(column) for column in table.columns]
     rows = ((f"{path}, row {number}", dict(enumerate(row))) for number, row in enumerate(zip(*columns, strict=True), 1))
     return _table(path, dict(enumerate(table.column_names)), rows, "parquet")
