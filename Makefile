@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-all run status metrics dev test test-slow test-ui test-all docs check format data bench bench-training audit clean
+.PHONY: help demo demo-all run status metrics dev test test-slow test-ui test-all docs check format data bench bench-training bench-serve audit clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -65,6 +65,9 @@ bench: $(INSTALLED)  ## Benchmarks, run by hand; DATA=folder adds the public dat
 
 bench-training: $(INSTALLED)  ## FlagEmbedding's plain recipe against ours, three seeds: make bench-training DATA=folder
 	$(BIN)/python benchmarks/train_side_by_side.py $(DATA)
+
+bench-serve: $(INSTALLED)  ## The service against its own encoder on 127.0.0.1, with a reload under load; minutes
+	$(BIN)/python benchmarks/serve_under_load.py
 
 # In an environment of its own: what it needs is no dependency. --strict: a package that the database could not be asked about
 # is an error, else a machine without a way to it would be told that nothing is known.

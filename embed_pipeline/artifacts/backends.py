@@ -179,12 +179,27 @@ def open_backend(root: str | Path, local: Path | None) -> Backend:
     Raises:
         ValueError: the root is not local and no local directory is given.
     """
-    filesystem, path = url_to_fs(str(root))
+    filesystem, path = open_address(str(root))
     if isinstance(filesystem, LocalFileSystem):
         return LocalBackend(Path(path))
     if local is None:
         raise ValueError(f"{root}: needs a local directory for its copies and locks, found none. Pass `local`.")
     return RemoteBackend(filesystem, path, local)
+
+
+def open_address(address: str) -> tuple[AbstractFileSystem, str]:
+    """The fsspec file system of a path or URL, and the path in it.
+
+    Raises:
+        ValueError: fsspec does not know such an address, or the package for it is missing.
+    """
+    try:
+        return url_to_fs(address)
+    except (ValueError, ImportError) as error:
+        raise ValueError(
+            f"{address}: expected an address that fsspec opens, found: {error}. For s3:// there is the extra: pip "
+            "install 'embed-pipeline[s3]'."
+        ) from error
 
 
 class RemoteBackend:
