@@ -1,6 +1,7 @@
 """The page of `embed-pipeline serve`, as somebody who tries questions in it sees it, in English and in Chinese."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,12 +87,11 @@ def test_a_question_shows_its_passages_in_the_readers_language(browser, address,
     expect(page.locator("#hits li")).to_have_count(0)
     page.locator("summary").click()
     page.locator("#key").fill(KEY)
-    page.locator("#k").fill("2")
-    page.get_by_label("Your question" if locale == "en-US" else "您的问题").fill("尿酸六百多")
+    page.locator("#k").fill("1")
+    page.get_by_label("Your question" if locale == "en-US" else "您的问题").fill("大脚趾半夜痛醒，尿酸六百多")
     page.get_by_role("button", name=search).click()
-    expect(page.locator("#hits li")).to_have_count(2)
-    expect(page.locator("#hits li").first).to_contain_text("大脚趾半夜痛醒，尿酸六百多")
-    expect(page.locator("#hits li").first).to_contain_text("痛风")
+    expect(page.locator("#hits li")).to_have_count(1)
+    expect(page.locator("#hits li")).to_have_text(re.compile(r"大脚趾半夜痛醒.尿酸六百多.* · 痛风$", re.S))
     expect(page.locator("#said")).to_have_text(sure)
     page.locator("#language").click()
     expect(page.get_by_role("heading")).not_to_have_text(heading)
