@@ -39,6 +39,7 @@ class S3Server:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+        s3fs.S3FileSystem.clear_instance_cache()  # made without an endpoint they would go on asking this one
 
     @property
     def files(self) -> s3fs.S3FileSystem:
