@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 from browser_tests.project import ROOT, write_browser_project
 from browser_tests.server import DevServer
@@ -29,16 +29,22 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevServer]:
 
 
 @pytest.fixture(scope="session")
-def ui(server: DevServer) -> Iterator[Ui]:
-    """The page of the browser."""
+def browser() -> Iterator[Browser]:
+    """The browser of the whole session."""
     if not Path(CHROMIUM).is_file():
         pytest.fail(
             f"{CHROMIUM}: expected a chromium, found none. `apt-get install chromium`, or name one in CHROMIUM."
         )
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="session")
+def ui(server: DevServer, browser: Browser) -> Ui:
+    """The page of the UI in the browser."""
     shutil.rmtree(SCREENSHOTS, ignore_errors=True)
     SCREENSHOTS.mkdir(parents=True)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_context(viewport={"width": 1920, "height": 2400}, color_scheme="light").new_page()
-        yield Ui(page, server.url, SCREENSHOTS)
-        browser.close()
+    page = browser.new_context(viewport={"width": 1920, "height": 2400}, color_scheme="light").new_page()
+    return Ui(page, server.url, SCREENSHOTS)

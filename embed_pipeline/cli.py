@@ -5,6 +5,7 @@ Belongs here: running, looking, cleaning up: arguments and what is printed. Does
 """
 
 import sys
+from pathlib import Path
 
 import click
 from rich.markup import escape
@@ -17,7 +18,7 @@ from embed_pipeline.commands.doctor import doctor
 from embed_pipeline.commands.evidence import ladder, lineage, mteb, recipe, reproduce
 from embed_pipeline.commands.run import open_graph, print_broken, print_metrics_table, run
 from embed_pipeline.commands.serve import serve
-from embed_pipeline.commands.terminal import CommandGroup, ProjectCommand, console
+from embed_pipeline.commands.terminal import CommandGroup, Place, ProjectCommand, console
 from embed_pipeline.graph.catalogue import ALL
 from embed_pipeline.graph.freshness import Causes, assess, chosen_training, explain
 from embed_pipeline.graph.node_settings import METRICS_FILE
@@ -74,13 +75,25 @@ def why(asset: str, partition: str) -> None:
 
 @main.command(cls=ProjectCommand)
 @click.option("--dataset", help="Only this data set.")
-def metrics(dataset: str | None) -> None:
-    """Print the newest metrics."""
+@click.option(
+    "--to",
+    "target",
+    type=Place("s3://"),
+    help="Write all their columns as Parquet to this file or s3://bucket/name.parquet, in place of what is there.",
+)
+def metrics(dataset: str | None, target: str | Path | None) -> None:
+    """Print the newest metrics, or write them where others read them."""
     project = open_graph().project
     if dataset is not None:
         project.check_dataset(dataset)
     if not (project.home / METRICS_FILE).exists():
         raise click.ClickException(f"{project.home / METRICS_FILE}: no metrics yet. Run `embed-pipeline run` first.")
+    if target is not None:
+        from embed_pipeline.reporting.database import write_newest
+
+        count = write_newest(project.home / METRICS_FILE, target, dataset=dataset)
+        console.print(f"{count:,} rows written to {escape(str(target))}", soft_wrap=True)
+        return
     print_metrics_table(project, dataset)
     print_broken(project, dataset)
 

@@ -179,18 +179,27 @@ def open_backend(root: str | Path, local: Path | None) -> Backend:
     Raises:
         ValueError: there is no such kind of place, or the root is not local and no local directory is given.
     """
-    try:
-        filesystem, path = url_to_fs(str(root))
-    except (ValueError, ImportError) as error:
-        raise ValueError(
-            f"{root}: expected a folder or an fsspec URL for the artifacts, found {error}. Correct "
-            "EMBED_PIPELINE_ARTIFACTS, or install what it needs."
-        ) from error
+    filesystem, path = open_address(str(root))
     if isinstance(filesystem, LocalFileSystem):
         return LocalBackend(Path(path))
     if local is None:
         raise ValueError(f"{root}: needs a local directory for its copies and locks, found none. Pass `local`.")
     return RemoteBackend(filesystem, path, local)
+
+
+def open_address(address: str) -> tuple[AbstractFileSystem, str]:
+    """The fsspec file system of a path or URL, and the path in it.
+
+    Raises:
+        ValueError: fsspec does not know such an address, or the package for it is missing.
+    """
+    try:
+        return url_to_fs(address)
+    except (ValueError, ImportError) as error:
+        raise ValueError(
+            f"{address}: expected a folder or an fsspec URL, found {error}. Correct the address (of the artifact store: "
+            "EMBED_PIPELINE_ARTIFACTS), or install what it needs, for s3:// pip install 'embed-pipeline[s3]'."
+        ) from error
 
 
 class RemoteBackend:

@@ -1,14 +1,17 @@
 """What is handed out of a variant: its model, the formats it was exported in, and a card that says how good it is.
 
-Belongs here: which files, the card, sending them to a Hub. Does not belong here: arguments and output (commands).
+Belongs here: which files, the card, sending them to a Hub or a bucket. Does not belong here: arguments and output
+(commands).
 """
 
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import yaml
 
+from embed_pipeline.artifacts.backends import open_address
 from embed_pipeline.encoding.description import DESCRIBED_POOLINGS, describe_encoder
 from embed_pipeline.encoding.encoder import BUNDLED, BUNDLED_ENGLISH, EncoderSettings
 from embed_pipeline.encoding.layout import MODULES_FILE
@@ -24,6 +27,7 @@ from embed_pipeline.reporting.database import read_newest
 from embed_pipeline.reporting.metrics_table import MetricRow
 
 CARD_FILE = "README.md"
+CONFIG_FILE = "config.json"
 _BASES = {
     BUNDLED: ("intfloat/multilingual-e5-small", "mit"),
     BUNDLED_ENGLISH: ("sentence-transformers/all-MiniLM-L6-v2", "apache-2.0"),
@@ -103,6 +107,49 @@ def push_to_hub(folder: Path, repository: str, *, public: bool, message: str, sa
             "HF_ENDPOINT and HF_HUB_OFFLINE."
         ) from error
     return str(commit.commit_url)
+
+
+def push_to_bucket(folder: Path, address: str) -> str:
+    """Send the folder below an s3:// address at which nothing lies yet; returns the address.
+
+    S3 makes one object visible at a time. config.json, without which no loader takes files for a model, comes last; of
+    an upload that fails everything is removed. One whose process is killed leaves files without config.json, and the
+    address is refused until they are removed. Where S3 is, and the keys, botocore knows (AWS_ENDPOINT_URL,
+    AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE); who may read is the bucket's to say.
+
+    Raises:
+        ValueError: something lies there, or S3 refused or could not be reached.
+    """
+    filesystem, root = open_address(address.rstrip("/"))
+    from botocore.exceptions import BotoCoreError
+
+    files = [name for name, _ in published_files(folder)]
+    files.sort(key=lambda name: (PurePosixPath(name).name == CONFIG_FILE, -name.count("/")))
+    sent: list[str] = []
+    try:
+        if there := filesystem.find(root):
+            whole = f"{root}/{CONFIG_FILE}" in there
+            unended = "" if whole else " (no config.json: perhaps of an upload that was killed)"
+            raise ValueError(
+                f"{address}: expected nothing below it, found {len(there)} objects{unended}. Name another address, as "
+                "one with the day in it, or remove them yourself."
+            )
+        for name in files:
+            # Of two pushes at once the second one is refused at its first file.
+            sent.append(f"{root}/{name}")
+            filesystem.put_file(str(folder / name), sent[-1], mode="create")
+    except BaseException as error:
+        if isinstance(error, FileExistsError):
+            sent.pop()
+        with suppress(OSError, BotoCoreError):
+            filesystem.rm(sent)
+        if not isinstance(error, OSError | BotoCoreError):
+            raise
+        raise ValueError(
+            f"{address}: S3 did not take it: {error}. What was sent is removed again. Look at the bucket's name, "
+            "AWS_ENDPOINT_URL and the keys."
+        ) from error
+    return address
 
 
 def _copy_formats(graph: Graph, variant: Variant, node: Node | None, digest: str | None, out: Path) -> list[str]:

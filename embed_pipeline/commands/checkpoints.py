@@ -14,7 +14,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from embed_pipeline.commands.terminal import ProjectCommand, console
+from embed_pipeline.commands.terminal import Place, ProjectCommand, console
 from embed_pipeline.replacing import new_folder
 
 if TYPE_CHECKING:
@@ -96,25 +96,40 @@ def export(variant: str, folder: Path, form: str | None) -> None:
 
 @click.command(cls=ProjectCommand)
 @click.argument("variant")
-@click.option("--to", "target", required=True, help="A new folder, or hf:organisation/name.")
+@click.option(
+    "--to",
+    "target",
+    required=True,
+    type=Place("hf:", "s3://"),
+    help="A new folder, hf:organisation/name, or s3://bucket/name with nothing below it.",
+)
 @click.option("--public", is_flag=True, help="Hub: let everybody see it, once all is there. Else a new one is private.")
 @click.option("--dry-run", is_flag=True, help="Only show the files and the card; nothing is written or sent.")
-def push(variant: str, target: str, public: bool, dry_run: bool) -> None:
+def push(variant: str, target: str | Path, public: bool, dry_run: bool) -> None:
     """Hand out the model of VARIANT with a card: figures with intervals, where it comes from, how to use it.
 
-    To a folder, or to a model repository of the Hugging Face Hub in one commit. The card is the folder's README.md.
+    To a folder, to a model repository of the Hugging Face Hub in one commit, or to a bucket. The card is README.md. The
+    page of the weights in the browser says where they were sent.
     """
-    from embed_pipeline.assembly.publication import CARD_FILE, published_files, push_to_hub, write_publication
+    from embed_pipeline.assembly.publication import (
+        CARD_FILE,
+        published_files,
+        push_to_bucket,
+        push_to_hub,
+        write_publication,
+    )
     from embed_pipeline.defs.resources import pipeline_from_environment
+    from embed_pipeline.defs.running import observe
+    from embed_pipeline.graph.topology import Node
 
-    graph, to_hub = pipeline_from_environment().graph(), target.startswith("hf:")
+    graph, to_hub = pipeline_from_environment().graph(), str(target).startswith("hf:")
     chosen = graph.project.variant_named(variant)
     if public and not to_hub:
         raise click.UsageError("--public goes with --to hf:organisation/name.")
-    if not to_hub and not dry_run:
-        with new_folder(Path(target)) as made:
+    if isinstance(target, Path) and not dry_run:
+        with new_folder(target) as made:
             write_publication(graph, chosen, made)
-        console.print(f"written to {escape(target)}", soft_wrap=True)
+        console.print(f"written to {escape(str(target))}", soft_wrap=True)
         return
     with TemporaryDirectory(dir=graph.project.home, prefix="push-") as place:
         folder = Path(place)
@@ -124,10 +139,14 @@ def push(variant: str, target: str, public: bool, dry_run: bool) -> None:
                 console.print(f"{size:>13,}  {escape(name)}")
             console.print(escape("\n" + (folder / CARD_FILE).read_text(encoding="utf-8")), soft_wrap=True)
             return
-        message = f"{chosen.key} by embed-pipeline"
-        say = lambda line: console.print(escape(line), soft_wrap=True)  # noqa: E731
-        address = push_to_hub(folder, target.removeprefix("hf:"), public=public, message=message, say=say)
+        if to_hub:
+            repository, message = str(target).removeprefix("hf:"), f"{chosen.key} by embed-pipeline"
+            say = lambda line: console.print(escape(line), soft_wrap=True)  # noqa: E731
+            address = push_to_hub(folder, repository, public=public, message=message, say=say)
+        else:
+            address = push_to_bucket(folder, str(target))
     console.print(f"pushed: {escape(address)}", soft_wrap=True)
+    observe(graph.topology.weights(chosen) or Node("faiss_index", chosen.key), {"pushed_to": address})
 
 
 def _folder(graph: "Graph", node: "Node") -> Path:

@@ -61,6 +61,22 @@ class MistypedError(click.ClickException):
     exit_code = 2
 
 
+class Place(click.ParamType):
+    """Where something is put: a path of this machine, or an address of one of these kinds, as `s3://`."""
+
+    name = "place"
+
+    def __init__(self, *kinds: str) -> None:
+        self.kinds = kinds
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "str | Path":
+        if isinstance(value, str) and not value.startswith(self.kinds):
+            if "://" in value:  # as a path it would be a folder of that name
+                self.fail(f"expected a path or {' or '.join(self.kinds)}, found {value!r}", param, ctx)
+            return Path(value)
+        return value
+
+
 class ProjectCommand(click.Command):
     """A command about a project, which works in its folder whichever folder inside it the terminal is in."""
 

@@ -20,7 +20,9 @@ from dagster_shared.error import SerializableErrorInfo
 from embed_pipeline.defs.liveness import end_dead_runs, process_tags
 from embed_pipeline.defs.resources import PipelineResource, pipeline_from_environment
 from embed_pipeline.defs.storage import check_storage_folder, open_storage
+from embed_pipeline.defs.teams import team_key
 from embed_pipeline.graph.catalogue import ALL
+from embed_pipeline.graph.topology import Node
 from embed_pipeline.graph.work import Work
 from embed_pipeline.paths import printable
 from embed_pipeline.progress import read_progress
@@ -65,6 +67,16 @@ def open_instance() -> Iterator[dg.DagsterInstance]:
         for dead in end_dead_runs(instance):
             _CONSOLE.warning("%s %s is ended: %s", dead.run.job_name, dead.run.run_id, dead.reason)
         yield instance
+
+
+def observe(node: Node, told: Mapping[str, str]) -> None:
+    """Write an observation with these addresses onto the page of a partition."""
+    key = team_key(pipeline_from_environment().team, node.asset)
+    metadata = {name: dg.MetadataValue.url(address) for name, address in told.items()}
+    with open_instance() as instance:
+        instance.report_runless_asset_event(
+            dg.AssetObservation(asset_key=key, partition=node.partition, metadata=metadata)
+        )
 
 
 def _storage_folder() -> Path:

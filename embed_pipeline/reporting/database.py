@@ -11,6 +11,8 @@ are compared with nothing.
 
 import json
 import logging
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -18,6 +20,8 @@ from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from embed_pipeline.artifacts.backends import open_address
+from embed_pipeline.replacing import replacing
 from embed_pipeline.reporting.metrics_table import BASE_MODEL, MetricRow
 from embed_pipeline.reporting.table_file import (
     LOCK_TIMEOUT_SECONDS,
@@ -201,6 +205,31 @@ def read_newest(
     """
     filters = {"dataset": dataset, "variant": variant, "split": split}
     return _read(path, f"({_NEWEST})", _KEY, filters, (*_COLUMNS, "outdated"), say)
+
+
+def write_newest(path: Path, target: str | Path, *, dataset: str | None = None) -> int:
+    """Write the rows of metrics_newest as one Parquet file to a path or an fsspec URL; returns how many.
+
+    A reader sees the file of before or this one. A file of this machine that stands there is kept beside it, see
+    `replacing`. Raises as `read_newest`.
+    """
+    read_newest(path, dataset=dataset)  # makes the view as it is today
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "metrics.parquet"
+        turn = Turn(path, LOCK_TIMEOUT_SECONDS, logging.getLogger(__name__).warning)
+        with turn.taken(), turn.connected(read_only=True) as connection:
+            rows = connection.sql(
+                f"FROM metrics_newest WHERE $1 IN (dataset, '') ORDER BY {_KEY}", params=[dataset or ""]
+            )
+            rows.write_parquet(str(made))
+            ((count,),) = rows.count("*").fetchall()
+        if isinstance(target, Path):
+            with replacing(target) as place:
+                shutil.copyfile(made, place)
+        else:
+            filesystem, place = open_address(target)
+            filesystem.pipe_file(place, made.read_bytes())
+    return count
 
 
 def read_history(

@@ -24,6 +24,9 @@ from embed_pipeline.serving.served import Served, find_standing, has_changed, lo
 
 STOP_SECONDS = 20
 """How long requests under way may take to end."""
+KEEP_SECONDS = 75
+"""How long a connection without a request stays open: longer than proxies and clients keep theirs (nginx: 60), else
+they send into one that has just been closed."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -99,6 +102,7 @@ class Server:
             server_header=False,
             ws="none",
             timeout_graceful_shutdown=STOP_SECONDS,
+            timeout_keep_alive=KEEP_SECONDS,
         )
         self._server = uvicorn.Server(config)
         # In a thread: the signals are the main thread's, as in every command.

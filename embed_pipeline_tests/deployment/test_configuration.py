@@ -1,10 +1,12 @@
-"""What deploy/ ships, read without starting it: options that exist, addresses, variables, no secrets."""
+"""What deploy/ and the Dockerfile ship, read without starting it: options, addresses, variables, no secrets."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,16 @@ from embed_pipeline.assembly.alerts import COMMAND_VARIABLE, URL_VARIABLE
 from embed_pipeline.commands.serve import API_KEY_VARIABLE
 from embed_pipeline.project.project import ENVIRONMENT
 from embed_pipeline_tests.deployment.postgres_server import is_required
-from embed_pipeline_tests.deployment.services import CONFIGURATION, DEPLOY, PROGRAMS, UNITS, Unit, read_environment
+from embed_pipeline_tests.deployment.services import (
+    CONFIGURATION,
+    DEPLOY,
+    PROGRAMS,
+    UNITS,
+    Unit,
+    copied_sources,
+    read_environment,
+    read_stages,
+)
 
 MOST_EXPOSURE = 30
 """Tenths of systemd's scale: 0 is a service without a system, 100 is root without bounds."""
@@ -29,16 +40,64 @@ def _is_secret(variable: str) -> bool:
     return variable.endswith(("PASSWORD", "_KEY", "_TOKEN", "_URL"))
 
 
+def _unknown_options(words: list[str]) -> list[str]:
+    """The options of a command that its program does not know; its subcommands must exist."""
+    program, own = Path(words[0]).name, 4 if words[1] == "-m" else 1
+    options = [word for word in words[own:] if re.fullmatch(r"--?[a-z][a-z-]*", word)]
+    known = ("run", "code-server", "start", "serve", "api", "grpc-health-check")
+    subcommands = [*words[1:own], *(word for word in words[own:] if word in known)]
+    run = [str(Path(sys.executable).parent / program), *subcommands, "--help"]
+    text = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    assert options
+    return [option for option in options if not re.search(rf"^  .*?{option}\b", text, flags=re.M)]
+
+
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
 def test_every_option_of_a_unit_is_one_its_program_knows(path: Path) -> None:
     words = Unit(path).command()
-    program, own = Path(words[0]).name, 4 if words[1] == "-m" else 1
-    options = [word for word in words[own:] if re.fullmatch(r"--?[a-z][a-z-]*", word)]
-    subcommands = [*words[1:own], *(word for word in words[own:] if word in ("run", "code-server", "start", "serve"))]
-    run = [str(Path(sys.executable).parent / program), *subcommands, "--help"]
-    text = subprocess.run(run, capture_output=True, text=True, check=True).stdout
-    assert words[0] == PROGRAMS + program
-    assert options and [option for option in options if not re.search(rf"^  .*?{option}\b", text, flags=re.M)] == []
+    assert words[0] == PROGRAMS + Path(words[0]).name and _unknown_options(words) == []
+
+
+def _words(stage: list[tuple[str, str]], instruction: str) -> list[str]:
+    """The last value of an instruction in JSON's form, HEALTHCHECK's options left out."""
+    (*_, found) = [arguments for name, arguments in stage if name == instruction]
+    return json.loads(found[found.index("[") :])
+
+
+def test_an_image_starts_a_command_that_exists_and_looks_at_what_it_started() -> None:
+    stages = read_stages()
+    serve, check = _words(stages["serve"], "ENTRYPOINT"), _words(stages["serve"], "HEALTHCHECK")
+    assert _unknown_options(serve) == []
+    port = serve[serve.index("--port") + 1]
+    assert f"http://127.0.0.1:{port}/healthz" in check[-1] and ("EXPOSE", port) in stages["serve"]
+    compile(check[-1], "HEALTHCHECK", "exec")
+    start, check = _words(stages["dagster"], "CMD"), _words(stages["dagster"], "HEALTHCHECK")
+    assert _unknown_options(start) == _unknown_options(check) == []
+    location = LOCATIONS[start[start.index("--location-name") + 1]]
+    assert {start[start.index("-p") + 1], check[check.index("--port") + 1]} == {str(location["port"])}
+    assert start[start.index("-h") + 1] == location["host"] and not any(
+        name == "EXPOSE" for name, _ in stages["dagster"]
+    )
+
+
+def test_an_image_is_built_of_what_is_shipped_and_pinned_and_runs_without_rights() -> None:
+    stages, root = read_stages(), DEPLOY.parent
+    ignored = (root / ".dockerignore").read_text(encoding="utf-8").split("\n")
+    allowed = [line[1:] for line in ignored if line.startswith("!")]
+    assert "*" in ignored and not [name for name in allowed if not (root / name).exists()]
+    sources = {source for stage in stages.values() for source in copied_sources(stage)}
+    assert sources == set(allowed), "what is let through to the builder is what is copied"
+    (install,) = [arguments for name, arguments in stages["build"] if name == "RUN" and "pip install" in arguments]
+    extras = re.search(r"--constraint constraints.txt '\.\[([a-z0-9,-]+)\]'", install)
+    assert extras is not None
+    known = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert set(extras[1].split(",")) <= set(known)
+    for image in ("serve", "dagster"):
+        last = [name for name, _ in stages[image]]
+        assert ("USER", "10001") in stages[image] and last.index("USER") == len(last) - 1 - last[::-1].index("USER")
+        assert not any("pip install" in arguments for name, arguments in stages[image] if name == "RUN")
+        written = " ".join(arguments for name, arguments in stages[image] if name in ("ENV", "ARG"))
+        assert not [name for name in re.findall(r"(\w+)=", written) if _is_secret(name)]
 
 
 def _analyze(path: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

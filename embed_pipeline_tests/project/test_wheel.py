@@ -11,15 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from embed_pipeline_tests.deployment.services import copied_sources, read_stages
+
 ROOT = Path(__file__).parents[2]
-SOURCES = ("embed_pipeline", "data", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
+SOURCES = copied_sources(read_stages()["build"])
+"""What the Dockerfile copies is enough to build the wheel of."""
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy, so that the checkout stays clean."""
     source, target = (tmp_path_factory.mktemp(name) for name in ("source", "wheel"))
-    for name in (*SOURCES, "workspace.yaml", "dagster.yaml"):
+    for name in SOURCES:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:

@@ -353,6 +353,59 @@ def _waits_for(condition, seconds: float = 60.0) -> None:
         time.sleep(0.05)
 
 
+class Askers:
+    """Four clients that ask on until the end; every answer with the digest that it names, and what went wrong."""
+
+    def __init__(self, service: Running, model: str) -> None:
+        self.found: list[tuple[str, np.ndarray]] = []
+        self.failures: list[Exception] = []
+        self._service, self._model, self._stop = service, model, threading.Event()
+        self._threads = [threading.Thread(target=self._ask_on) for _ in range(4)]
+
+    def __enter__(self) -> "Askers":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def check(self, expected: dict[str, np.ndarray]) -> None:
+        """No answer is lost, and each is of the digest that it names."""
+        assert self.failures == []
+        assert {name for name, _ in self.found} == set(expected), "an answer of a half-built state"
+        assert all(np.allclose(vectors, expected[name], atol=1e-5) for name, vectors in self.found)
+
+    def _ask_on(self) -> None:
+        client = self._service.client()
+        while not self._stop.is_set():
+            try:
+                raw = client.embeddings.with_raw_response.create(model=self._model, input=TEXTS)
+                self.found.append((raw.headers["x-checkpoint-digest"], vectors_of(raw.parse())))
+            except Exception as error:  # whatever it is, the test tells it
+                self.failures.append(error)
+                return
+
+
+def test_an_index_that_is_replaced_under_load_costs_no_answer(project: PipelineProject, tmp_path: Path) -> None:
+    changing = PipelineProject(Path(shutil.copytree(project.root, tmp_path / "project")))
+    service = Running(changing, "small/base")
+    try:
+        first, old = service.server.served, encoder_of(changing, "small/base").encode_queries(WRITTEN)
+        with Askers(service, "small/base-query") as askers:
+            edit_yaml(changing.root / "data" / "recipes" / "base.yaml", "encoder", query_instruction="问：")
+            changing.execute("evaluate_variant", "small/base")
+            digest = changing.manifest("faiss_index", "small/base").digest
+            _waits_for(lambda: askers.failures or (askers.found and askers.found[-1][0] == digest))
+        new = encoder_of(changing, "small/base").encode_queries(WRITTEN)
+        assert np.abs(new - old).max() > 1e-3
+        askers.check({first.checkpoint: old, digest: new})
+    finally:
+        service.server.stop()
+
+
 @pytest.mark.slow
 def test_a_promoted_checkpoint_that_changes_is_taken_whole_and_without_a_lost_answer(
     project: PipelineProject, tmp_path: Path
@@ -363,48 +416,27 @@ def test_a_promoted_checkpoint_that_changes_is_taken_whole_and_without_a_lost_an
         first = service.server.served
         assert first.variant == "small/tuned"
         old = encoder_of(changing, "small/tuned").encode_queries(WRITTEN)
-        found: list[tuple[str, np.ndarray]] = []
-        stop, failures = threading.Event(), []
-
-        def ask_on() -> None:
-            client = service.client()
-            while not stop.is_set():
-                try:
-                    raw = client.embeddings.with_raw_response.create(model="small-query", input=TEXTS)
-                except openai.OpenAIError as error:
-                    failures.append(error)
-                    return
-                found.append((raw.headers["x-checkpoint-digest"], vectors_of(raw.parse())))
-
-        askers = [threading.Thread(target=ask_on) for _ in range(4)]
-        for asker in askers:
-            asker.start()
-        recipe = changing.root / "data" / "recipes" / "tuned.yaml"
-        edit_yaml(recipe, "training", epochs=3)
-        changing.execute("finetune_variant", "small/tuned")
-        # Weights and index are of different rounds now; that is said and not served.
-        _waits_for(lambda: any("goes on answering" in line for line in service.said))
-        assert service.ask("/search", {"query": "痛风"})[2]["x-checkpoint-digest"] == first.checkpoint
-        kept = recipe.read_text(encoding="utf-8")
-        recipe.write_text("encoder: [", encoding="utf-8")
-        time.sleep(0.5)
-        assert service.ask("/search", {"query": "痛风"})[0] == 200
-        recipe.write_text(kept, encoding="utf-8")
-        changing.execute("evaluate_variant", "small/tuned")
-        assert service.server.served is first, "the choice of the checkpoint to take is still of the old one"
-        changing.execute("promote_checkpoint", "small")
-        digest = changing.manifest("finetuned_checkpoint", "small/tuned").digest
-        assert digest != first.checkpoint
-        _waits_for(lambda: found[-1][0] == digest)
-        stop.set()
-        for asker in askers:
-            asker.join()
-        assert failures == []
+        with Askers(service, "small-query") as askers:
+            recipe = changing.root / "data" / "recipes" / "tuned.yaml"
+            edit_yaml(recipe, "training", epochs=3)
+            changing.execute("finetune_variant", "small/tuned")
+            # Weights and index are of different rounds now; that is said and not served.
+            _waits_for(lambda: any("goes on answering" in line for line in service.said))
+            assert service.ask("/search", {"query": "痛风"})[2]["x-checkpoint-digest"] == first.checkpoint
+            kept = recipe.read_text(encoding="utf-8")
+            recipe.write_text("encoder: [", encoding="utf-8")
+            time.sleep(0.5)
+            assert service.ask("/search", {"query": "痛风"})[0] == 200
+            recipe.write_text(kept, encoding="utf-8")
+            changing.execute("evaluate_variant", "small/tuned")
+            assert service.server.served is first, "the choice of the checkpoint to take is still of the old one"
+            changing.execute("promote_checkpoint", "small")
+            digest = changing.manifest("finetuned_checkpoint", "small/tuned").digest
+            assert digest != first.checkpoint
+            _waits_for(lambda: askers.failures or askers.found[-1][0] == digest)
         new = encoder_of(changing, "small/tuned").encode_queries(WRITTEN)
         assert np.abs(new - old).max() > 1e-3
-        expected = {first.checkpoint: old, digest: new}
-        assert {name for name, _ in found} == set(expected), "an answer of a half-built state"
-        assert all(np.allclose(vectors, expected[name], atol=1e-5) for name, vectors in found)
+        askers.check({first.checkpoint: old, digest: new})
         assert service.said[-1] == f"serving small/tuned {digest[:12]}"
         assert service.server.service.metrics.reloads["done"] == 1
     finally:
