@@ -197,7 +197,7 @@ def open_address(address: str) -> tuple[AbstractFileSystem, str]:
         return url_to_fs(address)
     except (ValueError, ImportError) as error:
         raise ValueError(
-            f"{address}: expected a folder or an fsspec URL, found {error}. Correct the address (of the artifact store: "
+            f"{address}: expected a folder or an fsspec URL, found {error}. Correct it (for the artifact store "
             "EMBED_PIPELINE_ARTIFACTS), or install what it needs, for s3:// pip install 'embed-pipeline[s3]'."
         ) from error
 
