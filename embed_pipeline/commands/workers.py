@@ -20,7 +20,7 @@ from embed_pipeline.graph.catalogue import JOBS
 from embed_pipeline.graph.work import Work
 from embed_pipeline.interruption import end_children, end_process_tree, end_with_parent, interruptible
 
-_STOPPING_SECONDS = 3.0
+_STOPPING_SECONDS = 2.0
 Tell = Callable[[str, int, str], None]
 """See defs.running.Tell."""
 
