@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,7 @@ ORDER = (
     *("commands", "cli", "__main__"),
 )
 MAX_LINES = 400
+MAX_SHARE = 0.15
 MAX_BODY_LINES = 25
 
 
@@ -100,6 +102,14 @@ def test_a_module_says_what_it_is_and_stays_small(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= MAX_LINES
     assert "from __future__ import annotations" not in text
+
+
+def test_no_room_holds_more_than_15_percent_of_the_code() -> None:
+    lines: Counter[str] = Counter()
+    for path in MODULES:
+        lines[_name(path).partition("/")[0]] += len(path.read_text(encoding="utf-8").splitlines())
+    (room, most), *_ = lines.most_common(1)
+    assert most <= MAX_SHARE * lines.total(), f"{room} has {most} of {lines.total()} lines"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=_name)
