@@ -40,7 +40,7 @@ def test_a_root_elsewhere_needs_a_local_directory(root: str) -> None:
 
 
 def test_a_kind_of_place_that_does_not_exist_is_said_with_its_variable(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"gopher://x: expected a folder or an fsspec URL .*EMBED_PIPELINE_ARTIFACTS"):
+    with pytest.raises(ValueError, match=r"gopher://x: expected a folder or an fsspec URL, .*EMBED_PIPELINE_ARTIFACTS"):
         ArtifactStore("gopher://x", tmp_path)
 
 
