@@ -246,8 +246,8 @@ def test_an_answer_a_byte_at_a_time_ends_with_the_deadline_of_the_whole_request(
         started = time.monotonic()
         encoder = encoder_for(server, tmp_path, timeout_seconds=0.5, max_retries=1, price_per_million_tokens=1)
         message = message_of(lambda: encoder.encode_passages(["a"]))
-        # Two attempts and half a second between them.
-        assert time.monotonic() - started < 3 and len(server.calls) == 2
+        # Two attempts and half a second between them; a whole answer takes minutes.
+        assert time.monotonic() - started < 20 and len(server.calls) == 2
         assert "no whole answer within 0.5 s after 2 attempts" in message
         assert encoder.usage.unanswered == 2, "the service may charge for both"
 

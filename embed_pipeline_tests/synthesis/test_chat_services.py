@@ -90,13 +90,13 @@ def test_empty_lines_before_an_answer_keep_a_connection_alive_and_are_read_over(
 
 def test_an_answer_a_byte_at_a_time_ends_with_the_deadline_of_the_whole_call(tmp_path: Path) -> None:
     def fail(number: int, call: ChatCall) -> ChatFailure | None:
-        return ChatFailure(drip_seconds=0.05, body={"choices": []})
+        return ChatFailure(drip_seconds=0.2, body={"choices": []})
 
     with ChatServer(echo, fail=fail) as server:
         started = time.monotonic()
         chat = chat_for(server, tmp_path, timeout_seconds=0.4, max_retries=0)
         assert "no whole answer within 0.4 s" in message_of(lambda: list(chat.answer(REQUESTS[:1])))
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 10, "the whole takes 20 s"
 
 
 def test_an_answer_without_end_is_cut_at_a_size_that_no_true_one_has(tmp_path: Path) -> None:
