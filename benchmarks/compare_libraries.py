@@ -663,11 +663,9 @@ def _count_letters(read: Callable[[bytes], str], content: bytes) -> dict[str, An
 def _compare_page(read: Callable[[bytes], str], content: bytes, written: str) -> dict[str, Any]:
     from rapidfuzz.distance import Indel
 
-    bare = ["".join(one.split()) for one in (text, written)]
-    words = [one.split() for one in (text, written)]
-    return {
-        name: round(Indel.normalized_similarity(*both), 3) for name, both in (("characters", bare), ("words", words))
-    }
+    words = [one.split() for one in (read(content), written)]
+    compared = {"characters": ["".join(one) for one in words], "words": words}
+    return {name: round(Indel.normalized_similarity(*both), 3) for name, both in compared.items()}
 
 
 COMPARISONS: dict[str, Callable[[Path], None]] = {
