@@ -13,6 +13,7 @@ from fault_tests.test_bad_input import shortened, write_templates
 PAGE = Path(__file__).parent / "faults.md"
 BEGIN, END = "<!-- cases: written by docs/write_faults.py -->", "<!-- end of cases -->"
 _LONGEST = 400
+_NOTHING = "Nothing: it goes on, and what was kept there is encoded again"
 
 
 def format_cases(folder: Path) -> str:
@@ -22,7 +23,7 @@ def format_cases(folder: Path) -> str:
         lines += ["", f"### {part}", "", "| what is wrong | command | exit code | what is said |", "|---|---|---|---|"]
         for case in cases:
             code, said = templates.answer(case)
-            lines.append(f"| {case.name} | `{_command(case)}` | {code} | {_cell(shortened(said))} |")
+            lines.append(f"| {case.name} | `{_command(case)}` | {code} | {_cell(shortened(said) or _NOTHING)} |")
     return "\n".join([*lines, ""])
 
 

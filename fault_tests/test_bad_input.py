@@ -40,7 +40,9 @@ class Templates:
         home = root / ".embed_pipeline"
         if home.is_dir():
             assert not [*home.glob("training-*"), *home.glob("artifacts/staging/*")], "something half-written is left"
-        return code, said.replace(f"{root}/", "").replace(str(root), ".")
+        for place in (root, self.new):
+            said = said.replace(f"{place}/", "").replace(str(place), ".")
+        return code, said
 
 
 def write_templates(folder: Path) -> Templates:
@@ -73,11 +75,11 @@ def test_the_kinds_are_counted(figure: Figure) -> None:
 
 
 def shortened(said: str) -> str:
-    """What matters of an answer: the error, without the progress that came before it."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    told = [line for line in lines if re.search(r"failed|Error:|warning:|is set aside", line)]
-    kept = told or [line for line in lines if not line.startswith(("Usage:", "Try "))][-1:]
-    return " ".join(dict.fromkeys(kept))
+    """What matters of an answer: the error and its remedy, without what is around it; empty where there is none."""
+    lines = [line.strip().replace("failed: ValueError: ", "failed: ") for line in said.splitlines() if line.strip()]
+    told = [line for line in lines if re.search(r"failed|Error:|warning:|damaged|is set aside|^Correct|^mv ", line)]
+    told = [line for line in told if not re.match(r"\d+ runs, |error: |.* is missing: waits for", line)]
+    return " ".join(dict.fromkeys(told))
 
 
 def _users_files(root: Path) -> Mapping[str, str]:
