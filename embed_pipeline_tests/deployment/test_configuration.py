@@ -26,6 +26,7 @@ from embed_pipeline_tests.deployment.services import (
     read_environment,
     read_stages,
 )
+from embed_pipeline_tests.documented_commands import parse_command
 
 MOST_EXPOSURE = 30
 """Tenths of systemd's scale: 0 is a service without a system, 100 is root without bounds."""
@@ -67,17 +68,15 @@ def _words(stage: list[tuple[str, str]], instruction: str) -> list[str]:
 def test_an_image_starts_a_command_that_exists_and_looks_at_what_it_started() -> None:
     stages = read_stages()
     serve, check = _words(stages["serve"], "ENTRYPOINT"), _words(stages["serve"], "HEALTHCHECK")
-    assert _unknown_options(serve) == []
+    parse_command([*serve[1:], "faq_en/e5"], "Dockerfile")
     port = serve[serve.index("--port") + 1]
     assert f"http://127.0.0.1:{port}/healthz" in check[-1] and ("EXPOSE", port) in stages["serve"]
     compile(check[-1], "HEALTHCHECK", "exec")
     start, check = _words(stages["dagster"], "CMD"), _words(stages["dagster"], "HEALTHCHECK")
-    assert _unknown_options(start) == _unknown_options(check) == []
-    location = LOCATIONS[start[start.index("--location-name") + 1]]
-    assert {start[start.index("-p") + 1], check[check.index("--port") + 1]} == {str(location["port"])}
-    assert start[start.index("-h") + 1] == location["host"] and not any(
-        name == "EXPOSE" for name, _ in stages["dagster"]
-    )
+    unit = Unit(DEPLOY / "systemd" / "embed-pipeline-code@.service").command(TEAM)
+    assert start == [Path(unit[0]).name, *unit[1:]]
+    assert _unknown_options(check) == [] and check[check.index("--port") + 1] == TEAM["EMBED_PIPELINE_CODE_PORT"]
+    assert not any(name == "EXPOSE" for name, _ in stages["dagster"])
 
 
 def test_an_image_is_built_of_what_is_shipped_and_pinned_and_runs_without_rights() -> None:
