@@ -57,7 +57,7 @@ _BEGINNING_TOKENS = 64
 
 _OPENVINO_FILE, _ONNX_FILE = "model.xml", "model.onnx"
 
-CONVERSION_PAYS_TOKENS = 60_000
+CONVERSION_PAYS_TOKENS = 100_000
 """Converting a model costs about what encoding so many tokens with it saves. Small and large models are alike in that:
 both grow with the weights (docs/adr/0026)."""
 
@@ -173,7 +173,7 @@ class LocalEncoder:
     def compiled_folders(self) -> tuple[Path, ...]:
         """Where what other backends made of this model is kept, whether it is there or not."""
         made = [backend for backend in backends.CONVERTING if not backends.missing_packages(backend)]
-        return tuple(folder for folder in map(self._compiled_folder, made) if folder)
+        return tuple(folder for backend in made if (folder := self._compiled_folder(backend)))
 
     def _compiled_folder(self, backend: Backend) -> Path | None:
         if self.compiled is None:
