@@ -172,8 +172,8 @@ class LocalEncoder:
     @property
     def compiled_folders(self) -> tuple[Path, ...]:
         """Where what other backends made of this model is kept, whether it is there or not."""
-        made = [backend for backend in backends.CONVERTING if not backends.missing_packages(backend)]
-        return tuple(folder for backend in made if (folder := self._compiled_folder(backend)))
+        made = (self._compiled_folder(one) for one in backends.CONVERTING if not backends.missing_packages(one))
+        return tuple(folder for folder in made if folder)
 
     def _compiled_folder(self, backend: Backend) -> Path | None:
         if self.compiled is None:
