@@ -52,8 +52,8 @@ Device = Literal["cpu", "cuda"]
 _BATCH_TOKENS: Mapping[Device, int] = {"cpu": 2048, "cuda": 65536}
 """On one CPU core 2,048 encodes 42 texts a second where 8,192 encodes 39 and 32,768 encodes 29."""
 
-_BEGINNING_TOKENS = 64
-"""What a batch of its own costs, in tokens: its many small operations, on one CPU core 5 to 15 ms."""
+_BEGINNING_SHARE = 32
+"""Beginning a batch, with its many small operations, costs this part of a full one: on a CPU 64 tokens, 5 to 15 ms."""
 
 _OPENVINO_FILE, _ONNX_FILE = "model.xml", "model.onnx"
 
@@ -368,7 +368,7 @@ def batches_of(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]
     filled = 0
     for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
         filled += lengths[rows[0]] - lengths[row] if rows else 0
-        if rows and ((len(rows) + 1) * lengths[rows[0]] > batch_tokens or filled > _BEGINNING_TOKENS):
+        if rows and ((len(rows) + 1) * lengths[rows[0]] > batch_tokens or filled * _BEGINNING_SHARE > batch_tokens):
             yield rows
             rows, filled = [], 0
         rows.append(row)
