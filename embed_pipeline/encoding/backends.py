@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _PACKAGES: dict[Backend, tuple[str, ...]] = {"openvino": ("openvino",), "onnx": ("onnx", "onnxruntime")}
 _EXTRAS: dict[Backend, str] = {"openvino": "openvino", "onnx": "export"}
-CONVERTING = tuple(_PACKAGES)
+CONVERTING: tuple[Backend, ...] = ("openvino", "onnx")
 """The backends that make something of a model before they run it."""
 _OPSET = 18
 

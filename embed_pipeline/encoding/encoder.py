@@ -29,7 +29,7 @@ BUNDLED_MODELS = (BUNDLED, BUNDLED_ENGLISH)
 """The models that come in a package; how they are found: bundled.py."""
 
 
-NOT_OF_A_MODEL = frozenset({"model", "revision", "backend"})
+NOT_OF_A_MODEL = {"model", "revision", "backend"}
 """The settings that say where a model is found and what runs it, not how its vectors come about."""
 
 

@@ -52,12 +52,12 @@ Device = Literal["cpu", "cuda"]
 _BATCH_TOKENS: Mapping[Device, int] = {"cpu": 2048, "cuda": 65536}
 """On one CPU core 2,048 encodes 42 texts a second where 8,192 encodes 39 and 32,768 encodes 29."""
 
-_BEGINNING_TOKENS = 64
-"""What a batch of its own costs, in tokens: its many small operations, on one CPU core 5 to 15 ms."""
+_BEGINNING_SHARE = 32
+"""Beginning a batch, with its many small operations, costs this part of a full one: on a CPU 64 tokens, 5 to 15 ms."""
 
 _OPENVINO_FILE, _ONNX_FILE = "model.xml", "model.onnx"
 
-CONVERSION_PAYS_TOKENS = 60_000
+CONVERSION_PAYS_TOKENS = 100_000
 """Converting a model costs about what encoding so many tokens with it saves. Small and large models are alike in that:
 both grow with the weights (docs/adr/0026)."""
 
@@ -172,8 +172,8 @@ class LocalEncoder:
     @property
     def compiled_folders(self) -> tuple[Path, ...]:
         """Where what other backends made of this model is kept, whether it is there or not."""
-        made = [backend for backend in backends.CONVERTING if not backends.missing_packages(backend)]
-        return tuple(folder for folder in map(self._compiled_folder, made) if folder)
+        made = (self._compiled_folder(one) for one in backends.CONVERTING if not backends.missing_packages(one))
+        return tuple(folder for folder in made if folder)
 
     def _compiled_folder(self, backend: Backend) -> Path | None:
         if self.compiled is None:
@@ -368,7 +368,7 @@ def batches_of(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]
     filled = 0
     for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
         filled += lengths[rows[0]] - lengths[row] if rows else 0
-        if rows and ((len(rows) + 1) * lengths[rows[0]] > batch_tokens or filled > _BEGINNING_TOKENS):
+        if rows and ((len(rows) + 1) * lengths[rows[0]] > batch_tokens or filled * _BEGINNING_SHARE > batch_tokens):
             yield rows
             rows, filled = [], 0
         rows.append(row)
