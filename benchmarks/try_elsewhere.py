@@ -35,7 +35,7 @@ def main() -> None:
         ("the folder", "sentence-transformers", lambda: expected),
         ("the folder", "llama-index-embeddings-huggingface", lambda: llama_index(folder, query, passage)),
         ("the folder", "langchain-huggingface", lambda: langchain(folder, query, passage)),
-        ("the folder", "txtai", lambda: txtai(folder, query, passage)),
+        ("the folder", "txtai", lambda: txtai(folder)),
     ]
     if options.served:
         address, model = options.served.rstrip("/") + "/v1", options.model
@@ -94,13 +94,11 @@ def langchain(folder: str, query: str, passage: str) -> Vectors:
     return [model.embed_query(text) for text in QUESTIONS], model.embed_documents(PASSAGES)
 
 
-def txtai(folder: str, query: str, passage: str) -> Vectors:
-    from txtai.vectors import VectorsFactory
+def txtai(folder: str) -> Vectors:
+    from txtai import Embeddings
 
-    settings = {"path": folder, "method": "sentence-transformers", "gpu": False}
-    model = VectorsFactory.create({**settings, "instructions": {"query": query, "data": passage}}, None)
-    asked = [model.transform((None, text, None), "query") for text in QUESTIONS]
-    return asked, [model.transform((None, text, None), "data") for text in PASSAGES]
+    model = Embeddings({"path": folder, "method": "sentence-transformers", "gpu": False})  # the folder's own prompts
+    return model.batchtransform(QUESTIONS, "query"), model.batchtransform(PASSAGES, "data")
 
 
 def openai(address: str, model: str) -> Vectors:

@@ -180,11 +180,16 @@ def sample_of(folder: Path) -> list:
 def test_every_onnx_folder_gives_its_vectors_in_a_process_without_this_package(
     small_model: Path, tmp_path: Path
 ) -> None:
+    import onnxruntime
+
     encoder, onnx = encoder_of(small_model), tmp_path / "onnx"
     write_onnx(encoder, onnx)
     write_onnx_int8(onnx, tmp_path / "int8")
     write_onnx_int8_static(onnx, sample_of(onnx), tmp_path / "static")
     original = encoder.encode_queries(TEXTS)
+    session = onnxruntime.InferenceSession(onnx / writing.MODEL_FILE)  # names and dimensions: docs/use_elsewhere.md
+    assert [one.name for one in session.get_inputs()] == ["input_ids", "attention_mask"]
+    assert [(one.name, len(one.shape)) for one in session.get_outputs()] == [("sentence_embedding", 2)]
     for name in ("onnx", "int8", "static"):
         found = np.concatenate([ExportedEncoder(tmp_path / name).encode_queries([text]) for text in TEXTS])
         np.testing.assert_allclose(in_a_bare_process(BARE_ONNX, tmp_path / name, TEXTS), found, atol=1e-6)
