@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import mean
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from embed_pipeline.evaluation.latency import SAMPLED_QUERIES, measure_latency, 
 from embed_pipeline.evaluation.measures import Measure, QueryMeasure
 from embed_pipeline.evaluation.measuring import HITS_PER_QUERY, measure_hits
 from embed_pipeline.exporting.settings import ExportSettings, Format
-from embed_pipeline.exporting.vectors import VectorForm, compare_on
+from embed_pipeline.exporting.vectors import VectorForm, compare_on, shared_hits
 from embed_pipeline.records import EVALUATED_SPLIT, Query
 from embed_pipeline.retrieval.fusion import ranking_of_hits
 from embed_pipeline.retrieval.index import build_index
@@ -124,10 +125,10 @@ def compare(
 ) -> Parity:
     """What the format loses, and whether it is refused for it."""
     comparison = compare_on(headline, original.scores, found.scores)
-    first, shared = _agreement(original.ranking, found.ranking)
+    pairs = list(zip(original.ranking.queries, found.ranking.queries, strict=True))
     # Rounded once, so that what is decided on is what is shown.
     lost = round(-100 * comparison.difference, 4)
-    mean, lowest, gap = _distance(original.outputs, found.outputs)
+    mean_cosine, lowest, gap = _distance(original.outputs, found.outputs)
     refused = None
     if gap is not None and gap > LARGEST_GAP.get(name, np.inf):
         refused = f"a score is {gap:.4f} from the original's, at most {LARGEST_GAP[name]} is allowed"
@@ -138,11 +139,11 @@ def compare(
     return Parity(
         format=name,
         megabytes=round(megabytes, 2),
-        mean_cosine=mean,
+        mean_cosine=mean_cosine,
         lowest_cosine=lowest,
         largest_gap=gap,
-        same_first_hit=round(first, 4),
-        shared_hits=round(shared, 4),
+        same_first_hit=round(mean(one.passage_ids[:1] == other.passage_ids[:1] for one, other in pairs), 4),
+        shared_hits=round(mean(shared_hits(*pair) for pair in pairs), 4),
         points_lost=lost + 0.0,
         low=round(-100 * comparison.high, 4) + 0.0,
         high=round(-100 * comparison.low, 4) + 0.0,
@@ -226,12 +227,3 @@ def _distance(original: np.ndarray, found: np.ndarray) -> tuple[float | None, fl
     norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     cosines = np.where(norms > 0, (left * right).sum(axis=1) / np.where(norms > 0, norms, 1.0), 0.0)
     return round(float(cosines.mean()), 6), round(float(cosines.min()), 6), None
-
-
-def _agreement(original: Ranking, found: Ranking) -> tuple[float, float]:
-    first, shared = [], []
-    for one, other in zip(original.queries, found.queries, strict=True):
-        best = one.passage_ids[:10]
-        first.append(one.passage_ids[:1] == other.passage_ids[:1])
-        shared.append(len(set(best) & set(other.passage_ids[:10])) / max(len(best), 1))
-    return float(np.mean(first)), float(np.mean(shared))

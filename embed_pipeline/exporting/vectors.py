@@ -4,9 +4,9 @@ Belongs here: the forms of vectors and what each finds of what exact search find
 model (parity.py).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from statistics import mean
 
 import numpy as np
 
@@ -15,16 +15,13 @@ from embed_pipeline.evaluation.comparison import Comparison, compare_variants
 from embed_pipeline.evaluation.measures import Measure, QueryMeasure
 from embed_pipeline.evaluation.measuring import HITS_PER_QUERY, measure_hits
 from embed_pipeline.records import EVALUATED_SPLIT
-from embed_pipeline.retrieval.index import PassageIndex
+from embed_pipeline.retrieval.index import IndexSettings, PassageIndex, build_index
 from embed_pipeline.retrieval.ranking import RankedQuery, Ranking, rank_passages
 from embed_pipeline.retrieval.search import top_k
 
-if TYPE_CHECKING:
-    import faiss
-
 RECALLED = 10
 RESCORED = 10
-"""Hits of single bits that are scored again, for each hit that is wanted."""
+"""How many are found by single bits, and scored again, for each that is wanted."""
 _CODES = 256
 """What one byte of product quantisation tells apart; fewer passages cannot be quantised so."""
 
@@ -33,9 +30,9 @@ _CODES = 256
 class VectorForm:
     """An index of one kind over vectors of one length, against exact search with whole vectors in float32."""
 
-    vectors: str
-    """flat: float32. SQ8: a byte per number. PQ: a byte per eight numbers. binary + SQ8: a bit per number finds ten
-    times as many, SQ8 orders them."""
+    index: str
+    """As a recipe's index.kind has it: `flat` is float32, `sq8` a byte per number, `PQ…` a byte per eight numbers. And
+    `binary, sq8`: by a bit per number ten times as many are found, which sq8 orders."""
     dimension: int
     megabytes: float
     recall_at_10: float
@@ -58,21 +55,28 @@ def compare_vectors(
 
     queries, passages: float32 (rows, dimension), of length 1; a cut vector is scaled to length 1 again.
     """
+    import faiss
+
     ids, asked = [one.id for one in dataset.passages], [one.id for one in dataset.queries_of(EVALUATED_SPLIT)]
-    exact = [frozenset(one.passage_ids[:RECALLED]) for one in _searchers(passages)["flat"](ids, asked, queries)[0]]
-    found = []
+    found: list[VectorForm] = []
+    exact: Ranking | None = None
     for dimension in sorted({queries.shape[1], *dimensions}, reverse=True):
-        cut = _cut(queries, dimension)
-        for name, search in _searchers(_cut(passages, dimension)).items():
-            ranked, size = search(ids, asked, cut)
-            own = measure_hits(dataset, EVALUATED_SPLIT, Ranking(ranked).hits())
-            one = compare_on(headline, scores, own)
-            shared = [
-                len(best & set(query.passage_ids[:RECALLED])) / max(len(best), 1)
-                for best, query in zip(exact, ranked, strict=True)
-            ]
-            lost = [round(-100 * value, 4) + 0.0 for value in (one.difference, one.high, one.low)]
-            found.append(VectorForm(name, dimension, round(size / 1e6, 4), round(float(np.mean(shared)), 4), *lost))
+        short_queries, short = _cut(queries, dimension), _cut(passages, dimension)
+        whole_bytes = dimension % 8 == 0
+        kinds = ["flat", "sq8"]
+        if whole_bytes and len(ids) >= _CODES:
+            kinds.append(f"PQ{dimension // 8}x8np")  # np: without training for a search that nobody does, in minutes
+        for kind in kinds:
+            index = build_index(ids, short, encoder_fingerprint="", settings=IndexSettings(kind=kind))
+            ranking, size = (
+                top_k(index, asked, short_queries, HITS_PER_QUERY),
+                len(faiss.serialize_index(index.faiss_index)),
+            )
+            exact = exact or ranking
+            found.append(_form(kind, dimension, size, ranking, exact, dataset, scores, headline))
+            if kind == "sq8" and whole_bytes:
+                ranking, bits = _rescored(index, asked, short_queries, short)
+                found.append(_form("binary, sq8", dimension, bits + size, ranking, exact, dataset, scores, headline))
     return tuple(found)
 
 
@@ -82,57 +86,49 @@ def compare_on(headline: Measure, original: Sequence[QueryMeasure], found: Seque
     return compare_variants(left, {"found": right})["found"][0]
 
 
+def _form(
+    kind: str,
+    dimension: int,
+    size: int,
+    ranking: Ranking,
+    exact: Ranking,
+    dataset: RetrievalDataset,
+    scores: Sequence[QueryMeasure],
+    headline: Measure,
+) -> VectorForm:
+    one = compare_on(headline, scores, measure_hits(dataset, EVALUATED_SPLIT, ranking.hits()))
+    lost = [round(-100 * value, 4) + 0.0 for value in (one.difference, one.high, one.low)]
+    pairs = zip(exact.queries, ranking.queries, strict=True)
+    return VectorForm(
+        kind, dimension, round(size / 1e6, 4), round(mean(shared_hits(*pair) for pair in pairs), 4), *lost
+    )
+
+
+def shared_hits(original: RankedQuery, found: RankedQuery) -> float:
+    """The share of the original's first ten passages that are among the ten found."""
+    best = original.passage_ids[:RECALLED]
+    return len(set(best) & set(found.passage_ids[:RECALLED])) / max(len(best), 1)
+
+
+def _rescored(
+    index: PassageIndex, query_ids: Sequence[str], queries: np.ndarray, passages: np.ndarray
+) -> tuple[Ranking, int]:
+    """The best by the signs of the numbers, ordered by the index's scores; and the bytes of the signs."""
+    import faiss
+
+    bits = faiss.IndexBinaryFlat(index.dimension)
+    bits.add(np.packbits(passages > 0, axis=1))
+    wanted = min(len(passages), RESCORED * HITS_PER_QUERY)
+    _, candidates = bits.search(np.packbits(queries > 0, axis=1), wanted)
+    ranked = []
+    for query, vector, near in zip(query_ids, queries, candidates, strict=True):
+        scores = index.faiss_index.reconstruct_batch(near).astype(np.float64) @ vector.astype(np.float64)
+        ranked.append(rank_passages(query, [index.passage_ids[at] for at in near], scores, HITS_PER_QUERY))
+    return Ranking(tuple(ranked)), len(faiss.serialize_index_binary(bits))
+
+
 def _cut(vectors: np.ndarray, dimension: int) -> np.ndarray:
     if dimension == vectors.shape[1]:
         return vectors
     short = vectors[:, :dimension]
     return np.ascontiguousarray(short / np.maximum(np.linalg.norm(short, axis=1, keepdims=True), 1e-12))
-
-
-_Search = Callable[[Sequence[str], Sequence[str], np.ndarray], tuple[tuple[RankedQuery, ...], int]]
-"""Passage ids, query ids and query vectors in; what is found and the index's bytes out."""
-
-
-def _searchers(passages: np.ndarray) -> dict[str, _Search]:
-    import faiss
-
-    rows, dimension = passages.shape
-
-    def filled(kind: str) -> "faiss.Index":
-        index = faiss.index_factory(dimension, kind, faiss.METRIC_INNER_PRODUCT)
-        if kind.startswith("PQ"):
-            index.pq.cp.min_points_per_centroid = 1  # else it warns; how good it is, the figures say
-        threads = faiss.omp_get_max_threads()
-        faiss.omp_set_num_threads(1)  # the order of sums moves k-means
-        try:
-            index.train(passages)
-            index.add(passages)
-        finally:
-            faiss.omp_set_num_threads(threads)
-        return index
-
-    def plain(kind: str) -> _Search:
-        def search(ids: Sequence[str], asked: Sequence[str], queries: np.ndarray) -> tuple:
-            index = filled(kind)
-            held = PassageIndex(index, tuple(ids), "flat", dimension, "")
-            return top_k(held, asked, queries, HITS_PER_QUERY).queries, len(faiss.serialize_index(index))
-
-        return search
-
-    def binary(ids: Sequence[str], asked: Sequence[str], queries: np.ndarray) -> tuple:
-        bits, eight = faiss.IndexBinaryFlat(dimension), filled("SQ8")
-        bits.add(np.packbits(passages > 0, axis=1))
-        _, candidates = bits.search(np.packbits(queries > 0, axis=1), min(rows, RESCORED * HITS_PER_QUERY))
-        ranked = []
-        for query, vector, near in zip(asked, queries, candidates, strict=True):
-            scores = eight.reconstruct_batch(near).astype(np.float64) @ vector.astype(np.float64)
-            ranked.append(rank_passages(query, [ids[at] for at in near], scores, HITS_PER_QUERY))
-        size = len(faiss.serialize_index_binary(bits)) + len(faiss.serialize_index(eight))
-        return tuple(ranked), size
-
-    found = {"flat": plain("Flat"), "SQ8": plain("SQ8")}
-    if dimension % 8 == 0:
-        if rows >= _CODES:
-            found["PQ"] = plain(f"PQ{dimension // 8}x8np")  # np: without what only polysemous search asks for, in minutes
-        found["binary + SQ8"] = binary
-    return found
