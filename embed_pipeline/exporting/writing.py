@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embed_pipeline.encoding.cross_encoder import INPUT_NAMES, CrossEncoder, TextPair
+from embed_pipeline.encoding.cross_encoder import INPUT_NAMES, CrossEncoder
 from embed_pipeline.encoding.description import DESCRIBED_POOLINGS, describe_encoder, write_json
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.heads import pool
@@ -114,7 +114,7 @@ def write_pair_onnx(encoder: CrossEncoder, out: Path) -> None:
         def forward(self, *values: "torch.Tensor") -> "torch.Tensor":
             return self.network(**dict(zip(names, values, strict=True))).logits.float()
 
-    found = tokenizer([TextPair("a b", "c"), TextPair("a", "b")], padding=True, return_tensors="pt")
+    found = tokenizer(["a b", "a"], ["c", "b"], padding=True, return_tensors="pt")
     names = [name for name in INPUT_NAMES if name in found]
     _trace(Scores(), {name: found[name] for name in names}, "logits", encoder.directory, out)
     padding: Any = tokenizer.pad_token_id or 0

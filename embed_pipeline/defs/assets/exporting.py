@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -81,8 +82,8 @@ def _export_cross_encoder(step: Step, export: Export) -> Exported:
 
 
 def _speeds(manifest: Manifest) -> dict[str, Speed]:
-    found = manifest.details.get("speeds")
-    return {name: Speed(**row) for name, row in found.items()} if isinstance(found, dict) else {}
+    found: Any = manifest.details["speeds"]
+    return {name: Speed(**row) for name, row in found.items()}
 
 
 def _format_table(found: Sequence[Parity], speeds: Mapping[str, Speed]) -> dg.MetadataValue:
