@@ -128,11 +128,10 @@ class CrossEncoder:
     def _forward(self, tokens: Mapping[str, list[list[int]]], rows: list[int], length: int) -> np.ndarray:
         padding: dict[str, Any] = {"input_ids": self.tokenizer.pad_token_id or 0}
         filled = rows + [rows[-1]] * (self.settings.batch - len(rows))
-        inputs = {
-            name: np.array([values[row] + [padding.get(name, 0)] * (length - len(values[row])) for row in filled])
-            for name, values in tokens.items()
-            if name in INPUT_NAMES
-        }
+        inputs = {}
+        for name in (name for name in INPUT_NAMES if name in tokens):
+            parts = [tokens[name][row] for row in filled]
+            inputs[name] = np.array([part + [padding.get(name, 0)] * (length - len(part)) for part in parts])
         return self.run(inputs)[: len(rows)]
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -6,18 +6,18 @@ good enough (parity.py).
 
 import hashlib
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from embed_pipeline.encoding.backends import Runner, run_onnx, run_openvino
 from embed_pipeline.encoding.cross_encoder import CrossEncoder
-from embed_pipeline.encoding.encoder import EncoderSettings, Role, joint_fingerprint
-from embed_pipeline.encoding.local import batches_of
-from embed_pipeline.encoding.tokens import load_tokenizer, pad_ids
+from embed_pipeline.encoding.encoder import NOT_OF_A_MODEL, EncoderSettings, Role, joint_fingerprint
+from embed_pipeline.encoding.local import run_batches
+from embed_pipeline.encoding.tokens import load_tokenizer
 from embed_pipeline.exporting.writing import ENCODER_FILE, MODEL_FILE, OPENVINO_FILE, TABLE_FILE, Inputs
 from embed_pipeline.paths import digest_of
 
@@ -74,14 +74,13 @@ class ExportedEncoder:
     def _encode(self, role: Role, texts: Sequence[str]) -> np.ndarray:
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         tokens = self._tokenise(role, texts) if texts else []
-        for rows in batches_of([len(ids) for ids in tokens], _BATCH_TOKENS):
-            batch = [tokens[row] for row in rows]
-            ids, mask = pad_ids(batch, self.padding, max(map(len, batch)))
-            vectors[rows] = self._run({"input_ids": ids, "attention_mask": mask})
+        for rows, found in run_batches(self._runner, tokens, self.padding, _BATCH_TOKENS):
+            vectors[rows] = found
         return vectors
 
     def _fingerprint(self, role: Role) -> str:
-        identity = {**self.settings.model_dump(mode="json", exclude={"model"}), "role": role, "model": self._digest}
+        described = self.settings.model_dump(mode="json", exclude=NOT_OF_A_MODEL)
+        identity = {**described, "role": role, "model": self._digest}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     @cached_property
@@ -93,8 +92,11 @@ class ExportedEncoder:
         return load_tokenizer(self.folder)
 
     @cached_property
-    def _run(self) -> Callable[[Inputs], np.ndarray]:
-        return _load(self.folder)
+    def _runner(self) -> Runner:
+        if (self.folder / OPENVINO_FILE).is_file():
+            # In float32 where it is not in 8 bits, so that processors with bfloat16 give no other vectors.
+            return run_openvino(self.folder / OPENVINO_FILE, "float32")
+        return run_onnx(self.folder / MODEL_FILE)
 
 
 class ExportedCrossEncoder(CrossEncoder):
@@ -111,11 +113,11 @@ class ExportedCrossEncoder(CrossEncoder):
 
     def run(self, inputs: Inputs) -> np.ndarray:
         """See CrossEncoder."""
-        return self._exported(inputs).reshape(-1)
+        return self._runner.run(*inputs.values()).reshape(-1)
 
     @cached_property
-    def _exported(self) -> Callable[[Inputs], np.ndarray]:
-        return _load(self.folder)
+    def _runner(self) -> Runner:
+        return run_onnx(self.folder / MODEL_FILE)
 
 
 class StaticEncoder:
@@ -154,24 +156,3 @@ class StaticEncoder:
 def _model_digest(folder: Path) -> str:
     files = sorted(path for path in folder.iterdir() if path.name.startswith("model."))
     return hashlib.sha256("\n".join(map(digest_of, files)).encode()).hexdigest()
-
-
-def _load(folder: Path) -> Callable[[Inputs], np.ndarray]:
-    """The model of a folder, on as many threads as the original has."""
-    import torch
-
-    threads = torch.get_num_threads()
-    if (folder / OPENVINO_FILE).is_file():
-        sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]  # see writing
-        import openvino
-
-        # In float32 where it is not in 8 bits, so that processors with bfloat16 give no other vectors.
-        wanted = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-        compiled = openvino.compile_model(str(folder / OPENVINO_FILE), "CPU", wanted)
-        return lambda inputs: compiled(dict(inputs))[0]
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(folder / MODEL_FILE), options, providers=["CPUExecutionProvider"])
-    return lambda inputs: np.asarray(session.run(None, dict(inputs))[0])

@@ -10,8 +10,6 @@ cross-encoder `logits`, float32 (rows, 1). An OpenVINO folder has model.xml and 
 """
 
 import json
-import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embed_pipeline.encoding.backends import import_openvino, trace_network
 from embed_pipeline.encoding.cross_encoder import INPUT_NAMES, CrossEncoder
 from embed_pipeline.encoding.description import DESCRIBED_POOLINGS, describe_encoder, write_json
-from embed_pipeline.encoding.encoder import EncoderSettings
-from embed_pipeline.encoding.heads import pool
+from embed_pipeline.encoding.encoder import NOT_OF_A_MODEL, EncoderSettings
 from embed_pipeline.encoding.layout import MODULES_FILE
-from embed_pipeline.encoding.local import LocalEncoder
+from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
 from embed_pipeline.encoding.tokens import load_tokenizer
 from embed_pipeline.exporting.settings import Format
 from embed_pipeline.merging.mixing import copy_description
@@ -41,7 +39,6 @@ TABLE_FILE = "model.safetensors"
 """Of a static model: `embedding.weight`, float16 (tokens, dimension)."""
 Inputs = Mapping[str, np.ndarray]
 """What a model is run with: int64 (rows, tokens) by name."""
-_OPSET = 18
 _STATIC_DIMENSION = 256
 _TOKENS_AT_ONCE = 512
 _RARE = 1e-4
@@ -74,26 +71,12 @@ def write_onnx(encoder: LocalEncoder, out: Path) -> None:
     Raises:
         ValueError: the architecture cannot be traced.
     """
-    import torch
-
-    model, settings = encoder.parts, encoder.settings
-
-    class Whole(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = model.network
-
-        def forward(self, input_ids: "torch.Tensor", attention_mask: "torch.Tensor") -> "torch.Tensor":
-            hidden = self.network(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
-            pooled = model.heads(pool(hidden, attention_mask, settings.pooling or ""))
-            return torch.nn.functional.normalize(pooled, dim=-1) if settings.normalize else pooled
-
-    ids = model.tokenizer(["a b c", "a"], padding=True, return_tensors="pt")  # with padding, or the mask is traced away
-    inputs = {name: ids[name] for name in ("input_ids", "attention_mask")}
-    _trace(Whole(), inputs, "sentence_embedding", encoder.directory, out)
-    described: dict[str, Any] = settings.model_dump(mode="json", exclude={"model", "revision"})
-    padding: Any = model.tokenizer.pad_token_id or 0
-    _describe(encoder.directory, {"settings": described, "padding": padding, "dimension": encoder.dimension}, out)
+    model = encoder.traceable
+    inputs = {"input_ids": model.input_ids, "attention_mask": model.attention_mask}
+    _trace(model.module, inputs, "sentence_embedding", encoder.directory, out)
+    described: dict[str, Any] = encoder.settings.model_dump(mode="json", exclude=NOT_OF_A_MODEL)
+    content = {"settings": described, "padding": encoder.padding, "dimension": encoder.dimension}
+    _describe(encoder.directory, content, out)
 
 
 def write_pair_onnx(encoder: CrossEncoder, out: Path) -> None:
@@ -173,10 +156,8 @@ def write_onnx_int8_static(onnx_folder: Path, sample: Sequence[Inputs], out: Pat
 
 def write_openvino_int8(onnx_folder: Path, sample: Sequence[Inputs], out: Path) -> None:
     """Write an ONNX folder as OpenVINO, weights and activations in 8 bits, scaled by what the sample's are."""
-    # Both would report to their makers what is done with them, through a package that comes with them.
-    sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]
-    import nncf
-    import openvino
+    openvino = import_openvino()
+    import nncf  # reports its use by the same package
 
     out.mkdir(parents=True)
     quantised = nncf.quantize(
@@ -264,17 +245,17 @@ def _token_vectors(encoder: LocalEncoder, tokenizer: "Tokenizer") -> np.ndarray:
     """float32 (tokens, dimension): each token of the vocabulary through the encoder, between its special tokens."""
     import torch
 
-    model, found = encoder.parts, tokenizer.encode("a")
+    whole = encoder.settings.model_copy(update={"normalize": False})
+    module = load_local_encoder(whole, device="cpu", directory=encoder.directory).traceable.module
+    found = tokenizer.encode("a")
     own = [at for at, is_special in enumerate(found.special_tokens_mask) if not is_special]
     before, after = found.ids[: own[0]], found.ids[own[-1] + 1 :]
     parts = []
     for start in range(0, tokenizer.get_vocab_size(), _TOKENS_AT_ONCE):
         tokens = range(start, min(start + _TOKENS_AT_ONCE, tokenizer.get_vocab_size()))
         ids = torch.tensor([[*before, token, *after] for token in tokens])
-        mask = torch.ones_like(ids)
         with torch.inference_mode():
-            hidden = model.network(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-            parts.append(model.heads(pool(hidden, mask, encoder.settings.pooling or "")).numpy())
+            parts.append(module(ids, torch.ones_like(ids)).numpy())
     return np.concatenate(parts)
 
 
@@ -284,29 +265,14 @@ def folder_bytes(folder: Path) -> int:
 
 
 def _trace(
-    model: "torch.nn.Module", inputs: "Mapping[str, torch.Tensor]", output: str, source: Path, out: Path
+    module: "torch.nn.Module", inputs: "Mapping[str, torch.Tensor]", output: str, source: Path, out: Path
 ) -> None:
-    import torch
-
     out.mkdir(parents=True)
-    axes = {name: {0: "rows", 1: "tokens"} for name in inputs}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # tracing warns of every shape it takes for constant; parity finds those
-            torch.onnx.export(
-                model.eval(),
-                tuple(inputs.values()),
-                str(out / MODEL_FILE),
-                input_names=list(inputs),
-                output_names=[output],
-                dynamic_axes={**axes, output: {0: "rows"}},
-                opset_version=_OPSET,
-                dynamo=False,  # docs/adr/0024-exported-formats.md
-            )
-    except (RuntimeError, NotImplementedError) as error:
+        trace_network(module.eval(), inputs, output, out / MODEL_FILE)
+    except ValueError as error:
         raise ValueError(
-            f"export: {source} could not be traced for ONNX: {error}. Leave the formats of ONNX and OpenVINO out of "
-            "export.formats."
+            f"export: {source}: {error}. Leave the formats of ONNX and OpenVINO out of export.formats."
         ) from error
 
 
