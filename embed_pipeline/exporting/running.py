@@ -79,7 +79,7 @@ class ExportedEncoder:
         return vectors
 
     def _fingerprint(self, role: Role) -> str:
-        described = self.settings.model_dump(mode="json", exclude=NOT_OF_A_MODEL)
+        described = self.settings.model_dump(mode="json", exclude={*NOT_OF_A_MODEL})
         identity = {**described, "role": role, "model": self._digest}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 

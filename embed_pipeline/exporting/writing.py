@@ -74,7 +74,7 @@ def write_onnx(encoder: LocalEncoder, out: Path) -> None:
     model = encoder.traceable
     inputs = {"input_ids": model.input_ids, "attention_mask": model.attention_mask}
     _trace(model.module, inputs, "sentence_embedding", encoder.directory, out)
-    described: dict[str, Any] = encoder.settings.model_dump(mode="json", exclude=NOT_OF_A_MODEL)
+    described: dict[str, Any] = encoder.settings.model_dump(mode="json", exclude={*NOT_OF_A_MODEL})
     content = {"settings": described, "padding": encoder.padding, "dimension": encoder.dimension}
     _describe(encoder.directory, content, out)
 
