@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-all run status metrics dev test test-slow test-ui test-all test-faults docs check format data bench bench-training bench-encoding bench-serve audit clean
+.PHONY: help demo demo-all run status metrics dev test test-slow test-ui test-all test-faults docs check format data bench bench-training bench-encoding bench-serve try-elsewhere audit clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -74,6 +74,9 @@ bench-encoding: $(INSTALLED)  ## Texts a second beside sentence-transformers and
 
 bench-serve: $(INSTALLED)  ## The service against its own encoder on 127.0.0.1, with a reload under load; minutes
 	$(BIN)/python benchmarks/serve_under_load.py
+
+try-elsewhere: $(INSTALLED)  ## What other libraries make of an exported folder: make try-elsewhere FOLDER=... [SERVED=... MODEL=...]
+	$(BIN)/python benchmarks/try_elsewhere.py $(FOLDER) $(if $(SERVED),--served $(SERVED) --model $(MODEL))
 
 # In an environment of its own: what it needs is no dependency. --strict: a package that the database could not be asked about
 # is an error, else a machine without a way to it would be told that nothing is known.

@@ -33,7 +33,7 @@ _BASES = {
     BUNDLED_ENGLISH: ("sentence-transformers/all-MiniLM-L6-v2", "apache-2.0"),
 }
 _MTEB_NAME = "{}_at_{}"
-_WEIGHTS = (".safetensors", ".safetensors.index.json", ".onnx")
+_WEIGHTS = (".safetensors", ".safetensors.index.json", ".onnx", "openvino_int8/model.xml", "openvino_int8/model.bin")
 
 
 def write_publication(graph: Graph, variant: Variant, out: Path) -> None:

@@ -65,8 +65,8 @@ def export(variant: str, folder: Path, form: str | None) -> None:
     """Copy what was trained for VARIANT into the new FOLDER: a model, a mixture, an adapter or a cross-encoder.
 
     Of a hybrid variant the weights of its scores lie beside it. Of an adaptation behind a trained model FOLDER holds
-    that model, and the adaptation in `adapter` below it. With --format FOLDER holds its encoder as ONNX or in half
-    precision.
+    that model, and the adaptation in `adapter` below it. With --format FOLDER holds its model in a format
+    of its recipe.
     """
     from embed_pipeline.defs.resources import pipeline_from_environment
     from embed_pipeline.graph.topology import Node

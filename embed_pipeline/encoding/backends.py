@@ -7,7 +7,7 @@ batches, which backend is taken when (local.py). Why it is so: docs/adr/0026-bac
 import queue
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,8 +33,8 @@ class Runner(NamedTuple):
     """A model that is ready to compute."""
 
     backend: Backend
-    run: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    """Token ids and mask, int64 (rows, tokens), to vectors, float32 (rows, dimension)."""
+    run: Callable[..., np.ndarray]
+    """Token ids and mask, int64 (rows, tokens), to float32 (rows, dimension); a cross-encoder may have more."""
     streams: int
     """So many calls of `run` may be made side by side, from as many threads: each of them keeps one core busy."""
 
@@ -84,19 +84,25 @@ def trace_onnx(model: Traceable, path: Path) -> None:
     Raises:
         ValueError: the architecture cannot be traced.
     """
+    inputs = {"input_ids": model.input_ids, "attention_mask": model.attention_mask}
+    trace_network(model.module, inputs, "sentence_embedding", path)
+
+
+def trace_network(module: "torch.nn.Module", inputs: "Mapping[str, torch.Tensor]", output: str, path: Path) -> None:
+    """The same for any network of these inputs, (rows, tokens) each, and one output with a row for each of theirs."""
     import torch
 
-    axes = {name: {0: "rows", 1: "tokens"} for name in ("input_ids", "attention_mask")}
+    axes = {name: {0: "rows", 1: "tokens"} for name in inputs}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tracing warns of every shape it takes for constant; parity finds those
             torch.onnx.export(
-                model.module,
-                (model.input_ids, model.attention_mask),
+                module,
+                tuple(inputs.values()),
                 str(path),
-                input_names=["input_ids", "attention_mask"],
-                output_names=["sentence_embedding"],
-                dynamic_axes={**axes, "sentence_embedding": {0: "rows"}},
+                input_names=list(inputs),
+                output_names=[output],
+                dynamic_axes={**axes, output: {0: "rows"}},
                 opset_version=_OPSET,
                 dynamo=False,  # docs/adr/0024-exported-formats.md
             )
@@ -112,8 +118,10 @@ def run_onnx(path: Path) -> Runner:
     options.intra_op_num_threads = _threads()
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        return np.asarray(session.run(None, {"input_ids": ids, "attention_mask": mask})[0])
+    names = [one.name for one in session.get_inputs()]
+
+    def run(*inputs: np.ndarray) -> np.ndarray:
+        return np.asarray(session.run(None, dict(zip(names, inputs, strict=True)))[0])
 
     return Runner("onnx", run, 1)
 
@@ -124,7 +132,7 @@ def convert_openvino(model: Traceable) -> "openvino.Model":
     Raises:
         ValueError: the architecture cannot be converted.
     """
-    openvino = _openvino()
+    openvino = import_openvino()
     from transformers.utils import logging
 
     verbosity = logging.get_verbosity()
@@ -142,7 +150,7 @@ def convert_openvino(model: Traceable) -> "openvino.Model":
 
 def save_openvino(model: Traceable, path: Path) -> None:
     """Write the model as OpenVINO's .xml and, beside it, .bin, which is mapped into memory where it is run."""
-    _openvino().save_model(convert_openvino(model), path, compress_to_fp16=False)
+    import_openvino().save_model(convert_openvino(model), path, compress_to_fp16=False)
 
 
 def run_openvino(model: "openvino.Model | Path", dtype: str) -> Runner:
@@ -153,7 +161,7 @@ def run_openvino(model: "openvino.Model | Path", dtype: str) -> Runner:
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": threads,
     }
-    compiled = _openvino().Core().compile_model(model, "CPU", settings)
+    compiled = import_openvino().Core().compile_model(model, "CPU", settings)
     requests: queue.SimpleQueue = queue.SimpleQueue()  # one may be used by one thread at a time
     for _ in range(threads):
         requests.put(compiled.create_infer_request())
@@ -168,7 +176,8 @@ def run_openvino(model: "openvino.Model | Path", dtype: str) -> Runner:
     return Runner("openvino", run, threads)
 
 
-def _openvino() -> ModuleType:
+def import_openvino() -> ModuleType:
+    """OpenVINO, which would report its use; nncf, imported after it, as well."""
     # Its companion package reports every import and conversion to its makers, unasked; without it nothing is sent.
     sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]
     import openvino

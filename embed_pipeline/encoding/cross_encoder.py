@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -22,6 +22,7 @@ from embed_pipeline.encoding.model_source import resolve_model
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
 LENGTH_STEP = 16
 """Pairs are padded to a multiple of this, so that few shapes of batches exist."""
 
@@ -63,11 +64,6 @@ def load_cross_encoder(settings: CrossEncoderSettings, *, device: Literal["cpu",
     """
     source = resolve_model(EncoderSettings(model=settings.model, revision=settings.revision))
     return CrossEncoder(settings, directory=source, device=device)
-
-
-class _Model(NamedTuple):
-    network: "PreTrainedModel"
-    tokenizer: "PreTrainedTokenizerBase"
 
 
 class CrossEncoder:
@@ -119,7 +115,7 @@ class CrossEncoder:
         return scores
 
     def _tokenise(self, pairs: Sequence[TextPair]) -> Mapping[str, list[list[int]]]:
-        tokenizer, limit = self._model.tokenizer, self.settings.max_length
+        tokenizer, limit = self.tokenizer, self.settings.max_length
         queries = [pair.query for pair in pairs]
         alone = tokenizer(queries, add_special_tokens=False, return_offsets_mapping=True)
         longest = limit * 3 // 4
@@ -130,35 +126,49 @@ class CrossEncoder:
         return tokenizer(queries, passages, truncation="only_second", max_length=limit).data
 
     def _forward(self, tokens: Mapping[str, list[list[int]]], rows: list[int], length: int) -> np.ndarray:
+        padding: dict[str, Any] = {"input_ids": self.tokenizer.pad_token_id or 0}
+        filled = rows + [rows[-1]] * (self.settings.batch - len(rows))
+        inputs = {}
+        for name in (name for name in INPUT_NAMES if name in tokens):
+            parts = [tokens[name][row] for row in filled]
+            inputs[name] = np.array([part + [padding.get(name, 0)] * (length - len(part)) for part in parts])
+        return self.run(inputs)[: len(rows)]
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """float32 (rows,): the output for int64 (rows, tokens) of each of the tokenizer's INPUT_NAMES."""
         import torch
 
-        padding = {"input_ids": self._model.tokenizer.pad_token_id or 0}
-        filled = rows + [rows[-1]] * (self.settings.batch - len(rows))
-        inputs = {
-            name: torch.tensor(
-                [values[row] + [padding.get(name, 0)] * (length - len(values[row])) for row in filled],
-                device=self.device,
-            )
-            for name, values in tokens.items()
-            if name in ("input_ids", "attention_mask", "token_type_ids")
-        }
+        network = self.network  # loaded outside of inference mode, or its weights could not be exported
+        tensors = {name: torch.from_numpy(values).to(self.device) for name, values in inputs.items()}
         with torch.inference_mode():
-            return self._model.network(**inputs).logits.float().view(-1).cpu().numpy()[: len(rows)]
+            return network(**tensors).logits.float().view(-1).cpu().numpy()
 
     @cached_property
-    def _model(self) -> _Model:
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
+        """The model's own; it cuts and joins pairs."""
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.directory, local_files_only=True, trust_remote_code=False)
+
+    @cached_property
+    def network(self) -> "PreTrainedModel":
+        """The model with its head, in float32; raises ValueError where it has none for one score."""
         import torch
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoModelForSequenceClassification
         from transformers.utils import logging
 
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: expected a GPU because cuda was asked for, found none. Ask for cpu.")
-        options = {"local_files_only": True, "trust_remote_code": False}
         bars_were_shown = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
             network, report = AutoModelForSequenceClassification.from_pretrained(
-                self.directory, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
+                self.directory,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
             )
         finally:
             if bars_were_shown:
@@ -176,7 +186,7 @@ class CrossEncoder:
                 f"{self.directory}: the files changed after this cross-encoder was opened, so its fingerprint is "
                 "another model's. Open it again."
             )
-        return _Model(network.eval().to(self.device), AutoTokenizer.from_pretrained(self.directory, **options))
+        return network.eval().to(self.device)
 
 
 def _padded(length: int, limit: int) -> int:

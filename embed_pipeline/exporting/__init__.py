@@ -1,6 +1,6 @@
-"""A variant's encoder in the formats that it is deployed in, each held against the original before it is handed out.
+"""A variant's model in the formats that it is deployed in, each held against the original before it is handed out.
 
-Takes the model directory of a variant and its data set. Gives a folder per format that passed (ONNX in float32 and in
-8 bits, weights in half precision) and a record of what each loses on the test questions. Every format loads without
-this package.
+Takes the model directory of a variant, an encoder's or a cross-encoder's, and its data set. Gives a folder per format
+that passed (ONNX, OpenVINO, half precision, a static table) and a record of what each loses on the test questions, and
+of what smaller vectors lose. Every format loads without this package.
 """

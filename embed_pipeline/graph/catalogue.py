@@ -49,7 +49,7 @@ JOBS = (
     Job("evaluate_variant", VARIANT_ASSETS, "Index the corpus under one variant and measure its test queries."),
     Job("measure_general_suite", ("general_metrics",), "Measure one variant on the general suite of its data set."),
     Job("promote_checkpoint", ("promoted_checkpoint",), "Choose the checkpoint of one data set that users take."),
-    Job("export_variant", ("exported_model",), "Write the encoder of one variant in the formats it is deployed in."),
+    Job("export_variant", ("exported_model",), "Write the model of one variant in the formats it is deployed in."),
     Job("publish_metrics", PUBLISHED_ASSETS, "Append to the metrics table and write the reports."),
 )
 POOLED_JOBS = ("finetune_variant", "train_reranker")
@@ -91,7 +91,11 @@ ASSETS: Mapping[str, Asset] = {
         "3", ("cleaned_qa", *WEIGHTS_ASSETS, "hybrid_weights", "reranker_checkpoint", "faiss_index")
     ),
     "general_metrics": Asset("1", ("cleaned_qa", *WEIGHTS_ASSETS, "hybrid_weights", "reranker_checkpoint")),
-    "exported_model": Asset("1", ("cleaned_qa", "finetuned_checkpoint", "merged_checkpoint"), section="export"),
+    "exported_model": Asset(
+        "2",
+        ("cleaned_qa", *WEIGHTS_ASSETS, "hybrid_weights", "reranker_checkpoint", "faiss_index"),
+        section="export",
+    ),
     "metrics_table": Asset("5", FIGURES),
     "report": Asset("4", ("metrics_table", *FIGURES, "word_vectors", "cleaned_qa")),
 }

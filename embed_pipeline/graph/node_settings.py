@@ -117,6 +117,7 @@ def variant_settings(
     elif section := SECTIONS.get(asset):
         own = required(getattr(recipe, section), section).model_dump(mode="json")
         found |= {section: own, "headline": settings.headline, "hits_per_query": HITS_PER_QUERY}
+        found |= _search_settings(variant, second_stage)  # a second stage is exported with its first
     elif asset == "general_metrics":
         found |= {
             "suites": list(settings.general_suite),

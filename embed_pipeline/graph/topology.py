@@ -105,7 +105,7 @@ class Topology:
             return (Node("mined_negatives", source.key if source else ""), *base)
         if asset == "general_metrics":
             return (*self._suites(variant.dataset), *weights, *later)
-        if asset in ("hybrid_weights", "faiss_index", *SECTIONS):
+        if asset in ("hybrid_weights", "faiss_index") or (asset in SECTIONS and not variant.first_stage):
             return (cleaned, *weights)
         return (cleaned, *weights, *later, Node("faiss_index", variant.key))
 

@@ -14,7 +14,7 @@ from embed_pipeline.adaptation.settings import AdaptationSettings
 from embed_pipeline.encoding.any_settings import ENCODER_KINDS, AnyEncoderSettings
 from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.encoding.word_vectors import WordVectorSettings
-from embed_pipeline.exporting.settings import ExportSettings
+from embed_pipeline.exporting.settings import PAIR_FORMATS, ExportSettings
 from embed_pipeline.merging.settings import MergeSettings
 from embed_pipeline.mining.settings import MiningSettings
 from embed_pipeline.reranking.settings import RerankSettings
@@ -66,7 +66,7 @@ class Recipe(BaseModel):
         default=IndexSettings(), description="Where there are vectors: the kind of Faiss index, for large corpora."
     )
     export: ExportSettings | None = Field(
-        None, description="dense: the formats that the encoder is deployed in; left out: none is written."
+        None, description="dense, reranked: the formats that the model is deployed in; left out: none."
     )
 
     @model_validator(mode="after")
@@ -114,10 +114,16 @@ class Recipe(BaseModel):
         if self.retriever in ("bm25", "tfidf", "reranked") and self.index != IndexSettings():
             raise ValueError(f"retriever: {self.retriever} has no vectors and no index section; remove it")
         hosted = isinstance(self.encoder, HostedEncoderSettings)
-        if self.export and (self.retriever != "dense" or self.adaptation or hosted):
+        of_encoder = self.retriever == "dense" and not self.adaptation and not hosted
+        if self.export and not of_encoder and not self.rerank:
             raise ValueError(
-                "export goes with retriever: dense and a local encoder, without adaptation; move it to the recipe of "
-                "such a variant"
+                "export goes with retriever: dense and a local encoder, without adaptation, or with retriever: "
+                "reranked; move it to the recipe of such a variant"
+            )
+        if self.export and self.rerank and (other := sorted({*self.export.formats} - {*PAIR_FORMATS})):
+            raise ValueError(
+                f"export.formats: a cross-encoder is written as {', '.join(PAIR_FORMATS)}, found {', '.join(other)}; "
+                "remove it"
             )
         return self
 

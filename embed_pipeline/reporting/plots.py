@@ -4,7 +4,7 @@ Belongs here: drawing with matplotlib, without a display. Does not belong here: 
 ASCII: a font with Chinese characters is not everywhere.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from io import BytesIO
@@ -14,6 +14,7 @@ import numpy as np
 
 from embed_pipeline.evaluation.calibration import ScoreDistribution
 from embed_pipeline.evaluation.measures import Measure
+from embed_pipeline.exporting.parity import Parity, Speed
 from embed_pipeline.merging.promotion import MergePoint, Promotion
 from embed_pipeline.reporting.metrics_table import MetricRow
 from embed_pipeline.reporting.report_data import HistoryPoint
@@ -152,6 +153,33 @@ def plot_latency_quality(rows: Sequence[MetricRow], measure: Measure) -> bytes:
         axes.vlines(latency, 100 * row.low, 100 * row.high, color=colour, linewidth=1.4)
         axes.plot(latency, 100 * row.value, shape, color=colour, markersize=7, label=_ascii(row.variant))
     axes.set(xscale="log", xlabel="ms per query, p50 (line: to p95)")
+    axes.margins(x=0.12)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return to_png(figure)
+
+
+def plot_formats(found: Sequence[Parity], speeds: Mapping[str, Speed]) -> bytes:
+    """A PNG with a point per format: points lost with interval over the milliseconds of a question; a cross: refused.
+
+    Formats without a speed are left out; the dashed line is the original's speed. Without a point the plot says so.
+    """
+    figure, axes = new_figure(width=7.0, height=3.6)
+    timed = [(i, one, speeds[one.format].query_ms) for i, one in enumerate(found) if one.format in speeds]
+    axes.set(ylabel="points lost, with intervals")
+    if not timed:
+        axes.text(0.5, 0.5, "no speed was measured", transform=axes.transAxes, ha="center", color="#555555")
+        axes.set(xticks=[], yticks=[])
+        return to_png(figure)
+    axes.axhline(0, color="#555555", linewidth=0.8)
+    if "original" in speeds:
+        axes.axvline(speeds["original"].query_ms, color=ACCENT, linestyle="--", linewidth=1.2, label="original")
+    for i, one, milliseconds in timed:
+        colour, label = _COLOURS[i % len(_COLOURS)], f"{one.format}, {one.megabytes:.0f} MB"
+        axes.vlines(milliseconds, one.low, one.high, color=colour, linewidth=1.4)
+        shape = _SHAPES[i % len(_SHAPES)] if one.refused is None else "x"
+        axes.plot(milliseconds, one.points_lost, shape, color=colour, markersize=7, label=label)
+    axes.set(xscale="log", xlabel="ms per query")
     axes.margins(x=0.12)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
