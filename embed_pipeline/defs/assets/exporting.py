@@ -69,7 +69,7 @@ def _export_encoder(step: Step, export: Export) -> Exported:
     # In float32 by torch, which is what the formats are made of: what bfloat16 rounds is not theirs.
     whole = step.variant.local_encoder.model_copy(update={"dtype": "float32", "backend": "torch"})
     encoder = load_local_encoder(whole, device="cpu", directory=step.checkpoint() or step.base_directory())
-    training = step.variant.recipe.training
+    training = step.variant.recipe.training_settings
     return export_encoder(encoder, export, dimensions=training.matryoshka_dimensions if training else ())
 
 
