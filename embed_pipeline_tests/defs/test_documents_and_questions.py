@@ -180,14 +180,14 @@ def _question(name: str, split: Split, *passages: str) -> SyntheticQuestion:
 
 def test_a_passage_asked_about_in_train_and_test_blocks() -> None:
     questions = [_question("a", "train", "p1"), _question("b", "test", "p1", "p2"), _question("c", "validation", "p3")]
-    shared, splits, kept, asked = check_questions(questions, [], passages=3)
+    shared, splits, _, kept, asked = check_questions(questions, [], passages=3)
     assert (shared.passed, shared.blocking, shared.figures["shared"]) == (False, True, 1)
     assert splits.passed and kept.passed and asked.passed
 
 
 def test_an_empty_split_blocks_and_few_kept_or_asked_warn() -> None:
     ledger = [_entry("not_answerable")] * 9
-    shared, splits, kept, asked = check_questions([_question("a", "train", "p1")], ledger, passages=10)
+    shared, splits, _, kept, asked = check_questions([_question("a", "train", "p1")], ledger, passages=10)
     assert shared.passed
     assert (splits.passed, splits.blocking, splits.figures["empty_splits"]) == (False, True, "validation, test")
     assert (kept.passed, kept.blocking, asked.passed, asked.blocking) == (False, False, False, False)
