@@ -17,8 +17,8 @@ from fault_tests.project import copy_of, write_short_project
 
 ALL = [pytest.param(case, id=f"{part}-{case.name}") for part, cases in CASES.items() for case in cases]
 REMEDY = re.compile(
-    r"\b(Add|Choose|Convert|Copy|Correct|Fill|Give|Keep|Look at|Make|Materialise|Move|Name|Nearest|Open|Put|Quote|"
-    r"Remove|Rename|Run|Save|Set|Shorten|Train|Unpack|Unset|Write|must be one of)\b|`embed-pipeline \w+`"
+    r"\b(Add|Check|Choose|Convert|[Cc]opy|Correct|Fill|Give|Keep|Look at|Make|Materialise|Move|Name|Nearest|Open|Put|"
+    r"Quote|Remove|Rename|Run|Save|Set|Shorten|Train|Unpack|Unset|Write|must be one of)\b|`embed-pipeline \w+`"
 )
 """How an answer says what to do."""
 
