@@ -92,6 +92,9 @@ class Server:
                 f"{self._settings.host}:{self._settings.port}: expected a free port, found {error.strerror}. Choose "
                 "another with --port."
             ) from error
+        # asyncio does it only for sockets that name TCP, which create_server's do not; an answer of two segments
+        # would wait for the client's delayed acknowledgement, 40 ms. Accepted sockets inherit it.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         hosts = [*LOOPBACK, "[::1]"] if self._settings.host in LOOPBACK else ["*"]
         app = build_app(self.service, hosts=hosts, lifespan=self._lifespan)
         config = uvicorn.Config(
