@@ -54,7 +54,9 @@ class Batcher:
         return sum(len(job.left) for job in self._jobs)
 
     async def submit(self, key: Hashable, work: Work, items: Sequence[Any]) -> list[Any]:
-        """What `work` gives for the items; jobs of one key may be worked on together.
+        """What `work` gives for the items, in their order; jobs of one key may be worked on together.
+
+        Items go in order of their length, so that of a large request like lengths go through the model together.
 
         Raises:
             QueueFullError: it does not fit into the queue. An empty queue takes any job.
@@ -64,11 +66,13 @@ class Batcher:
             raise QueueFullError(f"{waiting} texts are waiting, {self.capacity} may")
         if not items:
             return []
-        job = _Job(key, work, items, asyncio.get_running_loop().create_future())
+        order = sorted(range(len(items)), key=lambda at: len(str(items[at])))
+        job = _Job(key, work, [items[at] for at in order], asyncio.get_running_loop().create_future())
         self._jobs.append(job)
         self._arrived.set()
         try:
-            return await job.done
+            results = dict(zip(order, await job.done, strict=True))
+            return [results[at] for at in range(len(items))]
         finally:
             if job in self._jobs:  # the one who asked is gone
                 self._jobs.remove(job)
