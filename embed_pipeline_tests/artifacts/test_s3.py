@@ -1,14 +1,15 @@
-"""The store on S3: a process killed at any of its writes, two writers with homes of their own, a whole project."""
+"""The store on S3: a process killed at any of its writes, two writers with homes of their own."""
 
 import multiprocessing
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from embed_pipeline.artifacts import ArtifactStore
-from embed_pipeline_tests.artifacts.processes import start
 from embed_pipeline_tests.artifacts.works import Writer, plan_of, text_of
 from embed_pipeline_tests.s3_server import S3Server
 
@@ -44,30 +45,45 @@ def test_a_bucket_that_is_not_there_is_said_and_not_made(server: S3Server, root:
     assert not server.files.exists(absent.split("/")[2])
 
 
+def _build(root: str, home: Path, rate: float, text: str) -> None:
+    made = ArtifactStore(root, home).build(plan_of(rate), Writer(text))
+    assert text_of(ArtifactStore(root, home), made) == text
+
+
+def _write_for_a_while(root: str, home: Path, rate: float) -> None:
+    store = ArtifactStore(root, home)
+    for partition in ("x", "y"):
+        for _ in range(3):
+            made = store.build(plan_of(rate, partition=partition), Writer(str(rate)))
+            assert text_of(store, made) == str(rate)
+
+
+def _process(work: Callable[..., None], *arguments: object) -> BaseProcess:
+    """A process that is started anew: a fork of one with a server in its threads may wait for ever."""
+    return multiprocessing.get_context("spawn").Process(target=work, args=arguments)
+
+
 def _build_killed_before(step: int, server: S3Server, root: str, home: Path) -> tuple[str, bool]:
     """What the ref leads to after a build that is killed before its nth write, and whether the build ended first.
 
     The next build, of another machine, succeeds.
     """
-    old = ArtifactStore(root, home / "before").build(plan_of(0.1), Writer("old"))
-    ready, left = multiprocessing.get_context("fork").Event(), step
-
-    def build() -> None:
-        ready.wait()
-        ArtifactStore(root, home / "killed").build(plan_of(0.2), Writer("new"))
+    old, left = ArtifactStore(root, home / "before").build(plan_of(0.1), Writer("old")), step
+    gone = Event()  # one thread alone may wait for a process
 
     def kill(method: str, path: str) -> bool:
         nonlocal left
         left -= 1
         if left == 0:
             process.kill()
-            process.join()
+            gone.wait(10)
         return left <= 0  # the one who asked is gone
 
-    process = start(build)
+    process = _process(_build, root, home / "killed", 0.2, "new")
     server.hook = kill
-    ready.set()
+    process.start()
     process.join(60)
+    gone.set()
     server.hook = lambda method, path: False
     assert process.exitcode in (0, -signal.SIGKILL)
     store = ArtifactStore(root, home / "after")
@@ -82,8 +98,21 @@ def _build_killed_before(step: int, server: S3Server, root: str, home: Path) -> 
     return found, process.exitcode == 0
 
 
-def test_a_build_killed_before_it_writes_its_ref_to_s3_leaves_the_old_one(server, root: str, tmp_path: Path) -> None:
-    assert _build_killed_before(5, server, root, tmp_path) == ("old", False)  # two files, manifest, memo, ref
+def test_a_build_whose_ref_s3_refuses_leaves_the_old_one(server, root: str, tmp_path: Path) -> None:
+    old = ArtifactStore(root, tmp_path / "before").build(plan_of(0.1), Writer("old"))
+    written: list[str] = []
+
+    def refuse_the_ref(method: str, path: str) -> bool:
+        written.append(path)
+        return len(written) >= 5  # two files, manifest, memo, ref
+
+    server.hook = refuse_the_ref
+    with pytest.raises(PermissionError):
+        ArtifactStore(root, tmp_path / "refused").build(plan_of(0.2), Writer("new"))
+    server.hook = lambda method, path: False
+    store = ArtifactStore(root, tmp_path / "after")
+    assert store.read("mined_negatives", "disease/bm25") == old
+    assert text_of(store, store.build(plan_of(0.2), Writer("new"))) == "new"
 
 
 @pytest.mark.slow
@@ -94,15 +123,13 @@ def test_a_build_killed_before_any_write_to_s3_leaves_the_old_ref_or_the_new_one
     assert found == [("old", False)] * 5 + [("new", True)]
 
 
+@pytest.mark.slow
 def test_two_writers_with_homes_of_their_own_leave_refs_that_are_whole(root: str, tmp_path: Path) -> None:
-    def build(name: str, rate: float) -> None:
-        store = ArtifactStore(root, tmp_path / name)
-        for partition in ("x", "y"):
-            for _ in range(3):
-                made = store.build(plan_of(rate, partition=partition), Writer(str(rate)))
-                assert text_of(store, made) == str(rate)
-
-    processes = [start(lambda one=one: build(*one)) for one in (("one", 0.1), ("two", 0.2))]
+    processes = [
+        _process(_write_for_a_while, root, tmp_path / name, rate) for name, rate in (("one", 0.1), ("two", 0.2))
+    ]
+    for process in processes:
+        process.start()
     for process in processes:
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0]
