@@ -149,6 +149,7 @@ def test_a_run_stopped_in_training_is_canceled_and_the_next_one_completes(folder
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "group"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
 def test_runs_side_by_side_are_all_canceled(folder: Path, number, group) -> None:
     make_large(folder)
