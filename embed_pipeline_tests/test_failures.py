@@ -13,6 +13,8 @@ from click.testing import CliRunner, Result
 from embed_pipeline.commands.terminal import CommandGroup
 from embed_pipeline.dataset.raw_text import NotOneJsonValue
 from embed_pipeline.project.recipes import read_recipe
+from embed_pipeline_tests.pipeline_project import PipelineProject
+from embed_pipeline_tests.small_project import write_project, write_yaml
 
 
 def call(error: Exception, *arguments: str) -> Result:
@@ -68,3 +70,21 @@ def test_a_recipe_in_another_encoding_is_named(tmp_path: Path) -> None:
     (tmp_path / "bm25.yaml").write_bytes("description: 你好\nretriever: bm25\n".encode("gbk"))
     with pytest.raises(ValueError, match=r"bm25\.yaml: expected YAML in UTF-8, found .*Save it as UTF-8\."):
         read_recipe(tmp_path / "bm25.yaml")
+
+
+def test_a_file_that_cannot_be_read_is_named_where_its_owner_has_it_and_not_by_its_copy(tmp_path: Path) -> None:
+    project = PipelineProject(tmp_path)
+    (tmp_path / "dagster").mkdir()
+    write_project(tmp_path)
+    folder = tmp_path / "data" / "faq"
+    folder.mkdir()
+    (folder / "faq.jsonl").write_text('{"question": "What is it?", "answer": "It is this."}\n{"question" 5}\n')
+    columns = {"query": "question", "passage": "answer"}
+    pairs = [{"file": "faq.jsonl", "format": "table", "columns": columns}]
+    settings = {"description": "x", "language": "en", "pairs": pairs, "variants": ["bm25"]}
+    write_yaml(folder / "dataset.yaml", settings | {"split": {"train": 0.6, "validation": 0.2, "test": 0.2}})
+    project.execute("read_pairs", "faq")
+    with pytest.raises(ValueError) as error:
+        project.execute("prepare_dataset", "faq")
+    assert str(error.value).startswith(f"{folder / 'faq.jsonl'}, line 2: ")
+    assert "objects" not in str(error.value)

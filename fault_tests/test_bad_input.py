@@ -76,7 +76,7 @@ def test_the_kinds_are_counted(figure: Figure) -> None:
 
 def shortened(said: str) -> str:
     """What matters of an answer: the error and its remedy, without what is around it; empty where there is none."""
-    lines = [line.strip().replace("failed: ValueError: ", "failed: ") for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     told = [line for line in lines if re.search(r"failed|Error:|warning:|damaged|is set aside|^Correct|^mv ", line)]
     told = [line for line in told if not re.match(r"\d+ runs, |error: |.* is missing: waits for", line)]
     return " ".join(dict.fromkeys(told))

@@ -26,7 +26,7 @@ from embed_pipeline.encoding.encoder import Encoder, EncoderSettings
 from embed_pipeline.encoding.pair_scores import CachedPairScorer
 from embed_pipeline.encoding.usage import COST_DETAIL, spent_usd
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
-from embed_pipeline.graph.catalogue import ALL
+from embed_pipeline.graph.catalogue import ALL, RAW_ASSETS
 from embed_pipeline.graph.freshness import Causes
 from embed_pipeline.graph.graph import PAIR_SCORES_FOLDER, USAGE_FOLDER, VECTORS_FOLDER, Graph
 from embed_pipeline.graph.node_settings import mining_encoder_settings
@@ -181,14 +181,39 @@ class Step:
 
         def made(out: Path) -> Mapping[str, object]:
             before = spent_usd(*folders)
-            details = make(out)
+            with self._naming_the_owners_files():
+                details = make(out)
             return {**details, COST_DETAIL: round(spent_usd(*folders) - before, 6)}
 
         return made
 
+    @contextmanager
+    def _naming_the_owners_files(self) -> Iterator[None]:
+        """An error about the copy of a raw file is one about the file itself: that is where it can be corrected."""
+        try:
+            yield
+        except Exception as error:
+            raw = [node for node in self.graph.upstream(self.node) if node.asset in RAW_ASSETS]
+            copies = {
+                str(self.graph.store.open(manifest)): str(self.project.data / node.partition)
+                for node, manifest in ((node, self.graph.stored(node)) for node in raw)
+                if manifest is not None
+            }
+            told: BaseException | None = error
+            while told is not None:
+                told.args = tuple(_replaced(one, copies) if isinstance(one, str) else one for one in told.args)
+                told = told.__cause__
+            raise
+
     def open(self, manifest: Manifest) -> Path:
         """The verified folder of an artifact."""
         return self.graph.store.open(manifest)
+
+
+def _replaced(text: str, places: Mapping[str, str]) -> str:
+    for place, other in places.items():
+        text = text.replace(place, other)
+    return text
 
 
 class PipelineResource(dg.ConfigurableResource):

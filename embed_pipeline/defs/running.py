@@ -259,7 +259,7 @@ def _message(error: SerializableErrorInfo) -> str:
     """The words of the error that left the asset, then those of its causes where they say more."""
     while error.cause is not None and (error.cls_name or "").startswith("Dagster"):
         error = error.cause
-    told, cause = [_own_words(error.message)], error.cause
+    told, cause = [_own_words(error.message).removeprefix("ValueError: ")], error.cause
     while cause is not None:
         words = _own_words(cause.message)
         if not any(part in earlier for part in (words, words.partition(": ")[2] or words) for earlier in told):
