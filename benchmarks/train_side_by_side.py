@@ -47,11 +47,11 @@ from embed_pipeline.evaluation.comparison import compare
 from embed_pipeline.evaluation.measures import Measure, measure_queries
 from embed_pipeline.evaluation.weighing import weigh
 from embed_pipeline.mining.groups import positive_groups, write_groups
-from embed_pipeline.project.automatic import choose_training
+from embed_pipeline.project.automatic_training import choose_training
 from embed_pipeline.project.recipes import TrainingSettings
 from embed_pipeline.records import Hit, Split
+from embed_pipeline.retrieval.faiss_index import build_index
 from embed_pipeline.retrieval.hybrid import VECTORS_ALONE, HybridRetriever, HybridSettings, HybridWeights
-from embed_pipeline.retrieval.index import build_index
 from embed_pipeline.retrieval.lexical import LexicalSettings, build_lexical_index, lexical_top_k
 from embed_pipeline.retrieval.search import top_k
 from embed_pipeline.retrieval.tfidf import TfidfSettings, build_tfidf_index, tfidf_top_k

@@ -27,8 +27,8 @@ from embed_pipeline.graph.topology import Node
 from embed_pipeline.merging.candidates import read_promoted
 from embed_pipeline.merging.promotion import read_sweep
 from embed_pipeline.mining.groups import read_groups
+from embed_pipeline.retrieval.faiss_index import read_index
 from embed_pipeline.retrieval.hybrid import read_weighing, split_query
-from embed_pipeline.retrieval.index import read_index
 from embed_pipeline.retrieval.searching import NGRAMS_FOLDER
 from embed_pipeline.retrieval.tfidf import read_tfidf_index, tfidf_scores
 from embed_pipeline_tests.pipeline_project import PipelineProject

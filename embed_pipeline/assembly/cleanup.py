@@ -16,7 +16,7 @@ from embed_pipeline.encoding.local import LocalEncoder
 from embed_pipeline.encoding.vector_cache import VectorCache, find_faults
 from embed_pipeline.graph.graph import COMPILED_FOLDER, PAIR_SCORES_FOLDER, VECTORS_FOLDER, Graph, MissingInputError
 from embed_pipeline.project.variants import Variant
-from embed_pipeline.retrieval.index import INDEX_FILE, read_index
+from embed_pipeline.retrieval.faiss_index import INDEX_FILE, read_index
 from embed_pipeline.retrieval.searching import DENSE_FOLDER
 from embed_pipeline.training.finetune import EVENTS_FOLDER, PROGRESS_FOLDER, abandoned_work
 

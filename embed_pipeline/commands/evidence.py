@@ -46,7 +46,7 @@ def reproduce(variant: str, measure: str | None) -> None:
 def recipe(variant: str) -> None:
     """Print the recipe of VARIANT as a file would state it; where it says auto, what that comes to and why."""
     from embed_pipeline.defs.resources import pipeline_from_environment
-    from embed_pipeline.project.automatic import format_recipe
+    from embed_pipeline.project.automatic_training import format_recipe
 
     graph = pipeline_from_environment().graph()
     asked = graph.project.variant_named(variant)

@@ -1,7 +1,7 @@
 """What a cleaned data set is like, in the few figures that a training is chosen by.
 
 Belongs here: the figures, and when a corpus is a list of labels. Does not belong here: what follows from them
-(project/automatic.py).
+(project/automatic_training.py).
 """
 
 import statistics

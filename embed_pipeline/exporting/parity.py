@@ -21,8 +21,8 @@ from embed_pipeline.evaluation.measuring import HITS_PER_QUERY, measure_hits
 from embed_pipeline.exporting.settings import ExportSettings, Format
 from embed_pipeline.exporting.vectors import VectorForm, compare_on, shared_hits
 from embed_pipeline.records import EVALUATED_SPLIT, Query
+from embed_pipeline.retrieval.faiss_index import build_index
 from embed_pipeline.retrieval.fusion import ranking_of_hits
-from embed_pipeline.retrieval.index import build_index
 from embed_pipeline.retrieval.ranking import Ranking
 from embed_pipeline.retrieval.search import RerankedRetriever, top_k
 

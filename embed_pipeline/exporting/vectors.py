@@ -15,7 +15,7 @@ from embed_pipeline.evaluation.comparison import Comparison, compare_variants
 from embed_pipeline.evaluation.measures import Measure, QueryMeasure
 from embed_pipeline.evaluation.measuring import HITS_PER_QUERY, measure_hits
 from embed_pipeline.records import EVALUATED_SPLIT
-from embed_pipeline.retrieval.index import IndexSettings, PassageIndex, build_index
+from embed_pipeline.retrieval.faiss_index import IndexSettings, PassageIndex, build_index
 from embed_pipeline.retrieval.ranking import RankedQuery, Ranking, rank_passages
 from embed_pipeline.retrieval.search import top_k
 

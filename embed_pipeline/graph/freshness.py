@@ -15,7 +15,7 @@ from embed_pipeline.graph.node_settings import REPORTS_FOLDER
 from embed_pipeline.graph.precision import precision_of
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.paths import shorten
-from embed_pipeline.project.automatic import AutomaticTraining
+from embed_pipeline.project.automatic_training import AutomaticTraining
 from embed_pipeline.training.finetune import PROGRESS_FOLDER, checkpoint_steps
 
 FILES_SETTING = "files."

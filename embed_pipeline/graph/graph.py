@@ -25,7 +25,7 @@ from embed_pipeline.graph.node_settings import mining_settings, promotion_settin
 from embed_pipeline.graph.precision import refuse_emulated_variant, resolve_settings
 from embed_pipeline.graph.source_settings import dataset_settings
 from embed_pipeline.graph.topology import Node, Topology
-from embed_pipeline.project.automatic import AutomaticTraining, choose_training
+from embed_pipeline.project.automatic_training import AutomaticTraining, choose_training
 from embed_pipeline.project.project import Project, Runtime
 from embed_pipeline.project.recipes import AUTO
 from embed_pipeline.project.variants import Variant

@@ -16,7 +16,7 @@ from embed_pipeline.mining.corpus import MiningCorpus
 from embed_pipeline.mining.settings import Miner, MiningSettings
 from embed_pipeline.records import Query
 from embed_pipeline.retrieval.blocks import BLOCK_ROWS, block_index
-from embed_pipeline.retrieval.index import PassageIndex
+from embed_pipeline.retrieval.faiss_index import PassageIndex
 from embed_pipeline.retrieval.lexical import LexicalIndex, LexicalSettings, build_lexical_index, lexical_top_k
 from embed_pipeline.retrieval.ranking import RankedQuery
 from embed_pipeline.retrieval.search import top_k

@@ -18,9 +18,9 @@ from embed_pipeline.exporting.settings import PAIR_FORMATS, ExportSettings
 from embed_pipeline.merging.settings import MergeSettings
 from embed_pipeline.mining.settings import MiningSettings
 from embed_pipeline.reranking.settings import RerankSettings
+from embed_pipeline.retrieval.faiss_index import IndexSettings
 from embed_pipeline.retrieval.fusion import FusionSettings
 from embed_pipeline.retrieval.hybrid import HybridSettings
-from embed_pipeline.retrieval.index import IndexSettings
 from embed_pipeline.settings_file import join_problems, read_mapping, shown
 from embed_pipeline.training.settings import TrainingSettings
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from embed_pipeline.retrieval.index import PassageIndex
+from embed_pipeline.retrieval.faiss_index import PassageIndex
 
 BLOCK_ROWS = 32_768
 

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.records import Hit, Query
-from embed_pipeline.retrieval.index import PassageIndex
+from embed_pipeline.retrieval.faiss_index import PassageIndex
 from embed_pipeline.retrieval.ranking import RankedQuery, Ranking, check_k, rank_passages
 from embed_pipeline.retrieval.search import check_encoder, top_k
 from embed_pipeline.retrieval.tfidf import TfidfIndex, queries_per_batch, rank_scores, tfidf_scores

@@ -15,8 +15,8 @@ from embed_pipeline.encoding.cross_encoder import TextPair
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.pair_scores import PairScorer
 from embed_pipeline.records import Hit, Query
+from embed_pipeline.retrieval.faiss_index import PassageIndex
 from embed_pipeline.retrieval.fusion import RANK_CONSTANT, ranking_of_hits, reciprocal_rank_fusion
-from embed_pipeline.retrieval.index import PassageIndex
 from embed_pipeline.retrieval.lexical import LexicalIndex, lexical_top_k
 from embed_pipeline.retrieval.ranking import RankedQuery, Ranking, check_k, rank_passages
 from embed_pipeline.retrieval.tfidf import TfidfIndex, tfidf_top_k

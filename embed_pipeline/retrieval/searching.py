@@ -15,9 +15,7 @@ from embed_pipeline.encoding.encoder import Encoder, EncoderBehind, RefusedTexts
 from embed_pipeline.encoding.pair_scores import CachedPairScorer, PairScorer
 from embed_pipeline.encoding.vector_cache import CachedEncoder
 from embed_pipeline.records import Passage
-from embed_pipeline.retrieval.fusion import FusionSettings
-from embed_pipeline.retrieval.hybrid import HybridRetriever, HybridSettings, HybridWeights, split_query
-from embed_pipeline.retrieval.index import (
+from embed_pipeline.retrieval.faiss_index import (
     RECALL_AT,
     IndexSettings,
     build_index,
@@ -25,6 +23,8 @@ from embed_pipeline.retrieval.index import (
     recall_against_exact,
     write_index,
 )
+from embed_pipeline.retrieval.fusion import FusionSettings
+from embed_pipeline.retrieval.hybrid import HybridRetriever, HybridSettings, HybridWeights, split_query
 from embed_pipeline.retrieval.lexical import (
     LexicalSettings,
     build_lexical_index,

@@ -11,7 +11,7 @@ from embed_pipeline.adaptation.linear import Asked, TrainedAdapter, train_adapte
 from embed_pipeline.adaptation.ranks import unit_rows
 from embed_pipeline.adaptation.settings import AdaptationSettings
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
-from embed_pipeline.retrieval.index import build_index
+from embed_pipeline.retrieval.faiss_index import build_index
 from embed_pipeline_tests.fakes import FakeEncoder
 
 TEXTS = ["脂肪肝", "高血压", "痛风", "哮喘"]

@@ -10,7 +10,7 @@ from embed_pipeline.assembly.cleanup import recheck_vectors
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.encoding.vector_cache import VectorCache
 from embed_pipeline.graph.graph import VECTORS_FOLDER, Graph
-from embed_pipeline.retrieval.index import IndexSettings, build_index, write_index
+from embed_pipeline.retrieval.faiss_index import IndexSettings, build_index, write_index
 from embed_pipeline_tests.fakes import FakeEncoder
 from embed_pipeline_tests.small_project import write_yaml
 

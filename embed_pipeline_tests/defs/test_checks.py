@@ -22,7 +22,7 @@ from embed_pipeline.mining.report import MiningReport
 from embed_pipeline.project.recipes import Recipe
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.records import Judgment, Passage, Query, Split
-from embed_pipeline.retrieval.index import IndexSettings
+from embed_pipeline.retrieval.faiss_index import IndexSettings
 from embed_pipeline.retrieval.searching import Search, write_search_index
 from embed_pipeline_tests.fakes import FakeEncoder
 

@@ -20,7 +20,7 @@ from embed_pipeline.encoding.word_vectors import (
     write_word_vectors,
 )
 from embed_pipeline.records import Query
-from embed_pipeline.retrieval.index import build_index
+from embed_pipeline.retrieval.faiss_index import build_index
 from embed_pipeline.retrieval.search import DenseRetriever
 
 SMALL = WordVectorSettings(dimension=16, window=3, epochs=10)

@@ -17,7 +17,7 @@ from embed_pipeline.evaluation.mteb_folder import read_local_task, read_local_ta
 from embed_pipeline.evaluation.mteb_run import TaskScore, measure_variant, run_tasks
 from embed_pipeline.evaluation.mteb_tasks import MtebEncoder, language_code, retrieval_task
 from embed_pipeline.records import Judgment, Passage, Query
-from embed_pipeline.retrieval.index import build_index
+from embed_pipeline.retrieval.faiss_index import build_index
 from embed_pipeline.retrieval.search import DenseRetriever
 from embed_pipeline_tests.evaluation.mteb_data import TYPES, random_dataset, write_task
 from embed_pipeline_tests.fakes import FakeEncoder

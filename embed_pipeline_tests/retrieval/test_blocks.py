@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from embed_pipeline.retrieval.blocks import block_index
-from embed_pipeline.retrieval.index import build_index
+from embed_pipeline.retrieval.faiss_index import build_index
 from embed_pipeline.retrieval.search import top_k
 
 QUERIES = [f"q{at}" for at in range(7)]

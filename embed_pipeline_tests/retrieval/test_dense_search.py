@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from embed_pipeline.records import Query
-from embed_pipeline.retrieval.index import (
+from embed_pipeline.retrieval.faiss_index import (
     IndexSettings,
     PassageIndex,
     build_index,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from embed_pipeline.records import Passage, Query
+from embed_pipeline.retrieval.faiss_index import build_index
 from embed_pipeline.retrieval.hybrid import (
     VECTORS_ALONE,
     HybridRetriever,
@@ -18,7 +19,6 @@ from embed_pipeline.retrieval.hybrid import (
     split_query,
     write_weighing,
 )
-from embed_pipeline.retrieval.index import build_index
 from embed_pipeline.retrieval.search import DenseRetriever
 from embed_pipeline.retrieval.tfidf import TfidfSettings, build_tfidf_index, tfidf_scores, tfidf_top_k
 from embed_pipeline_tests.fakes import FakeEncoder

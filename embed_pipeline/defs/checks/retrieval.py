@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from embed_pipeline.defs.checks.outcome import CheckOutcome
-from embed_pipeline.retrieval.index import RECALL_AT, IndexSettings
+from embed_pipeline.retrieval.faiss_index import RECALL_AT, IndexSettings
 from embed_pipeline.retrieval.searching import RECALL_DETAIL
 
 SPECS = [

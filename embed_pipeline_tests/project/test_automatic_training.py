@@ -17,7 +17,7 @@ from embed_pipeline.graph.freshness import assess, explain
 from embed_pipeline.graph.graph import FACTS, Graph, MissingInputError
 from embed_pipeline.graph.lineage import measured_lineage
 from embed_pipeline.graph.topology import Node
-from embed_pipeline.project.automatic import AutomaticTraining, choose_training, format_recipe
+from embed_pipeline.project.automatic_training import AutomaticTraining, choose_training, format_recipe
 from embed_pipeline.project.recipes import Recipe, read_recipe
 from embed_pipeline.records import Judgment, Passage, Query
 from embed_pipeline_tests.pipeline_project import PipelineProject
