@@ -137,6 +137,7 @@ def test_everything_is_fresh_afterwards_and_a_document_saved_again_asks_nothing(
     assert finished.manifest("synthetic_qa", "terms").digest == questions and ready_work(finished.graph) == ()
 
 
+@pytest.mark.slow
 def test_killed_at_half_the_next_run_repeats_no_call_that_was_answered(tmp_path: Path) -> None:
     with ChatServer(write_question, delay_seconds=0.02) as server:
         project = _write(tmp_path / "project", _chat(server))

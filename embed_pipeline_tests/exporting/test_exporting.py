@@ -414,6 +414,7 @@ def test_a_recipe_that_cannot_be_exported_says_why(changes: dict, said: str) -> 
         Recipe.model_validate({"description": "x", "export": {}, **changes})
 
 
+@pytest.mark.slow
 def test_only_what_passes_is_in_the_artifact_and_the_command_copies_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
