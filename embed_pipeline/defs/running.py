@@ -259,6 +259,8 @@ def _message(error: SerializableErrorInfo) -> str:
     """The words of the error that left the asset, then those of its causes where they say more."""
     while error.cause is not None and (error.cls_name or "").startswith("Dagster"):
         error = error.cause
+    if error.cls_name == "DagsterAssetCheckFailedError":  # what the check found is told beside it
+        return f"a blocking check did not pass: {', '.join(error.message.strip().splitlines()[1:])}"
     told, cause = [_own_words(error.message).removeprefix("ValueError: ")], error.cause
     while cause is not None:
         words = _own_words(cause.message)

@@ -50,6 +50,17 @@ def test_a_failure_is_told_in_the_words_that_left_the_asset_and_then_in_those_of
     assert run_with(fail)[1] == (f"{SENTENCE}\nCause: _csv.Error: ',' expected after '\"'",)
 
 
+def test_a_blocking_check_that_did_not_pass_is_named() -> None:
+    @dg.asset(check_specs=[dg.AssetCheckSpec("every_row_is_read", asset="broken", blocking=True)])
+    def broken() -> dg.MaterializeResult:
+        return dg.MaterializeResult(check_results=[dg.AssetCheckResult(passed=False)])
+
+    job = dg.define_asset_job(WORK.job.name, selection="*")
+    definitions = dg.Definitions(assets=[broken], jobs=[job], loggers={"console": terse_console})
+    told = execute(definitions, WORK, dg.DagsterInstance.ephemeral())
+    assert told == ("a blocking check did not pass: broken: every_row_is_read",)
+
+
 def test_a_cause_that_the_sentence_repeats_is_not_told_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         try:
