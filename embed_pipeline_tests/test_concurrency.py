@@ -45,6 +45,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PipelineProject:
         return PipelineProject(tmp_path)
 
 
+@pytest.mark.slow
 def test_training_does_not_begin_while_another_run_holds_the_gpu_pool(project: PipelineProject) -> None:
     job, ended = build_definitions(project.pipeline).resolve_job_def("finetune_variant"), []
     for name in ("read_workbooks", "prepare_dataset"):

@@ -65,6 +65,7 @@ def table_of(folder: Path) -> Path:
     return folder / ".embed_pipeline" / "metrics.duckdb"
 
 
+@pytest.mark.slow
 def test_a_data_set_whose_check_fails_stops_no_page_and_says_figure_and_remedy_where_it_is_named(folder: Path) -> None:
     add_dataset(folder, "tiny", make_rows()[:1])
     code, said = call(folder, "run")

@@ -142,6 +142,7 @@ def test_no_text_is_sent_twice_and_a_second_run_sends_nothing(
     assert finished.run() == [] and len(server.calls) == calls
 
 
+@pytest.mark.slow
 def test_an_adaptation_behind_a_hosted_encoder_costs_what_that_costs_and_sends_no_text_again(
     tmp_path: Path, server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +163,7 @@ def test_an_adaptation_behind_a_hosted_encoder_costs_what_that_costs_and_sends_n
     assert sum(request.texts for request in UsageLog(log).requests) == len({q.text for q in project.queries()}) + 8
 
 
+@pytest.mark.slow
 def test_a_second_stage_behind_a_hosted_encoder_adds_its_time_to_the_requests(
     tmp_path: Path, server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +183,7 @@ def test_a_second_stage_behind_a_hosted_encoder_adds_its_time_to_the_requests(
     assert profile["latency_p50_ms"] > np.median(alone)
 
 
+@pytest.mark.slow
 def test_the_cap_stops_before_it_is_passed_and_the_next_run_goes_on_from_there(
     finished: PipelineProject, tmp_path: Path, server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,6 +133,7 @@ def test_a_new_workbook_encodes_only_its_texts_and_moves_no_old_query(project: P
     assert sorted(grown.values())[-1] == added.count("train") + held_out
 
 
+@pytest.mark.slow
 def test_a_question_that_falls_into_test_mines_the_same_and_trains_nothing(project: PipelineProject) -> None:
     before, mined = project.manifest("finetuned_checkpoint", TUNED), project.manifest("mined_negatives", TUNED).digest
     offered = [(f"补充第{number}条，{row[0]}，多谢", *row[1:]) for number, row in enumerate(make_rows()[::10])]

@@ -129,10 +129,7 @@ def nothing_half_written(folder: Path) -> bool:
     return not [*home.glob("training-*"), *(home / "artifacts" / "staging").glob("*"), *home.glob("reproduction-*")]
 
 
-@pytest.mark.parametrize(
-    ("number", "group"), [(signal.SIGINT, True), pytest.param(signal.SIGTERM, False, marks=pytest.mark.slow)]
-)
-def test_a_run_stopped_in_training_is_canceled_and_the_next_one_completes(folder: Path, number, group) -> None:
+def stop_in_training(folder: Path, number: signal.Signals, *, group: bool) -> None:
     make_long(folder)
     command = Command(folder, "run")
     command.wait_until(lambda: is_training(folder))
@@ -143,6 +140,15 @@ def test_a_run_stopped_in_training_is_canceled_and_the_next_one_completes(folder
     assert "mined_negatives[small/tuned]" in command.said() and "goes on from there" in command.said()
     assert "Traceback" not in command.said()
     assert nothing_half_written(folder)
+
+
+def test_a_run_stopped_in_training_is_canceled(folder: Path) -> None:
+    stop_in_training(folder, signal.SIGINT, group=True)
+
+
+@pytest.mark.slow
+def test_after_a_run_that_was_stopped_in_training_the_next_one_completes(folder: Path) -> None:
+    stop_in_training(folder, signal.SIGTERM, group=False)
     edit_yaml(folder / "data" / "recipes" / "tuned.yaml", "training", epochs=1)
     after = Command(folder, "run")
     assert after.process.wait(timeout=120) == 0, after.said()

@@ -6,6 +6,8 @@ import sys
 from itertools import count
 from pathlib import Path
 
+import pytest
+
 from embed_pipeline.artifacts import ArtifactStore, DamagedObjectError, Manifest
 from embed_pipeline_tests.artifacts.processes import finishes_before_step
 from embed_pipeline_tests.artifacts.works import Writer, overwrite, plan_of, text_of
@@ -75,6 +77,7 @@ def test_publishing_a_known_object_killed_at_any_step_leaves_the_old_ref_or_the_
             break
 
 
+@pytest.mark.slow
 def test_a_rebuild_of_a_damaged_object_killed_at_any_step_serves_right_bytes_or_none(tmp_path: Path) -> None:
     seen = set()
     for step in count(1):
