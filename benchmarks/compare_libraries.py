@@ -333,7 +333,8 @@ def compare_pace(data: Path) -> None:
     from embed_pipeline.synthesis.chat_settings import ChatSettings
     from embed_pipeline.synthesis.chat_workers import Pace
     from embed_pipeline.synthesis.hosted_chat import load_hosted_chat
-    from embed_pipeline_tests.chat_server import ChatFailure, ChatServer
+    from embed_pipeline_tests.chat_server import ChatServer
+    from embed_pipeline_tests.failing_server import Failure
 
     def paced(wait: Callable[[], object]) -> dict[str, Any]:
         times: list[float] = []
@@ -386,7 +387,7 @@ def compare_pace(data: Path) -> None:
         }
 
     def busy(ask: Callable[[ChatServer], None]) -> dict[str, Any]:
-        wait = ChatFailure(status=429, message="slow down", headers={"retry-after": "2"})
+        wait = Failure(status=429, message="slow down", headers={"retry-after": "2"})
         fail = lambda number, call: wait if number < 1 else None  # noqa: E731
         with ChatServer(lambda call: {"a": "b"}, fail=fail, delay_seconds=0.2) as server:
             ask(server)

@@ -8,12 +8,12 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
-from embed_pipeline_tests.embedding_server import drip
+from embed_pipeline_tests.failing_server import FailingHandler, Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,47 +44,31 @@ class ChatCall:
         return sum(count_tokens(message["content"]) for message in self.body["messages"])
 
 
-@dataclass(frozen=True, slots=True)
-class ChatFailure:
-    """How a call is failed: with a status, or by waiting until the client has gone."""
-
-    status: int = 500
-    message: str = "failed as told"
-    headers: Mapping[str, str] = field(default_factory=lambda: {"retry-after-ms": "1"})
-    code: str = ""
-    silent_seconds: float = 0.0
-    """Above 0: nothing is answered; the connection is closed after this long."""
-    body: object = None
-    """What is sent in place of OpenAI's form of an error: bytes as they are, anything else as JSON."""
-    drip_seconds: float = 0.0
-    """Above 0: status, headers and body go out a byte at a time, so far apart."""
-
-
 Respond = Callable[[ChatCall], object]
 """The message's text; a Mapping is written as JSON; None stands for a message without text."""
-Fail = Callable[[int, ChatCall], ChatFailure | None]
+Fail = Callable[[int, ChatCall], Failure | None]
 """Given the call's number from 0 and the call: the failure, or None to answer it."""
-NO_SCHEMA = ChatFailure(400, "Invalid parameter: 'response_format' of type 'json_schema' is not supported", {})
+NO_SCHEMA = Failure(400, "Invalid parameter: 'response_format' of type 'json_schema' is not supported", {})
 
 
-def never(number: int, call: ChatCall) -> ChatFailure | None:
+def never(number: int, call: ChatCall) -> Failure | None:
     """Every call is answered."""
     return None
 
 
 def one_in(calls: int, *, silent_seconds: float = 0.0) -> Fail:
     """The second of each so many calls fails, in turn with 429, 500 and, if silent_seconds is given, no answer."""
-    failures = [ChatFailure(429), ChatFailure(500)]
+    failures = [Failure(429), Failure(500)]
     if silent_seconds:
-        failures.append(ChatFailure(silent_seconds=silent_seconds))
+        failures.append(Failure(silent_seconds=silent_seconds))
 
-    def fail(number: int, call: ChatCall) -> ChatFailure | None:
+    def fail(number: int, call: ChatCall) -> Failure | None:
         return failures[number // calls % len(failures)] if number % calls == 1 else None
 
     return fail
 
 
-def refuse_schema(number: int, call: ChatCall) -> ChatFailure | None:
+def refuse_schema(number: int, call: ChatCall) -> Failure | None:
     """Calls that ask for json_schema fail as at a service that does not know it."""
     return NO_SCHEMA if call.body.get("response_format", {}).get("type") == "json_schema" else None
 
@@ -156,9 +140,9 @@ class ChatServer:
             self.answered.append(call)
         return self.alter({**answer, "choices": choices, "usage": usage})
 
-    def _refusal(self, number: int, call: ChatCall) -> ChatFailure | None:
+    def _refusal(self, number: int, call: ChatCall) -> Failure | None:
         if self.key and self.key not in (call.headers.get("authorization", "")[7:], call.headers.get("api-key")):
-            return ChatFailure(401, f"Incorrect API key provided: {dict(call.headers)}")
+            return Failure(401, f"Incorrect API key provided: {dict(call.headers)}")
         return self.fail(number, call)
 
     def _receive(self, call: ChatCall) -> int:
@@ -169,46 +153,19 @@ class ChatServer:
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
+        class Handler(FailingHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 call = ChatCall(self.path, body, headers, time.monotonic())
                 failure = server._refusal(server._receive(call), call)
-                if failure and failure.silent_seconds:
-                    time.sleep(failure.silent_seconds)
-                    self.close_connection = True
-                elif failure:
-                    error = {"error": {"message": failure.message, "type": "error", "code": failure.code}}
-                    body = failure.body if failure.body is not None else error
-                    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-                    if failure.drip_seconds:
-                        drip(self.wfile, content, failure.drip_seconds)
-                        self.close_connection = True
-                    else:
-                        self._send(failure.status, content, failure.headers)
+                if failure:
+                    self.send_failure(failure, "")
                 elif not self.path.split("?")[0].endswith("/chat/completions"):
-                    self._send(404, b'{"error": {"message": "no such path"}}', {})
+                    self.send(404, b'{"error": {"message": "no such path"}}', {})
                 else:
                     answer = server.answer(call)
-                    self._send(200, answer if isinstance(answer, bytes) else json.dumps(answer).encode(), {})
-
-            def _send(self, status: int, content: bytes, headers: Mapping[str, str]) -> None:
-                try:
-                    self.send_response(status)
-                    kind = "application/json" if content[:1] in b"{[" else "text/html"
-                    for name, value in {"Content-Type": kind, "Content-Length": str(len(content)), **headers}.items():
-                        self.send_header(name, value)
-                    self.end_headers()
-                    self.wfile.write(content)
-                except ConnectionError:  # the client was killed
-                    self.close_connection = True
-
-            def log_message(self, format: str, *arguments: object) -> None:
-                return
+                    self.send(200, answer if isinstance(answer, bytes) else json.dumps(answer).encode(), {})
 
         return Handler
 

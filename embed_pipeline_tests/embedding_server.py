@@ -7,16 +7,15 @@ Answers POST <anything>/embeddings, so base_url may end with /v1 or anything els
 import base64
 import json
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from io import BufferedIOBase
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy as np
+
+from embed_pipeline_tests.failing_server import FailingHandler, Failure
 
 
 class EncodesPassages(Protocol):
@@ -34,21 +33,6 @@ class Call:
     body: Mapping[str, Any]
     headers: Mapping[str, str]
     """Names in lower case."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """How a call is failed: with a status, or by waiting until the client has gone."""
-
-    status: int = 500
-    message: str = "failed as told"
-    headers: Mapping[str, str] = field(default_factory=lambda: {"retry-after-ms": "1"})
-    silent_seconds: float = 0.0
-    """Above 0: nothing is answered; the connection is closed after this long."""
-    body: object = None
-    """What is sent in place of OpenAI's form of an error: bytes as they are, anything else as JSON."""
-    drip_seconds: float = 0.0
-    """Above 0: status, headers and body go out a byte at a time, so far apart."""
 
 
 Fail = Callable[[int, Call], Failure | None]
@@ -150,55 +134,22 @@ class EmbeddingServer:
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
+        class Handler(FailingHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 call = Call(self.path, tuple(body["input"]), body, headers)
                 failure = server._refusal(server._receive(call), call)
-                if failure and failure.silent_seconds:
-                    time.sleep(failure.silent_seconds)
-                    self.close_connection = True
-                elif failure:
-                    error = {"error": {"message": failure.message, "type": "error", "code": str(failure.status)}}
-                    body = failure.body if failure.body is not None else error
-                    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-                    if failure.drip_seconds:
-                        drip(self.wfile, content, failure.drip_seconds)
-                        self.close_connection = True
-                    else:
-                        self._send(failure.status, content, failure.headers)
+                if failure:
+                    self.send_failure(failure, str(failure.status))
                 elif not self.path.split("?")[0].endswith("/embeddings"):
-                    self._send(404, b'{"error": {"message": "no such path"}}', {})
+                    self.send(404, b'{"error": {"message": "no such path"}}', {})
                 else:
                     answer = server.answer(call)
                     content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-                    self._send(200, content, {})
-
-            def _send(self, status: int, content: bytes, headers: Mapping[str, str]) -> None:
-                self.send_response(status)
-                kind = "application/json" if content[:1] in b"{[" else "text/html"
-                for name, value in {"Content-Type": kind, "Content-Length": str(len(content)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, format: str, *arguments: object) -> None:
-                return
+                    self.send(200, content, {})
 
         return Handler
-
-
-def drip(file: BufferedIOBase, content: bytes, seconds: float) -> None:
-    """Sends an answer of status 200 a byte at a time until the client has gone."""
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n".encode()
-    with suppress(OSError):
-        for byte in head + content:
-            file.write(bytes([byte]))
-            time.sleep(seconds)
 
 
 def count_tokens(texts: Sequence[str]) -> int:

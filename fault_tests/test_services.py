@@ -8,8 +8,9 @@ import pytest
 
 from embed_pipeline.encoding.usage import UsageLog
 from embed_pipeline.synthesis.chat_usage import CallLog
-from embed_pipeline_tests.chat_server import ChatFailure, ChatServer
-from embed_pipeline_tests.embedding_server import EmbeddingServer, Failure
+from embed_pipeline_tests.chat_server import ChatServer
+from embed_pipeline_tests.embedding_server import EmbeddingServer
+from embed_pipeline_tests.failing_server import Failure
 from embed_pipeline_tests.fakes import FakeEncoder
 from embed_pipeline_tests.question_writer import write_question
 from embed_pipeline_tests.small_project import encoder_settings, mark_project, write_model, write_yaml
@@ -79,7 +80,7 @@ def write_documents_project(root: Path, chat: ChatServer, vectors: EmbeddingServ
 
 @pytest.fixture(scope="module")
 def chat():
-    fail = _fails(ChatFailure)
+    fail = _fails(Failure)
     with ChatServer(write_question, fail=fail, key=KEYS["OUR_CHAT_KEY"]) as running:
         yield running
 

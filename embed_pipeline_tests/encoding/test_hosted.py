@@ -20,7 +20,8 @@ from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.encoding.service_errors import hide_key
 from embed_pipeline.encoding.usage import SpendLimitError
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
-from embed_pipeline_tests.embedding_server import Call, EmbeddingServer, Failure, count_tokens, one_in_three
+from embed_pipeline_tests.embedding_server import Call, EmbeddingServer, count_tokens, one_in_three
+from embed_pipeline_tests.failing_server import Failure
 from embed_pipeline_tests.fakes import FakeEncoder
 
 CANARY = "sk-canary-7f3a9c2e51d84b06"

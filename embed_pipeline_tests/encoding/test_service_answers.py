@@ -15,8 +15,9 @@ from embed_pipeline.encoding.hosted import load_hosted_encoder
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
 from embed_pipeline.records import Passage
 from embed_pipeline.retrieval.searching import Search, write_search_index
-from embed_pipeline_tests.embedding_server import Call, EmbeddingServer, Failure
+from embed_pipeline_tests.embedding_server import Call, EmbeddingServer
 from embed_pipeline_tests.encoding.test_hosted import encoder_for, message_of, settings_for
+from embed_pipeline_tests.failing_server import Failure
 from embed_pipeline_tests.fakes import FakeEncoder
 
 TEXTS = [f"line {number:02d} of the tide table" for number in range(16)]

@@ -19,7 +19,8 @@ from embed_pipeline.encoding.service_errors import ServiceError
 from embed_pipeline.synthesis.chat import ChatAnswer, ChatRequest
 from embed_pipeline.synthesis.chat_settings import ChatSettings
 from embed_pipeline.synthesis.hosted_chat import HostedChat, load_hosted_chat
-from embed_pipeline_tests.chat_server import ChatCall, ChatFailure, ChatServer, one_in, refuse_schema
+from embed_pipeline_tests.chat_server import ChatCall, ChatServer, one_in, refuse_schema
+from embed_pipeline_tests.failing_server import Failure
 
 ROOT = Path(__file__).parents[2]
 CANARY = "sk-canary-7f3a9c2e51d84b06"
@@ -114,7 +115,7 @@ def test_a_service_that_fails_one_call_in_three_gives_the_same_answers(tmp_path:
 
 
 def test_a_service_that_fails_more_often_than_max_retries_is_an_error(tmp_path: Path) -> None:
-    with ChatServer(echo, fail=lambda number, call: ChatFailure(429)) as server:
+    with ChatServer(echo, fail=lambda number, call: Failure(429)) as server:
         chat = chat_for(server, tmp_path, max_retries=2, parallel=1)
         message = message_of(lambda: list(chat.answer(REQUESTS)))
         assert "status 429" in message and "after 3 attempts" in message and "lower parallel" in message
@@ -122,8 +123,8 @@ def test_a_service_that_fails_more_often_than_max_retries_is_an_error(tmp_path: 
 
 
 def test_a_wait_that_the_service_asks_for_holds_every_call(tmp_path: Path) -> None:
-    def fail(number: int, call: ChatCall) -> ChatFailure | None:
-        return ChatFailure(429, headers={"retry-after": "0.4"}) if number == 0 else None
+    def fail(number: int, call: ChatCall) -> Failure | None:
+        return Failure(429, headers={"retry-after": "0.4"}) if number == 0 else None
 
     with ChatServer(echo, fail=fail, delay_seconds=0.05) as server:
         assert contents(chat_for(server, tmp_path, parallel=2).answer(REQUESTS[:6])) == EXPECTED[:6]
@@ -235,17 +236,17 @@ def test_a_server_without_a_key_variable_sees_nothing_of_openai(
 @pytest.mark.parametrize(
     ("failure", "words"),
     [
-        (ChatFailure(401, "Incorrect API key"), ["status 401", "environment variable CANARY_KEY"]),
-        (ChatFailure(403, "no access"), ["status 403", "environment variable CANARY_KEY"]),
-        (ChatFailure(404, "The model `fake` does not exist"), ["status 404", "does not exist", "Correct model"]),
-        (ChatFailure(400, "Unsupported value: 'temperature'"), ["status 400", "temperature", "Correct the setting"]),
-        (ChatFailure(422, "response_format: extra input"), ["status 422", "set structured: json_object or prompt"]),
+        (Failure(401, "Incorrect API key"), ["status 401", "environment variable CANARY_KEY"]),
+        (Failure(403, "no access"), ["status 403", "environment variable CANARY_KEY"]),
+        (Failure(404, "The model `fake` does not exist"), ["status 404", "does not exist", "Correct model"]),
+        (Failure(400, "Unsupported value: 'temperature'"), ["status 400", "temperature", "Correct the setting"]),
+        (Failure(422, "response_format: extra input"), ["status 422", "set structured: json_object or prompt"]),
     ],
 )
 def test_a_refusal_ends_the_work_at_once_and_names_service_model_status_and_remedy(
-    tmp_path: Path, failure: ChatFailure, words: list[str]
+    tmp_path: Path, failure: Failure, words: list[str]
 ) -> None:
-    def fail(number: int, call: ChatCall) -> ChatFailure | None:
+    def fail(number: int, call: ChatCall) -> Failure | None:
         return failure if number >= 4 else None
 
     with ChatServer(echo, fail=fail) as server:
@@ -266,8 +267,8 @@ def test_a_service_without_schemas_is_named_and_answers_when_told_to_in_words(tm
 
 
 def test_a_prompt_that_the_content_filter_refuses_is_a_problem_and_the_others_go_on(tmp_path: Path) -> None:
-    def fail(number: int, call: ChatCall) -> ChatFailure | None:
-        return ChatFailure(400, "The response was filtered", {}, "content_filter") if " 3 " in call.user else None
+    def fail(number: int, call: ChatCall) -> Failure | None:
+        return Failure(400, "The response was filtered", {}, "content_filter") if " 3 " in call.user else None
 
     with ChatServer(echo, fail=fail) as server:
         for _ in range(2):
@@ -310,8 +311,8 @@ def test_closing_the_iterator_ends_every_thread_and_keeps_what_was_under_way(tmp
 
 
 def test_a_long_wait_ends_with_the_work(tmp_path: Path) -> None:
-    def fail(number: int, call: ChatCall) -> ChatFailure | None:
-        return ChatFailure(429, headers={"retry-after": "60"}) if number > 4 else None
+    def fail(number: int, call: ChatCall) -> Failure | None:
+        return Failure(429, headers={"retry-after": "60"}) if number > 4 else None
 
     with ChatServer(echo, fail=fail, delay_seconds=0.05) as server:
         answers = chat_for(server, tmp_path).answer(REQUESTS)
@@ -408,7 +409,7 @@ def test_the_key_appears_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         seen += [repr(chat._client), repr(chat._client._client)]
         said = [f"Bearer {CANARY}", repr(CANARY.encode()), CANARY[:20] + "…", f"x{CANARY * 2}y", CANARY[9:]]
         for words in said:
-            server.fail = lambda number, call, words=words: ChatFailure(403, f"not allowed: {words}", {}, words)
+            server.fail = lambda number, call, words=words: Failure(403, f"not allowed: {words}", {}, words)
             try:
                 list(chat.answer([request("new")]))
             except ServiceError as error:

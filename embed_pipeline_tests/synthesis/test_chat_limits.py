@@ -12,7 +12,8 @@ from embed_pipeline.encoding.usage import CallLimitError, SpendLimitError
 from embed_pipeline.synthesis.chat import ChatRequest
 from embed_pipeline.synthesis.chat_settings import ChatSettings
 from embed_pipeline.synthesis.hosted_chat import HostedChat, load_hosted_chat
-from embed_pipeline_tests.chat_server import ChatCall, ChatFailure, ChatServer, count_tokens, one_in
+from embed_pipeline_tests.chat_server import ChatCall, ChatServer, count_tokens, one_in
+from embed_pipeline_tests.failing_server import Failure
 
 SCHEMA = {"type": "object", "properties": {"question": {"type": "string"}}, "required": ["question"]}
 REQUESTS = [
@@ -92,8 +93,8 @@ def test_what_is_in_the_cache_comes_out_whatever_the_limit(server: ChatServer, t
 
 
 def test_calls_that_got_no_answer_count_against_both_limits(tmp_path: Path) -> None:
-    def fail(number: int, call: ChatCall) -> ChatFailure | None:
-        return ChatFailure(silent_seconds=0.6) if number == 1 else None
+    def fail(number: int, call: ChatCall) -> Failure | None:
+        return Failure(silent_seconds=0.6) if number == 1 else None
 
     for name in ("call_limit", "spend_limit_usd"):
         with ChatServer(lambda call: ANSWER, fail=fail) as server:
@@ -109,7 +110,7 @@ def test_calls_that_got_no_answer_count_against_both_limits(tmp_path: Path) -> N
 
 
 def test_a_limit_in_the_middle_of_a_repeat_is_the_limits_error(tmp_path: Path) -> None:
-    with ChatServer(lambda call: ANSWER, fail=lambda number, call: ChatFailure(silent_seconds=0.6)) as server:
+    with ChatServer(lambda call: ANSWER, fail=lambda number, call: Failure(silent_seconds=0.6)) as server:
         chat = chat_for(server, tmp_path, call_limit=2, parallel=2, timeout_seconds=0.4)
         with pytest.raises(CallLimitError) as caught:
             list(chat.answer(REQUESTS))

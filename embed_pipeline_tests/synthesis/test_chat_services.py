@@ -14,7 +14,8 @@ from embed_pipeline.synthesis.prompting import QUESTIONS_SCHEMA, WritingRequest
 from embed_pipeline.synthesis.source_splits import split_sources
 from embed_pipeline.synthesis.sources import collect_sources
 from embed_pipeline.synthesis.templates import SHIPPED, read_template
-from embed_pipeline_tests.chat_server import ChatCall, ChatFailure, ChatServer
+from embed_pipeline_tests.chat_server import ChatCall, ChatServer
+from embed_pipeline_tests.failing_server import Failure
 from embed_pipeline_tests.synthesis.test_chat_calls import EXPECTED, REQUESTS, chat_for, echo, message_of
 from embed_pipeline_tests.synthesis.written_passages import RuleChat, passage
 
@@ -70,7 +71,7 @@ def test_thoughts_without_an_object_are_no_answer(tmp_path: Path) -> None:
 def test_a_failure_in_a_200_is_what_it_says_and_never_kept_as_an_answer(
     tmp_path: Path, body: object, status: int, attempts: int
 ) -> None:
-    with ChatServer(echo, fail=lambda number, call: ChatFailure(200, headers=FAST, body=body)) as server:
+    with ChatServer(echo, fail=lambda number, call: Failure(200, headers=FAST, body=body)) as server:
         chat = chat_for(server, tmp_path, max_retries=2, parallel=1, usd_per_million_answer_tokens=1)
         assert f"status {status} (" in message_of(lambda: list(chat.answer(REQUESTS[:1])))
         assert len(server.calls) == attempts and chat.usage.reserved_usd == 0
@@ -89,8 +90,8 @@ def test_empty_lines_before_an_answer_keep_a_connection_alive_and_are_read_over(
 
 
 def test_an_answer_a_byte_at_a_time_ends_with_the_deadline_of_the_whole_call(tmp_path: Path) -> None:
-    def fail(number: int, call: ChatCall) -> ChatFailure | None:
-        return ChatFailure(drip_seconds=0.2, body={"choices": []})
+    def fail(number: int, call: ChatCall) -> Failure | None:
+        return Failure(drip_seconds=0.2, body={"choices": []})
 
     with ChatServer(echo, fail=fail) as server:
         started = time.monotonic()
@@ -101,7 +102,7 @@ def test_an_answer_a_byte_at_a_time_ends_with_the_deadline_of_the_whole_call(tmp
 
 def test_an_answer_without_end_is_cut_at_a_size_that_no_true_one_has(tmp_path: Path) -> None:
     body = b"{" + b" " * 17 * 2**20
-    with ChatServer(echo, fail=lambda number, call: ChatFailure(200, body=body)) as server:
+    with ChatServer(echo, fail=lambda number, call: Failure(200, body=body)) as server:
         assert "an answer of more than 17 MB" in message_of(
             lambda: list(chat_for(server, tmp_path).answer(REQUESTS[:1]))
         )
@@ -115,9 +116,9 @@ def test_the_other_name_of_the_limit_on_an_answer_is_taken_where_one_is_refused(
     monkeypatch.setenv("TIDE_KEY", "sk-tide-0123456789")
     refused, known = ("max_tokens", "max_completion_tokens")[:: 1 if service == "compatible" else -1]
 
-    def fail(number: int, call: ChatCall) -> ChatFailure | None:
+    def fail(number: int, call: ChatCall) -> Failure | None:
         told = f"Unsupported parameter: '{refused}' is not supported with this model. Use '{known}' instead."
-        return ChatFailure(400, told) if refused in call.body else None
+        return Failure(400, told) if refused in call.body else None
 
     azure = {"service": "azure", "api_version": "2024-10-21", "api_key_variable": "TIDE_KEY"}
     with ChatServer(echo, fail=fail) as server:
@@ -140,8 +141,8 @@ def test_the_other_name_of_the_limit_on_an_answer_is_taken_where_one_is_refused(
     ],
 )
 def test_a_filtered_prompt_is_one_problem_whatever_a_gateway_calls_it(tmp_path: Path, body: object) -> None:
-    def fail(number: int, call: ChatCall) -> ChatFailure | None:
-        return ChatFailure(400, body=body) if " 3 " in call.user else None
+    def fail(number: int, call: ChatCall) -> Failure | None:
+        return Failure(400, body=body) if " 3 " in call.user else None
 
     with ChatServer(echo, fail=fail) as server:
         answers = list(chat_for(server, tmp_path).answer(REQUESTS[:6]))
@@ -160,7 +161,7 @@ def test_a_form_that_a_service_does_not_take_is_said_with_the_others(
     tmp_path: Path, structured: str, words: str
 ) -> None:
     body = {"error": "'response_format.type' must be something else"}
-    with ChatServer(echo, fail=lambda number, call: ChatFailure(400, body=body)) as server:
+    with ChatServer(echo, fail=lambda number, call: Failure(400, body=body)) as server:
         message = message_of(lambda: list(chat_for(server, tmp_path, structured=structured).answer(REQUESTS[:1])))
         assert "must be something else" in message and words in message
 
