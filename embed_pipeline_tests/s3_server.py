@@ -1,7 +1,9 @@
 """S3 as moto plays it, in this process on a port of 127.0.0.1; a test may look at each change before it is made."""
 
+import multiprocessing
 from collections.abc import Callable, Iterable
-from threading import Thread
+from multiprocessing.process import BaseProcess
+from threading import Event, Thread
 from typing import Any, Self
 from uuid import uuid4
 
@@ -12,6 +14,11 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 Hook = Callable[[str, str], bool]
 """Method and path of a request that changes something; True has it answered with 403."""
 _REFUSED = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
+
+
+def fresh_process(work: Callable[..., object], *arguments: object) -> BaseProcess:
+    """A process that will be started anew: a fork of one with a server in its threads may wait for ever."""
+    return multiprocessing.get_context("spawn").Process(target=work, args=arguments)
 
 
 class _Silent(WSGIRequestHandler):
@@ -53,6 +60,28 @@ class S3Server:
         name = f"bucket-{uuid4().hex}"
         self.files.mkdir(name)
         return name
+
+    def run_killed(self, due: Callable[[str], bool], work: Callable[..., object], *arguments: object) -> int | None:
+        """Do the work in a process of its own that is killed at the first change of a path that is due.
+
+        Returns its exit code; what it asked for then is refused.
+        """
+        gone, killed = Event(), False  # one thread alone may wait for a process
+
+        def kill(method: str, path: str) -> bool:
+            nonlocal killed
+            if not killed and due(path):
+                killed = True
+                process.kill()
+                gone.wait(10)
+            return killed
+
+        process, self.hook = fresh_process(work, *arguments), kill
+        process.start()
+        process.join(60)
+        gone.set()
+        self.hook = lambda method, path: False
+        return process.exitcode
 
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]

@@ -79,7 +79,7 @@ class Step:
     def project(self) -> Project:
         return self.graph.project
 
-    @property
+    @cached_property
     def variant(self) -> Variant:
         """The variant of this partition, `training: auto` replaced."""
         return self.graph.resolved(self.project.variants[self.node.partition])

@@ -1,17 +1,15 @@
 """The store on S3: a process killed at any of its writes, two writers with homes of their own."""
 
-import multiprocessing
 import signal
-from collections.abc import Callable, Iterator
-from multiprocessing.process import BaseProcess
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
-from threading import Event
 
 import pytest
 
 from embed_pipeline.artifacts import ArtifactStore
 from embed_pipeline_tests.artifacts.works import Writer, plan_of, text_of
-from embed_pipeline_tests.s3_server import S3Server
+from embed_pipeline_tests.s3_server import S3Server, fresh_process
 
 
 @pytest.fixture(scope="module")
@@ -58,34 +56,14 @@ def _write_for_a_while(root: str, home: Path, rate: float) -> None:
             assert text_of(store, made) == str(rate)
 
 
-def _process(work: Callable[..., None], *arguments: object) -> BaseProcess:
-    """A process that is started anew: a fork of one with a server in its threads may wait for ever."""
-    return multiprocessing.get_context("spawn").Process(target=work, args=arguments)
-
-
 def _build_killed_before(step: int, server: S3Server, root: str, home: Path) -> tuple[str, bool]:
     """What the ref leads to after a build that is killed before its nth write, and whether the build ended first.
 
     The next build, of another machine, succeeds.
     """
-    old, left = ArtifactStore(root, home / "before").build(plan_of(0.1), Writer("old")), step
-    gone = Event()  # one thread alone may wait for a process
-
-    def kill(method: str, path: str) -> bool:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            process.kill()
-            gone.wait(10)
-        return left <= 0  # the one who asked is gone
-
-    process = _process(_build, root, home / "killed", 0.2, "new")
-    server.hook = kill
-    process.start()
-    process.join(60)
-    gone.set()
-    server.hook = lambda method, path: False
-    assert process.exitcode in (0, -signal.SIGKILL)
+    old, writes = ArtifactStore(root, home / "before").build(plan_of(0.1), Writer("old")), count(1)
+    code = server.run_killed(lambda path: next(writes) == step, _build, root, home / "killed", 0.2, "new")
+    assert code in (0, -signal.SIGKILL)
     store = ArtifactStore(root, home / "after")
     version = store.read("mined_negatives", "disease/bm25")
     assert version is not None
@@ -95,7 +73,7 @@ def _build_killed_before(step: int, server: S3Server, root: str, home: Path) -> 
     assert current is not None and current.id == rebuilt.id and text_of(store, current) == "new"
     store.collect_garbage(dry_run=False)
     assert store.collect_garbage(dry_run=True).removed_objects == 0 and text_of(store, current) == "new"
-    return found, process.exitcode == 0
+    return found, code == 0
 
 
 def test_a_build_whose_ref_s3_refuses_leaves_the_old_one(server, root: str, tmp_path: Path) -> None:
@@ -126,7 +104,7 @@ def test_a_build_killed_before_any_write_to_s3_leaves_the_old_ref_or_the_new_one
 @pytest.mark.slow
 def test_two_writers_with_homes_of_their_own_leave_refs_that_are_whole(root: str, tmp_path: Path) -> None:
     processes = [
-        _process(_write_for_a_while, root, tmp_path / name, rate) for name, rate in (("one", 0.1), ("two", 0.2))
+        fresh_process(_write_for_a_while, root, tmp_path / name, rate) for name, rate in (("one", 0.1), ("two", 0.2))
     ]
     for process in processes:
         process.start()

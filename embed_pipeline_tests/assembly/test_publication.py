@@ -1,7 +1,6 @@
 """Handing out a model and its figures: to a folder, a Hub and S3, through the command, with a card that is true."""
 
 import io
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -9,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
 
 import click
 import dagster as dg
@@ -185,23 +183,9 @@ def test_of_two_uploads_to_one_address_one_is_whole_and_the_other_is_refused(
 
 @pytest.mark.slow
 def test_an_upload_to_s3_that_is_killed_leaves_no_model_and_is_told(s3: S3Server, address: str, folder: Path) -> None:
-    gone = Event()  # one thread alone may wait for a process
-
-    def kill(method: str, path: str) -> bool:
-        if path.endswith("tokenizer.json"):
-            process.kill()
-            gone.wait(10)
-        return path.endswith("tokenizer.json")
-
-    # Started anew, not forked: a fork of a process with a server in its threads may wait for ever.
-    process = multiprocessing.get_context("spawn").Process(target=push_to_bucket, args=(folder, address))
-    s3.hook = kill
-    process.start()
-    process.join(60)
-    gone.set()
-    assert process.exitcode == -signal.SIGKILL
+    code = s3.run_killed(lambda path: path.endswith("tokenizer.json"), push_to_bucket, folder, address)
+    assert code == -signal.SIGKILL
     assert [path.rpartition("/")[2] for path in s3.files.find(address)] == ["README.md", "model.safetensors"]
-    s3.hook = lambda method, path: False
     with pytest.raises(ValueError, match=r"no config\.json: perhaps of an upload that was killed"):
         push_to_bucket(folder, address)
 
