@@ -5,6 +5,7 @@ itself (encoding/usage.py), making calls (hosted_chat.py).
 """
 
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,6 +80,7 @@ class CallBudget:
         self.settings = settings
         self.log = log
         self._under_way = 0
+        self._waiting: deque[object] = deque()
         self._changed = threading.Condition()
 
     @contextmanager
@@ -94,19 +96,27 @@ class CallBudget:
     def reserve(self, most_usd: float, stop: threading.Event) -> str:
         """See Reservation.renew. At a limit it waits for the calls under way, which may cost less than was set aside.
 
-        So many threads get as far as one.
+        So many threads get as far as one. Who waits is served in turn, so that no later call takes what an earlier one
+        waits for.
         """
+        turn = object()
         with self._changed:
-            while not stop.is_set():
-                try:
-                    name = self.log.reserve(most_usd, self.settings.spend_limit_usd, self.settings.call_limit)
-                except CallRefusedError:
-                    if not self._under_way:
-                        raise
-                else:
-                    self._under_way += 1
-                    return name
-                self._changed.wait()
+            self._waiting.append(turn)
+            try:
+                while not stop.is_set():
+                    if self._waiting[0] is turn:
+                        try:
+                            name = self.log.reserve(most_usd, self.settings.spend_limit_usd, self.settings.call_limit)
+                        except CallRefusedError:
+                            if not self._under_way:
+                                raise
+                        else:
+                            self._under_way += 1
+                            return name
+                    self._changed.wait()
+            finally:
+                self._waiting.remove(turn)
+                self._changed.notify_all()
         raise CallStoppedError
 
     def end(self) -> None:

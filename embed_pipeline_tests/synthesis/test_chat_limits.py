@@ -1,6 +1,7 @@
 """Laws of the limits on spend and calls, and of the estimate before them."""
 
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from embed_pipeline.encoding.usage import CallLimitError, SpendLimitError
 from embed_pipeline.synthesis.chat import ChatRequest
 from embed_pipeline.synthesis.chat_settings import ChatSettings
+from embed_pipeline.synthesis.chat_usage import CallBudget
 from embed_pipeline.synthesis.hosted_chat import HostedChat, load_hosted_chat
 from embed_pipeline_tests.chat_server import ChatCall, ChatServer, count_tokens, one_in
 from embed_pipeline_tests.failing_server import Failure
@@ -69,6 +71,27 @@ def test_a_cap_of_half_the_cost_stops_below_it_keeps_what_it_has_and_a_higher_on
         more = chat_for(server, tmp_path, spend_limit_usd=100 * COST, parallel=parallel)
         assert [one.content for one in more.answer(REQUESTS)] == [ANSWER] * 30
         assert len(server.answered) == 30 and more.usage.spent_usd == pytest.approx(30 * COST)
+
+
+def test_who_waits_for_money_is_served_in_turn(server: ChatServer, tmp_path: Path) -> None:
+    chat = chat_for(server, tmp_path, spend_limit_usd=COST)
+    budget, stop, served = CallBudget(chat.settings, chat.usage), threading.Event(), []
+
+    def spend(name: int) -> None:
+        with budget.call(COST, stop) as reservation:
+            served.append(name)
+            reservation.release()
+
+    with budget.call(COST, stop) as reservation:
+        threads = [threading.Thread(target=spend, args=(name,)) for name in range(6)]
+        for at, thread in enumerate(threads):
+            thread.start()
+            while len(budget._waiting) <= at:
+                time.sleep(0.001)
+        reservation.release()
+    for thread in threads:
+        thread.join(10)
+    assert served == list(range(6))
 
 
 @pytest.mark.parametrize("parallel", [1, 8])
