@@ -1,5 +1,6 @@
 """What every test runs under: no telemetry, no hub, one thread, this checkout; and what several of them start from."""
 
+import gc
 import os
 import shutil
 import signal
@@ -28,6 +29,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The long files first, which run whole graphs or train: where processes share the files, the last end together."""
     here = Path(__file__).parent
     items.sort(key=lambda item: item.path.parent not in (here, here / "training"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_collections() -> None:
+    """No collection walks over what was there before this file: torch and dagster alone take half a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,8 @@
 import datetime
 import io
 import re
-import time
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from embed_pipeline.dataset.settings import ColumnSettings
 from embed_pipeline.dataset.workbook import RawCell, RawRow, read_rows
 from embed_pipeline.dataset.workbook_file import MergedRange, scan_merged
+from embed_pipeline_tests.stopwatch import fastest
 
 COLUMNS = ColumnSettings(question="Question", labels=("Label", "Label2"))
 HEADER = ("Question", "Thinking", "Label", "Label2")
@@ -305,10 +306,14 @@ def test_a_strict_workbook_is_read_as_any_other(write_workbook) -> None:
 )
 def test_a_place_that_no_sheet_has_is_told_at_once(write_workbook, edit_sheet, cell: str, told: str) -> None:
     path = edit_sheet(write_workbook([HEADER]), lambda xml: xml.replace("</sheetData>", cell + "</sheetData>"))
-    began = time.monotonic()
     with pytest.raises(ValueError, match=rf"book\.xlsx: damaged.*{told}"):
         rows_of(path)
-    assert time.monotonic() - began < 2
+    assert fastest(lambda: _refused(path)) < 2
+
+
+def _refused(path: Path) -> None:
+    with suppress(ValueError):
+        rows_of(path)
 
 
 def test_cells_far_out_cost_what_stands_in_the_file(write_workbook, edit_sheet) -> None:
@@ -317,9 +322,8 @@ def test_cells_far_out_cost_what_stands_in_the_file(write_workbook, edit_sheet) 
         for row in range(1000, 1_000_001, 1000)
     )
     path = edit_sheet(write_workbook([HEADER]), lambda xml: xml.replace("</sheetData>", rows + "</sheetData>"))
-    began = time.monotonic()
     assert [row.row_number for row in rows_of(path)] == [number * 1000 for number in range(1, 1001)]
-    assert time.monotonic() - began < 2
+    assert fastest(lambda: rows_of(path)) < 2
 
 
 def test_a_workbook_that_unpacks_without_end_is_refused_before_it_is_unpacked(write_workbook) -> None:
