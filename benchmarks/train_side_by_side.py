@@ -6,7 +6,8 @@ DATA_FOLDER holds banking77, cmrc2018, toyhom_neike and xquad; `disease` is the 
 from the bundled encoder with its prompts and sees the same rows, at the same lengths. FlagEmbedding: hard negatives as
 its script draws them (at random from ranks 2 to 200, anything but the row's own positives), its trainer as released,
 started by torchrun. sentence-transformers: `mine_hard_negatives` with a margin of 95 % of the positive's score,
-CachedMultipleNegativesRankingLoss, no duplicates in a batch. Both train the whole model at the rate of their
+CachedMultipleNegativesRankingLoss, no duplicates in a batch; where mining leaves less than half of the pairs, all
+pairs without mined negatives. Both train the whole model at the rate of their
 documentation. Ours: what `training: auto` comes to. One training at a time, all with as many threads; seconds count
 mining and the start of the process. The test split is searched over a draw of --corpus passages (relevant ones
 stay), with the vectors alone and, `+ hybrid`, with the clauses' and the TF-IDF score beside them, weighed on
@@ -299,6 +300,9 @@ def train_sentence_transformers(trial: Trial, work: Path, seed: int) -> None:
         batch_size=32,
         verbose=False,
     )
+    print("  sentence-transformers mined", len(mined), "rows of", len(pairs), "pairs", flush=True)
+    if len(mined) < len(pairs) / 2:  # of cosines as alike as this encoder's, a margin of 95 % leaves few or none
+        mined = Dataset.from_list(pairs)
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(work / "scratch"),
         num_train_epochs=trial.budget.epochs,
@@ -316,7 +320,6 @@ def train_sentence_transformers(trial: Trial, work: Path, seed: int) -> None:
     loss = CachedMultipleNegativesRankingLoss(model, mini_batch_size=16)
     SentenceTransformerTrainer(model=model, args=arguments, train_dataset=mined, loss=loss).train()
     model.save_pretrained(str(work / "model"))
-    print("  sentence-transformers mined", len(mined), "rows of", len(pairs), "pairs", flush=True)
 
 
 def train_ours(trial: Trial, work: Path, seed: int) -> None:

@@ -5,11 +5,15 @@ file has (the settings of each stage).
 """
 
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from embed_pipeline.nearest import nearest_text
 
 MOST_BYTES = 512 << 10
 MOST_LEVELS = 60
@@ -17,6 +21,8 @@ MOST_VALUES = 100_000
 """Of a whole file, each alias counted as all that it stands for: ten lines of aliases can stand for ten billions."""
 _MOST_LINES = 20
 _MOST_CHARACTERS = 600
+_LONGEST_NAME, _SIMILAR = 100, 50
+"""Of a field that is not known: what of its name is compared, and how alike of 100 a known one has to be."""
 
 _SHOWN = reprlib.Repr()
 _SHOWN.maxstring = _SHOWN.maxother = _SHOWN.maxlong = 200
@@ -132,3 +138,48 @@ def _check_size(text: str) -> None:
             add(1, 0, mark)
             if event.anchor is not None:
                 values_of[event.anchor], levels_of[event.anchor] = 1, 0
+
+
+def describe_problems(error: ValidationError, model: type[BaseModel], *, kinds: Collection[str] = ()) -> list[str]:
+    """What is wrong with settings of `model`, a line for each problem: the field, what was expected, what was found.
+
+    The value of a field that is not known is not repeated: it may be a key that somebody wrote there.
+
+    kinds: names that pydantic puts into an error's location for the kinds of a union, which no file holds.
+    """
+    lines = []
+    for problem in error.errors():
+        *outer, name = (part for part in problem["loc"] if part not in kinds) if problem["loc"] else ("",)
+        field = ".".join(map(str, (*outer, name))) or "settings"
+        if problem["type"] == "missing":
+            lines.append(f"{field}: expected a value, found none. Add the field.")
+        elif problem["type"] == "extra_forbidden":
+            known = _field_names(model, outer)
+            nearest = nearest_text(str(name)[:_LONGEST_NAME], known, score_cutoff=_SIMILAR)
+            near = f" Nearest: {nearest.text!r}." if nearest else f" Known: {', '.join(known)}."
+            lines.append(f"{field}: no such field.{near} Remove or rename it.")
+        elif problem["type"] == "value_error":  # a sentence of ours, which says what it found
+            lines.append(f"{field}: {problem['msg'].removeprefix('Value error, ').rstrip('.')}. Correct it.")
+        else:
+            expected = problem["msg"].removeprefix("Input should be ").removeprefix("String should ")
+            lines.append(f"{field}: expected {expected}, found {shown(problem['input'])}. Correct it.")
+    return lines
+
+
+def _field_names(model: type[BaseModel], location: Iterable[int | str]) -> list[str]:
+    """The fields of the sections that stand at a place of a model."""
+    found = [model]
+    for part in location:
+        if not isinstance(part, int):
+            found = [one for outer in found if (field := outer.model_fields.get(part)) for one in _sections(field)]
+    return list(dict.fromkeys(name for one in found for name in one.model_fields))
+
+
+def _sections(field: FieldInfo) -> Iterable[type[BaseModel]]:
+    waiting: list[object] = [field.annotation]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            yield one
+        else:
+            waiting += get_args(one)

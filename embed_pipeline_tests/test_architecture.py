@@ -34,6 +34,7 @@ ORDER = (
         "paths",
         "console",
         "replacing",
+        "nearest",
         "settings_file",
         "significance",
         "interruption",

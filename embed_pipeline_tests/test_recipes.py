@@ -32,11 +32,12 @@ def test_the_shipped_recipes_name_the_promised_models() -> None:
     [
         (
             {"description": "x", "retriever": "bm26"},
-            "retriever: Input should be 'dense', 'bm25', 'tfidf', 'word2vec', 'fused', 'hybrid' or 'reranked', found "
-            "'bm26'",
+            "retriever: expected 'dense', 'bm25', 'tfidf', 'word2vec', 'fused', 'hybrid' or 'reranked', found 'bm26'",
         ),
         ({"description": "x"}, "retriever: dense needs an encoder section"),
-        ({"description": "x", "retriever": "bm25", "colour": 1}, "colour: Extra inputs are not permitted"),
+        ({"retriever": "bm25", "descripton": "x"}, "descripton: no such field. Nearest: 'description'. Remove"),
+        ({"retriever": "bm25"}, "description: expected a value, found none. Add the field."),
+        ({"description": "x", "retriever": "bm25", "colour": 1}, "colour: no such field. Known: description, "),
         ({"description": "x", "retriever": "bm25", "mining": {}}, "retriever: bm25 has no encoder, mining or training"),
         (
             {"description": "x", "encoder": encoder_settings(Path("m")), "training": training_settings()},
@@ -49,7 +50,7 @@ def test_the_shipped_recipes_name_the_promised_models() -> None:
                 "mining": {},
                 "training": training_settings(learning_rate=-1),
             },
-            "training.learning_rate: Input should be greater than 0, found -1",
+            "training.learning_rate: expected greater than 0, found -1. Correct it.",
         ),
         (
             {
@@ -79,6 +80,8 @@ def test_the_shipped_recipes_name_the_promised_models() -> None:
                 message,
             )
             for changes, message in (
+                ({"learning_rat": 1}, "training.learning_rat: no such field. Nearest: 'learning_rate'. Remove"),
+                ({"lora": {"rnk": 4}}, "training.lora.rnk: no such field. Nearest: 'rank'. Remove"),
                 ({"gradient_cache": True}, "gradient_cache needs a sub_batch_size"),
                 ({"freeze_embeddings": True}, "freeze_embeddings would leave the added tokens untrained"),
                 ({"matryoshka_dimensions": [8, 8]}, "expected different lengths of 1 or more, found (8, 8)"),

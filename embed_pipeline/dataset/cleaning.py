@@ -18,12 +18,12 @@ from embed_pipeline.dataset.ledger import (
     shorten_value,
     write_ledger,
 )
-from embed_pipeline.dataset.nearest import Nearest
 from embed_pipeline.dataset.normalisation import normalise_text, passage_id, query_id, split_cell
 from embed_pipeline.dataset.raw_files import workbook_paths
 from embed_pipeline.dataset.settings import DatasetSettings, required
 from embed_pipeline.dataset.splitting import SplitAssignment, SplitConflict, split_texts
 from embed_pipeline.dataset.workbook import CellProblem, LabelList, RawCell, RawRow, read_label_list, read_rows
+from embed_pipeline.nearest import Nearest
 from embed_pipeline.records import Judgment, Passage, Query
 
 _PROGRESS_ROWS = 1000

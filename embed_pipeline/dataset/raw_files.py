@@ -8,8 +8,8 @@ import fnmatch
 from collections.abc import Iterable
 from pathlib import Path
 
-from embed_pipeline.dataset.nearest import nearest_text
 from embed_pipeline.dataset.settings import SETTINGS_FILE, DatasetSettings
+from embed_pipeline.nearest import nearest_text
 from embed_pipeline.paths import check_relative, copy_new, plain_file
 
 

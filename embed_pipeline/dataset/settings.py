@@ -10,9 +10,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from embed_pipeline.dataset.nearest import nearest_text
 from embed_pipeline.records import SPLITS, Split
-from embed_pipeline.settings_file import join_problems, read_mapping, shown
+from embed_pipeline.settings_file import describe_problems, join_problems, read_mapping
 
 SETTINGS_FILE = "dataset.yaml"
 NULL_VALUES = ("nan", "NaN", "None", "NULL", "null", "<NA>", "NaT", "#N/A")
@@ -246,7 +245,8 @@ def read_dataset_settings(directory: Path) -> DatasetSettings:
     try:
         return DatasetSettings.model_validate(content)
     except ValidationError as error:
-        raise ValueError(join_problems(_describe_errors(path, error))) from error
+        lines = [f"{path}, {line}" for line in describe_problems(error, DatasetSettings)]
+        raise ValueError(join_problems(lines)) from error
 
 
 Setting = TypeVar("Setting")
@@ -267,27 +267,3 @@ def _refuse_repeated(field: str, values: tuple[str, ...]) -> None:
     repeated = sorted({value for value in values if values.count(value) > 1})
     if repeated:
         raise ValueError(f"{field} must differ from each other, {', '.join(map(repr, repeated))} is there twice")
-
-
-def _describe_errors(path: Path, error: ValidationError) -> list[str]:
-    lines = []
-    for item in error.errors():
-        field = ".".join(str(part) for part in item["loc"]) or "settings"
-        if item["type"] == "missing":
-            lines.append(f"{path}, {field}: expected a value, found none. Add the field.")
-        elif item["type"] == "extra_forbidden":
-            lines.append(f"{path}, {field}: no such field.{_nearest_field(item['loc'])} Remove or rename it.")
-        elif item["type"] == "value_error":
-            lines.append(f"{path}, {field}: {item['msg'].removeprefix('Value error, ')}. Correct it.")
-        else:
-            expected = item["msg"].removeprefix("Input should be ").removeprefix("String should ")
-            lines.append(f"{path}, {field}: expected {expected}, found {shown(item['input'])}. Correct it.")
-    return lines
-
-
-def _nearest_field(location: tuple[int | str, ...]) -> str:
-    models: dict[str, type[BaseModel]] = {"columns": ColumnSettings, "split": SplitSettings, "pairs": PairsFile}
-    *outer, name = map(str, location)
-    known = list((models[outer[0]] if outer else DatasetSettings).model_fields)
-    nearest = nearest_text(name, known)
-    return f" Nearest: {nearest.text!r}." if nearest else f" Known: {', '.join(known)}."

@@ -12,10 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from embed_pipeline.dataset.nearest import Nearest, nearest_text
 from embed_pipeline.dataset.normalisation import normalise_text
 from embed_pipeline.dataset.settings import ColumnSettings
 from embed_pipeline.dataset.workbook_file import Cell, MergedRange, Sheet, open_sheet
+from embed_pipeline.nearest import Nearest, nearest_text
 
 CellProblem = Literal["not_text", "formula_without_value", "error_value"]
 

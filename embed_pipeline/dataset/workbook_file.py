@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
-from embed_pipeline.dataset.nearest import nearest_text
 from embed_pipeline.dataset.raw_text import check_archive, without_strict_names
+from embed_pipeline.nearest import nearest_text
 
 if TYPE_CHECKING:
     from openpyxl.workbook import Workbook

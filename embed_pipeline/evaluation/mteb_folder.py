@@ -19,7 +19,7 @@ from embed_pipeline.evaluation.mteb_tasks import (
     build_task,
     check_mteb_is_installed,
 )
-from embed_pipeline.settings_file import read_mapping, shown
+from embed_pipeline.settings_file import describe_problems, join_problems, read_mapping
 
 if TYPE_CHECKING:
     from mteb import AbsTask
@@ -85,9 +85,8 @@ def _read_settings(path: Path) -> LocalTaskSettings:
     try:
         return LocalTaskSettings.model_validate(read_mapping(path))
     except ValidationError as error:
-        found = error.errors()[0]
-        field = ".".join(str(part) for part in found["loc"]) or "content"
-        raise ValueError(f"{path}: {field}: {found['msg']}, found {shown(found['input'])}. Correct it.") from error
+        lines = [f"{path}: {line}" for line in describe_problems(error, LocalTaskSettings)]
+        raise ValueError(join_problems(lines)) from error
 
 
 Label = str | int

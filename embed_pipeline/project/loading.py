@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from embed_pipeline.dataset.nearest import nearest_text
 from embed_pipeline.dataset.settings import SETTINGS_FILE, DatasetSettings, read_dataset_settings
 from embed_pipeline.documents.settings import DocumentSettings
 from embed_pipeline.evaluation.measures import parse_measure
@@ -20,7 +19,7 @@ from embed_pipeline.paths import plain_file
 from embed_pipeline.project.joining import join_variants
 from embed_pipeline.project.recipes import Recipe, read_recipe
 from embed_pipeline.project.variants import Variant
-from embed_pipeline.settings_file import join_problems
+from embed_pipeline.settings_file import describe_problems, join_problems
 from embed_pipeline.synthesis.settings import SynthesisSettings
 
 Section = TypeVar("Section", bound=BaseModel)
@@ -35,20 +34,8 @@ def read_section(model: type[Section], content: Mapping[str, Any], place: str) -
     try:
         return model.model_validate(dict(content))
     except ValidationError as error:
-        lines = [_describe(model, place, item["loc"], item["type"], item["msg"]) for item in error.errors()]
-        raise ValueError(join_problems(lines)) from error
-
-
-def _describe(model: type[BaseModel], place: str, location: tuple[int | str, ...], kind: str, message: str) -> str:
-    field = ".".join([place.rpartition(", ")[2], *map(str, location)])
-    file = place.rpartition(", ")[0]
-    # The value is not repeated: it may be a key that someone wrote into the file.
-    if kind == "extra_forbidden":
-        nearest = nearest_text(str(location[-1]), list(model.model_fields)) if len(location) == 1 else None
-        hint = f" Nearest: {nearest.text!r}." if nearest else ""
-        return f"{file}, {field}: no such field.{hint} Remove or rename it; docs/documents.md has all fields."
-    found = message.removeprefix("Value error, ").rstrip(".")
-    return f"{file}, {field}: {found}. Correct it; docs/documents.md has all fields."
+        lines = [f"{place}.{line}" for line in describe_problems(error, model)]
+        raise ValueError(join_problems([*lines, "docs/documents.md has all fields."])) from error
 
 
 RECIPES_FOLDER = "recipes"

@@ -21,7 +21,7 @@ from embed_pipeline.reranking.settings import RerankSettings
 from embed_pipeline.retrieval.faiss_index import IndexSettings
 from embed_pipeline.retrieval.fusion import FusionSettings
 from embed_pipeline.retrieval.hybrid import HybridSettings
-from embed_pipeline.settings_file import join_problems, read_mapping, shown
+from embed_pipeline.settings_file import describe_problems, join_problems, read_mapping
 from embed_pipeline.training.settings import TrainingSettings
 
 AUTO = "auto"
@@ -169,14 +169,5 @@ def read_recipe(path: Path) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        # The value of an unknown field is not repeated: it may be a key that someone wrote into the recipe.
-        fields = [[str(part) for part in item["loc"] if part not in _NOT_IN_THE_FILE] for item in error.errors()]
-        # Our own sentences say what they found.
-        lines = [
-            f"{path}, {'.'.join(field) or 'recipe'}: {item['msg'].removeprefix('Value error, ')}"
-            + ("" if item["type"] in ("extra_forbidden", "value_error") else f", found {shown(item['input'])}")
-            for field, item in zip(fields, error.errors(), strict=True)
-        ]
-        raise ValueError(
-            join_problems(lines) + "\nCorrect the recipe; every field is described in docs/recipes.md."
-        ) from error
+        lines = [f"{path}, {line}" for line in describe_problems(error, Recipe, kinds=_NOT_IN_THE_FILE)]
+        raise ValueError(join_problems([*lines, "Every field is described in docs/recipes.md."])) from error

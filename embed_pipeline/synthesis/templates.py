@@ -14,9 +14,9 @@ from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from embed_pipeline.dataset.nearest import nearest_text
+from embed_pipeline.nearest import nearest_text
 from embed_pipeline.paths import path_inside, plain_file
-from embed_pipeline.settings_file import parse_yaml, shown
+from embed_pipeline.settings_file import describe_problems, parse_yaml, shown
 from embed_pipeline.synthesis.settings import JUDGE, SynthesisSettings
 
 SHIPPED = Path(__file__).parent / "templates"
@@ -157,7 +157,7 @@ def _read_front_matter(path: Path, lines: list[str]) -> _FrontMatter:
         problem = error.errors()[0]
         name = str(problem["loc"][0])
         at = next((at for at, line in enumerate(lines, start=2) if line.split(":")[0].strip() == name), 1)
-        raise ValueError(f"{path}, line {at}, {name}: {problem['msg']}. Correct or remove it.") from error
+        raise ValueError(f"{path}, line {at}, {describe_problems(error, _FrontMatter)[0]}") from error
 
 
 def _read_parts(path: Path, lines: list[str], start: int) -> tuple[str, str]:

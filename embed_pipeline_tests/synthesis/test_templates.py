@@ -90,7 +90,7 @@ def test_what_is_filled_in_is_not_filled_again_and_json_stays(write) -> None:
         ("", "line 1: expected settings between two lines ---"),
         (GOOD.removeprefix("---\n"), "line 1: expected settings between two lines ---.*found 'passages: 1'"),
         (GOOD.replace("passages: 1", "passages: 3"), "line 2, passages: .*less than or equal to 2"),
-        (GOOD.replace("description: One line.\n", ""), "line 1, description: Field required"),
+        (GOOD.replace("description: One line.\n", ""), "line 1, description: expected a value, found none"),
         (GOOD.replace("description:", "desription:"), "description"),
         (GOOD.replace("description: One line.", "passages: [1"), "line 3: expected YAML"),
         (GOOD.replace("passages: 1\ndescription: One line.\n", "just words\n"), "line 2: expected `passages`"),

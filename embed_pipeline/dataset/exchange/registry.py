@@ -41,10 +41,10 @@ from embed_pipeline.dataset.exchange.table_files import (
 from embed_pipeline.dataset.exchange.tuples import HOLDING as TUPLES
 from embed_pipeline.dataset.exchange.tuples import read_tuples, write_tuples
 from embed_pipeline.dataset.formats import RetrievalDataset
-from embed_pipeline.dataset.nearest import nearest_text
 from embed_pipeline.dataset.pairs_file import PairsContent, read_pairs_file
 from embed_pipeline.dataset.raw_text import NotOneJsonValue, parse_json, read_bytes
 from embed_pipeline.dataset.settings import TableColumns
+from embed_pipeline.nearest import nearest_text
 
 _PROBED_LINES = 100
 

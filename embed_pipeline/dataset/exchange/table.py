@@ -10,10 +10,10 @@ from embed_pipeline.dataset.exchange.holding import Holding
 from embed_pipeline.dataset.exchange.table_files import Row, Table, read_table
 from embed_pipeline.dataset.exchange.table_writing import write_table
 from embed_pipeline.dataset.formats import RetrievalDataset
-from embed_pipeline.dataset.nearest import nearest_text
 from embed_pipeline.dataset.normalisation import split_cell
 from embed_pipeline.dataset.pairs_file import PairsContent, parse_grade
 from embed_pipeline.dataset.settings import TableColumns
+from embed_pipeline.nearest import nearest_text
 
 OWN = TableColumns(id="id", passage_id="context_id", split="split", grade="grade")
 """The headers that are written, and read where none are named; every further column is then an attribute."""
