@@ -201,6 +201,9 @@ def _filled_index(vectors: np.ndarray, kind: str, settings: IndexSettings) -> "f
     cells = _cells_of(index)
     if cells is not None:
         cells.nprobe, cells.cp.seed = settings.ivf_probes, settings.seed
+    for part in (_inmost(index), cells):
+        if hasattr(part, "do_polysemous_training"):
+            part.do_polysemous_training = False  # orders the codes for a kind of search that is not ours, in minutes
     if not rows:
         return index
     threads = faiss.omp_get_max_threads()
@@ -220,9 +223,15 @@ def _cells_of(index: "faiss.Index") -> "faiss.IndexIVF | None":
     import faiss
 
     try:
-        return faiss.extract_index_ivf(index)
+        return faiss.downcast_index(faiss.extract_index_ivf(index))
     except RuntimeError:
         return None
+
+
+def _inmost(index: "faiss.Index") -> "faiss.Index":
+    import faiss
+
+    return _inmost(faiss.downcast_index(index.index)) if isinstance(index, faiss.IndexPreTransform) else index
 
 
 def _training_rows(rows: int, lists: int, seed: int) -> "slice | np.ndarray":

@@ -211,3 +211,14 @@ def test_cuda_without_a_gpu_is_refused() -> None:
     if not hasattr(faiss, "get_num_gpus") or faiss.get_num_gpus() == 0:
         with pytest.raises(ValueError, match="found none"):
             top_k(index_of(["a", "b"], unit_vectors(2)), ["q"], unit_vectors(1), 1, device="cuda")
+
+
+@pytest.mark.parametrize("kind", ["PQ4x4", "IVF4,PQ4x4", "OPQ4,IVF4,PQ4x4"])
+def test_the_order_of_codes_that_no_search_here_uses_is_not_trained(kind: str) -> None:
+    import faiss
+
+    ids, vectors = [f"p{row:03d}" for row in range(300)], unit_vectors(300)
+    index = faiss.downcast_index(index_of(ids, vectors, IndexSettings(kind=kind)).faiss_index)
+    while isinstance(index, faiss.IndexPreTransform):
+        index = faiss.downcast_index(index.index)
+    assert index.do_polysemous_training is False and index.is_trained
