@@ -218,7 +218,8 @@ def test_the_order_of_codes_that_no_search_here_uses_is_not_trained(kind: str) -
     import faiss
 
     ids, vectors = [f"p{row:03d}" for row in range(300)], unit_vectors(300)
-    index = faiss.downcast_index(index_of(ids, vectors, IndexSettings(kind=kind)).faiss_index)
+    built = index_of(ids, vectors, IndexSettings(kind=kind))  # it owns what it consists of
+    index = faiss.downcast_index(built.faiss_index)
     while isinstance(index, faiss.IndexPreTransform):
         index = faiss.downcast_index(index.index)
     assert index.do_polysemous_training is False and index.is_trained
