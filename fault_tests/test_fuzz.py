@@ -430,7 +430,7 @@ def _fuzz(name: str, folder: str, seconds: float) -> None:
 
             kept = Path(os.environ.get("FUZZ_KEPT", folder)) / f"failure.{name}"
             kept.write_bytes(work.read_bytes())
-            (place / "failure.txt").write_text(f"{kept}\n{''.join(traceback.format_exception(error))[-6000:]}")
+            (place / "failure.txt").write_text(f"{kept}\n{''.join(traceback.format_exception(error))[:6000]}")
             os._exit(1)
         count.write_text(f"{done:,}")
         if time.monotonic() > deadline:

@@ -255,7 +255,7 @@ def _describe_head(head: bytes) -> str:
     for encoding in ("utf-8-sig", "gb18030", "utf-16"):
         try:
             text = codecs.getincrementaldecoder(encoding)().decode(head)  # the head may end inside a character
-        except UnicodeDecodeError:
+        except UnicodeError:  # UTF-16 without its mark is no UnicodeDecodeError
             continue
         if "\x00" not in text:
             return f"text, perhaps a CSV, beginning {text[:40]!r}"

@@ -67,7 +67,7 @@ def _decode_page(builder: DocumentBuilder, content: bytes) -> str:
         encoding = _BROWSERS_READ.get(named, named)
         try:
             text = content.decode(encoding, "replace") if encoding else ""
-        except LookupError:
+        except (LookupError, UnicodeError):  # no encoding, or one of Python's that is none of a page: idna, undefined
             text = ""
         if text:
             broken = text.count("\ufffd")

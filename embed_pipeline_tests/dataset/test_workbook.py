@@ -175,6 +175,10 @@ def test_workbook_with_a_password_is_told(write_workbook) -> None:
         (b"<html><table><tr><td>Question</td></tr></table></html>", "HTML or XML text"),
         (bytes.fromhex("d0cf11e0a1b11ae1") + bytes(504) + "Workbook".encode("utf-16-le"), r"old \.xls format"),
         (bytes(range(256)), r"bytes beginning 00 01 02"),
+        (
+            bytes.fromhex("20fc4f6a52e5504b0304140000000800"),
+            "bytes beginning 20 fc 4f 6a",
+        ),  # no text in any of the encodings tried
     ],
 )
 def test_file_that_is_no_workbook_is_named_for_what_it_is(tmp_path: Path, content: bytes, told: str) -> None:

@@ -234,7 +234,10 @@ META = "<html><head><meta charset={}></head><body><p>{}</p></body></html>"
         (META.format("iso-8859-1", "Zürich").encode(), "Zürich", []),
         (META.format("utf-8", "Zürich").encode("utf-16"), "Zürich", []),
         (META.format("utf-8", f"{ZH}@").encode().replace(b"@", b"\xe6"), f"{ZH}\ufffd", ["wrong_encoding"]),
-        (META.format("foo", "Zürich, café, naïve").encode("cp1252"), "Zürich, café, naïve", ["wrong_encoding"]),
+        *(  # the last two are encodings of Python's and none of a page
+            (META.format(name, "Zürich, café, naïve").encode("cp1252"), "Zürich, café, naïve", ["wrong_encoding"])
+            for name in ("foo", "idna", "undefined")
+        ),
     ],
 )
 def test_a_page_is_read_in_the_encoding_that_it_names_as_browsers_read_it(
