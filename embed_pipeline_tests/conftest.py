@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 from filelock import FileLock
+from hypothesis.internal.conjecture import providers
 
 if TYPE_CHECKING:
     from embed_pipeline_tests.pipeline_project import PipelineProject
@@ -34,6 +35,8 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("repeatable")
+# Else it tries constants of the modules that are loaded: of what this process of the suite happened to run before.
+providers._get_local_constants = lambda: providers._local_constants
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
