@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from browser_tests.ui import SLOW_MILLISECONDS
 from embed_pipeline.serving.server import Server, ServerSettings
 from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.small_project import LABELS, write_yaml
@@ -61,7 +62,8 @@ def _write_data(data: Path) -> None:
 
 def _open(browser: Browser, address: str, locale: str) -> Page:
     page = browser.new_context(locale=locale).new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(SLOW_MILLISECONDS)
+    expect.set_options(timeout=SLOW_MILLISECONDS)
     page.goto(address)
     return page
 

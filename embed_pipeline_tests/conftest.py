@@ -7,8 +7,10 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 from filelock import FileLock
+from hypothesis.internal.conjecture import providers
 
 if TYPE_CHECKING:
     from embed_pipeline_tests.pipeline_project import PipelineProject
@@ -23,6 +25,18 @@ ROOT = Path(__file__).parents[1]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 # One unpacked model for all tests and workers, where the demo of this checkout has it as well.
 os.environ.setdefault("EMBED_PIPELINE_MODELS", str(Path(__file__).parents[1] / ".embed_pipeline" / "models"))
+
+# The same examples in every run, however slow the machine: a red test is red for everyone. `fault_tests` tries others.
+hypothesis.settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("repeatable")
+# Else it tries constants of the modules that are loaded: of what this process of the suite happened to run before.
+providers._get_local_constants = lambda: providers._local_constants
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -233,6 +233,15 @@ def settle(data: Path) -> None:
         os.utime(path, (then, then))
 
 
+def is_training(home: Path) -> bool:
+    """Whether a training has logged a step into a project's folder of results, or did and was not published yet."""
+    staging = home / "artifacts" / "staging"
+    try:
+        return any(staging.rglob("training_log.jsonl"))
+    except FileNotFoundError:  # another folder was published while this one looked through it
+        return False
+
+
 def edit_yaml(path: Path, section: str, **changes: object) -> None:
     """Change fields of one section of a YAML file, which may be new."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -24,6 +24,7 @@ from embed_pipeline.reporting.database import read_history, read_newest
 from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.small_project import (
     edit_yaml,
+    is_training,
     make_rows,
     write_model,
     write_project,
@@ -319,12 +320,7 @@ def _workers(project: PipelineProject) -> list[psutil.Process]:
 
 def _wait_for_worker(project: PipelineProject) -> None:
     """Until a training log shows that steps are being made."""
-
-    def trains() -> bool:
-        staging = project.root / "home" / "artifacts" / "staging"
-        return staging.is_dir() and any(staging.rglob("training_log.jsonl"))
-
-    _wait_until(trains, "the training to make its first steps")
+    _wait_until(lambda: is_training(project.root / "home"), "the training to make its first steps")
 
 
 def _wait_until(condition, what: str, seconds: float = 60.0) -> None:

@@ -18,6 +18,7 @@ import pytest
 from embed_pipeline_tests.small_project import (
     edit_dataset,
     edit_yaml,
+    is_training,
     make_rows,
     mark_project,
     write_project,
@@ -110,11 +111,6 @@ def runs(folder: Path) -> dict[str, str]:
         return {run.job_name: run.status.value for run in reversed(instance.get_runs())}
 
 
-def is_training(folder: Path) -> bool:
-    staging = folder / ".embed_pipeline" / "artifacts" / "staging"
-    return staging.is_dir() and any(staging.rglob("training_log.jsonl"))
-
-
 def count_vectors(folder: Path) -> int:
     found = 0
     for path in (folder / ".embed_pipeline" / "vectors").glob("*.sqlite"):
@@ -132,7 +128,7 @@ def nothing_half_written(folder: Path) -> bool:
 def stop_in_training(folder: Path, number: signal.Signals, *, group: bool) -> None:
     make_long(folder)
     command = Command(folder, "run")
-    command.wait_until(lambda: is_training(folder))
+    command.wait_until(lambda: is_training(folder / ".embed_pipeline"))
     assert command.stop(number, group=group) < 2 * SECONDS
     assert runs(folder)["finetune_variant"] == "CANCELED"
     assert set(runs(folder)) == {"read_workbooks", "prepare_dataset", "finetune_variant"}, "nothing was begun after it"
@@ -174,7 +170,7 @@ def test_runs_side_by_side_are_all_canceled(folder: Path) -> None:
 def test_a_second_signal_ends_a_run_at_once(folder: Path) -> None:
     make_long(folder)
     command = Command(folder, "run")
-    command.wait_until(lambda: is_training(folder))
+    command.wait_until(lambda: is_training(folder / ".embed_pipeline"))
     assert command.stop(signal.SIGINT, times=2) < SECONDS
     assert runs(folder)["finetune_variant"] == "CANCELED"
 
@@ -250,7 +246,7 @@ def test_the_ui_ends_with_the_run_it_started(folder: Path) -> None:
         check=True,
         capture_output=True,
     )
-    command.wait_until(lambda: is_training(folder), seconds=200)
+    command.wait_until(lambda: is_training(folder / ".embed_pipeline"), seconds=200)
     assert command.stop(signal.SIGINT, group=True) < 2 * SECONDS
     assert runs(folder)["finetune_variant"] == "CANCELED"
     assert "Stopped" in command.said()

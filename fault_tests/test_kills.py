@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from embed_pipeline.reporting.database import read_history
+from embed_pipeline_tests.small_project import is_training
 from fault_tests.commands import ENVIRONMENT, Command, call
 from fault_tests.conftest import Figure
 from fault_tests.project import State, copy_of, files_of, sound_store, state_of, write_whole_project
@@ -132,8 +133,7 @@ def test_a_run_killed_as_its_own_process_says_what_was_interrupted(
     process = subprocess.Popen(
         [sys.executable, "-m", "embed_pipeline", "run"], cwd=project, env=environment, start_new_session=True
     )
-    staging = project / ".embed_pipeline" / "artifacts" / "staging"
-    while not (staging.is_dir() and any(staging.rglob("training_log.jsonl"))):
+    while not is_training(project / ".embed_pipeline"):
         assert process.poll() is None
         time.sleep(0.05)
     os.killpg(process.pid, 9)

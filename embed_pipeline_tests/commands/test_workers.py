@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -23,7 +24,9 @@ WORK = Work(JOBS[0], "small", (), key="")
 def test_a_worker_that_is_killed_is_an_error_of_its_run_and_one_that_is_stopped_is_interrupted() -> None:
     with ThreadPoolExecutor(2) as threads, Workers(2) as workers:
         begun = [threads.submit(workers.execute, WORK, f"run {at}", lambda *_: None) for at in range(2)]
-        processes = [child for child in psutil.Process().children() if child.cmdline()[-1].endswith("workers")]
+        processes = [psutil.Process(worker.pid) for worker in workers._all]
+        while sum(processes[0].cpu_times()[:2]) < 0.3:  # it loads what it needs, and was asked long since
+            time.sleep(0.01)
         processes[0].kill()
         (killed,), (other,) = wait(begun, timeout=20, return_when=FIRST_COMPLETED)
         assert "its process ended with -9" in killed.result()[0]

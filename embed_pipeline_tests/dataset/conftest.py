@@ -4,14 +4,9 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import hypothesis
 import pytest
 
 from embed_pipeline.dataset.settings import DatasetSettings
-
-# The same examples in every run: a red test is red for everyone.
-hypothesis.settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
-hypothesis.settings.load_profile("repeatable")
 
 WriteWorkbook = Callable[..., Path]
 EditSheet = Callable[[Path, Callable[[str], str]], Path]

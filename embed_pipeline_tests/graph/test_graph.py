@@ -410,13 +410,16 @@ def test_work_that_is_due_again_and_again_for_the_same_reasons_ends_with_an_erro
 def test_side_by_side_no_piece_is_begun_twice_and_a_second_training_comes_last() -> None:
     train, measure = (job for job in JOBS if job.name in ("finetune_variant", "evaluate_variant"))
     todo = {f"{job.name} {at}": Work(job, str(at), (), "") for job in (train, measure) for at in range(3)}
-    begun, ended, most, lock = [], set(), 0, threading.Lock()
+    begun, ended, most, lock, both = [], set(), 0, threading.Lock(), threading.Barrier(2, timeout=30)
 
     def run(work: Work) -> tuple[str, ...]:
         nonlocal most
         with lock:
             begun.append(f"{work.job.name} {work.partition}")
             most = max(most, len(begun) - len(ended))
+            is_of_the_first_two = len(begun) <= 2
+        if is_of_the_first_two:
+            both.wait()
         time.sleep(0.02)
         with lock:
             ended.add(f"{work.job.name} {work.partition}")
@@ -427,7 +430,7 @@ def test_side_by_side_no_piece_is_begun_twice_and_a_second_training_comes_last()
         attempts = work_off(find, run, threads=threads, jobs=2)
     assert sorted(begun) == sorted(todo) and most == 2
     assert [bool(a.errors) for a in attempts if a.work is todo["evaluate_variant 1"]] == [True]
-    assert begun[:2] == ["finetune_variant 0", "evaluate_variant 0"]
+    assert sorted(begun[:2]) == ["evaluate_variant 0", "finetune_variant 0"]  # which thread is first is chance
 
 
 def test_what_another_run_has_done_meanwhile_is_not_run_again(pipeline: PipelineResource) -> None:

@@ -117,14 +117,14 @@ def test_what_is_in_the_cache_comes_out_whatever_the_limit(server: ChatServer, t
 
 def test_calls_that_got_no_answer_count_against_both_limits(tmp_path: Path) -> None:
     def fail(number: int, call: ChatCall) -> Failure | None:
-        return Failure(silent_seconds=0.6) if number == 1 else None
+        return Failure(silent_seconds=1.7) if number == 1 else None
 
     for name in ("call_limit", "spend_limit_usd"):
         with ChatServer(lambda call: ANSWER, fail=fail) as server:
             directory = tmp_path / name
             most = chat_for(server, directory)._client.most_prompt_tokens(REQUESTS[0]) * 100 / 1e6 + 50 * 400 / 1e6
             limit = 3 if name == "call_limit" else COST + 2 * most
-            chat = chat_for(server, directory, **{name: limit}, parallel=1, timeout_seconds=0.4)
+            chat = chat_for(server, directory, **{name: limit}, parallel=1, timeout_seconds=1.5)
             with pytest.raises((CallLimitError, SpendLimitError)):
                 list(chat.answer(REQUESTS))
             # One answered, one without an answer, that one once more.

@@ -77,6 +77,8 @@ def test_a_command_ends_soon_after_the_process_that_ran_it_was_killed() -> None:
     )
     process = subprocess.Popen([sys.executable, "-c", code])
     tree = _wait_for_children(process.pid)
+    while tree[0].cmdline()[-1:] != [SLEEP]:  # until then it is a copy of its parent, which did not yet say so
+        time.sleep(0.01)
     process.kill()
     process.wait()
     assert psutil.wait_procs(tree, timeout=10)[1] == []

@@ -25,7 +25,7 @@ from embed_pipeline.graph.graph import Node
 from embed_pipeline.graph.work import Work
 from embed_pipeline.project.project import ENVIRONMENT
 from embed_pipeline_tests.pipeline_project import PipelineProject
-from embed_pipeline_tests.small_project import edit_yaml, write_project
+from embed_pipeline_tests.small_project import edit_yaml, is_training, write_project
 
 TUNED = "small/tuned"
 LONG = 2000  # epochs: far more steps than a test waits for
@@ -109,7 +109,7 @@ def test_a_run_cancelled_in_the_ui_leaves_no_process(project: PipelineProject) -
     _edit(project, epochs=LONG)
     with _webserver(project) as (server, client):
         run = client.submit_job_execution("finetune_variant", tags={"dagster/partition": TUNED})
-        _wait_until(lambda: _is_training(project), "the first steps", alive=server)
+        _wait_until(lambda: is_training(project.root / "home"), "the first steps", alive=server)
         workers = _workers(project)
         assert workers
         client.terminate_run(run)
@@ -181,11 +181,6 @@ def _webserver(project: PipelineProject) -> Iterator[tuple[subprocess.Popen, Dag
 def _listens(port: int) -> bool:
     with socket.socket() as found:
         return found.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _is_training(project: PipelineProject) -> bool:
-    staging = project.root / "home" / "artifacts" / "staging"
-    return staging.is_dir() and any(staging.rglob("training_log.jsonl"))
 
 
 def _workers(project: PipelineProject) -> list[psutil.Process]:

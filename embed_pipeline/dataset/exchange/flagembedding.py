@@ -19,6 +19,7 @@ HOLDING = Holding(
     splits=False,
     queries="answered",
     unjudged_passages=False,
+    blank_passages=False,
     query_attributes=(PROMPT,),
     passage_attributes=(),
 )

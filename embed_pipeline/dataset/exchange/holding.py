@@ -6,7 +6,7 @@ Belongs here: the loss, counted before anything is written. Does not belong here
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from embed_pipeline.dataset.formats import RetrievalDataset, build_dataset
@@ -29,6 +29,7 @@ class Holding:
     negatives: Literal["any", "none", "all_or_none"] = "any"  # all_or_none: every query has one, or none is written
     queries: Literal["any", "judged", "answered"] = "any"
     unjudged_passages: bool = True
+    blank_passages: bool = True  # whose text is nothing but white space
     query_attributes: Literal["any"] | tuple[str, ...] = "any"
     passage_attributes: Literal["any"] | tuple[str, ...] = "any"
     refused_attributes: tuple[str, ...] = ()  # query attributes whose names mean something else in the format
@@ -84,6 +85,13 @@ def to_dataset(content: PairsContent, default_split: Split = NO_SPLIT) -> Retrie
 def reduce_dataset(dataset: RetrievalDataset, holding: Holding) -> Reduced:
     """What a format holds of a data set, with what it does not hold counted; an empty list is no loss."""
     lost: dict[str, int] = {}
+    if not holding.blank_passages:
+        written = tuple(p for p in dataset.passages if p.text.strip())
+        _count(lost, "passages without a text", len(dataset.passages) - len(written))
+        kept = {p.id for p in written}
+        dataset = replace(
+            dataset, passages=written, judgments=tuple(j for j in dataset.judgments if j.passage_id in kept)
+        )
     judgments = _held_judgments(dataset, holding, lost)
     if holding.queries == "any":
         queries = dataset.queries

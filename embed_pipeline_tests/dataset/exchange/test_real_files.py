@@ -3,7 +3,6 @@
 import gzip
 import json
 import re
-import time
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from embed_pipeline.dataset.ledger import summarise_ledger
 from embed_pipeline.dataset.pairs import clean_pairs
 from embed_pipeline.dataset.pairs_file import PairsContent
 from embed_pipeline.dataset.settings import TableColumns, read_dataset_settings
+from embed_pipeline_tests.stopwatch import fastest
 
 ROWS = [("Where is the harbour office?", "At pier four."), ("Who repairs sails?", "The loft in Mole Street.")]
 TABLE = [("question", "answer"), *ROWS]
@@ -172,9 +172,7 @@ def test_files_of_other_kinds_beside_the_tables_are_named(tmp_path: Path) -> Non
 def test_overlapping_merges_cost_no_more_than_the_rows(book) -> None:
     merges = "".join(f'<mergeCell ref="A{row}:B1048576"/>' for row in range(2, 20_000))
     path = book(change=lambda xml: xml.replace("</sheetData>", f"</sheetData><mergeCells>{merges}</mergeCells>"))
-    began = time.monotonic()
-    inspect(path)
-    assert time.monotonic() - began < 5
+    assert fastest(lambda: inspect(path)) < 5
 
 
 # Delimited text
@@ -352,10 +350,11 @@ def test_empty_texts_of_a_line_stop_no_file(tmp_path: Path) -> None:
 
 def test_twenty_thousand_columns_are_read_in_seconds_and_told_in_a_line(tmp_path: Path) -> None:
     names = [f"c{at}" for at in range(20_000)]
-    began = time.monotonic()
-    found = _inspect(tmp_path / "wide.csv", _csv([(*TABLE[0], *names), *((*row, *names) for row in ROWS)]))
+    table = _csv([(*TABLE[0], *names), *((*row, *names) for row in ROWS)])
+    assert fastest(lambda: describe_inspection(_inspect(tmp_path / "wide.csv", table))) < 5
+    found = inspect(tmp_path / "wide.csv")
     told = describe_inspection(found)
-    assert _found(found) == ROWS and time.monotonic() - began < 5
+    assert _found(found) == ROWS
     assert "not read: c0, c1, c2, c3, c4 and 19,995 more" in told and len(told) < 2000
 
 
@@ -446,10 +445,11 @@ def test_lines_as_tools_write_them_are_read(tmp_path: Path, text: str) -> None:
     ids=lambda value: value if len(value) < 20 else "",
 )
 def test_json_that_cannot_be_read_is_named_at_once(tmp_path: Path, name: str, text: str, told: str) -> None:
-    began = time.monotonic()
-    with pytest.raises(ValueError, match=told):
-        _inspect(tmp_path / name, text)
-    assert time.monotonic() - began < 5
+    def refused() -> None:
+        with pytest.raises(ValueError, match=told):
+            _inspect(tmp_path / name, text)
+
+    assert fastest(refused) < 5
 
 
 def test_json_in_utf_16_is_named(tmp_path: Path) -> None:
@@ -460,10 +460,12 @@ def test_json_in_utf_16_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["bomb.csv.gz", "bomb.jsonl.gz", "bomb.json.gz"])
 def test_what_unpacks_without_end_is_refused_within_the_limit(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(gzip.compress(b'{"question": "a", "answer": "b"}\n' * 5_000_000))
-    began = time.monotonic()
-    with pytest.raises(ValueError, match=rf"{re.escape(name)}: expected a file that unpacks to at most 100 times"):
-        read_content(tmp_path / name, "table")
-    assert time.monotonic() - began < 5
+
+    def refused() -> None:
+        with pytest.raises(ValueError, match=rf"{re.escape(name)}: expected a file that unpacks to at most 100 times"):
+            read_content(tmp_path / name, "table")
+
+    assert fastest(refused) < 5
 
 
 # Parquet

@@ -68,6 +68,9 @@ def data_sets(draw: st.DrawFn, text: st.SearchStrategy[str] = _text) -> Retrieva
 def _check_round_trip(dataset: RetrievalDataset, name: str, path: Path) -> None:
     form = FORMATS[name]
     reduced = reduce_dataset(dataset, form.holding)
+    if not reduced.dataset.queries:
+        assert reduced.not_held
+        return
     form.write(reduced.dataset, path, True)
     back = to_dataset(form.read(path, None))
     assert back == reduced.dataset
@@ -85,6 +88,18 @@ def test_what_was_written_is_read_back_and_what_was_not_is_counted(
     tmp_path_factory: pytest.TempPathFactory, name: str, file: str, dataset: RetrievalDataset
 ) -> None:
     _check_round_trip(dataset, name, tmp_path_factory.mktemp("made") / file)
+
+
+@pytest.mark.parametrize("blank", [" ", "\t\n", "\x85", "\u3000"])
+def test_a_passage_without_a_text_is_counted_where_a_reader_leaves_it_out(tmp_path: Path, blank: str) -> None:
+    dataset = build_dataset(
+        [Query("a", "q", "train"), Query("b", "r", "train")],
+        [Passage("a", "x"), Passage("b", blank)],
+        [Judgment("a", "a", 1), Judgment("a", "b", 0), Judgment("b", "b", 1)],
+    )
+    _check_round_trip(dataset, "flagembedding", tmp_path / "data.jsonl")
+    lost = {one.what: one.count for one in reduce_dataset(dataset, FORMATS["flagembedding"].holding).not_held}
+    assert (lost["passages without a text"], lost["queries without a relevant passage"]) == (1, 1)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
