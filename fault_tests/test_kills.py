@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -91,7 +92,7 @@ def _compare(project: Path, expected: State, files: Counter[str]) -> None:
 
 def _doing(said: str) -> str:
     """The job that was under way, as the command said it last; `begin` before the first."""
-    begun = [line.split()[0] for line in said.splitlines() if line[:1].isalpha() and "_" in line.split()[0]]
+    begun = [line.split()[0] for line in said.splitlines() if re.match("[a-z]+_[a-z_]+ ", line)]
     return begun[-1] if begun else "begin"
 
 

@@ -131,14 +131,26 @@ def _as_nobody(project: Path, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+_LATER = """
+import datetime, time
+import embed_pipeline.defs.assets.reporting as reporting
+class Later(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return datetime.datetime.now(tz) + datetime.timedelta(days=10)
+reporting.datetime, wrong = Later, time.time
+time.time = lambda: wrong() + 864000
+"""
+"""Puts the clock ten days on, and the time that a batch of rows is recorded with, which Python reads in C."""
+
+
 def test_a_clock_that_was_set_back_makes_nothing_stale_and_keeps_the_order_of_history(
     template: Path, tmp_path: Path, figure: Figure
 ) -> None:
     """The first run is in ten days, as a clock that was wrong then had it."""
     project = copy_of(template, tmp_path / "project")
     home = project / ".embed_pipeline"
-    later = "import time; wrong = time.time; time.time = lambda: wrong() + 864000\n"
-    code = f"{later}import sys; sys.argv = ['embed-pipeline', 'run']\nfrom embed_pipeline.cli import main; main()"
+    code = f"{_LATER}import sys; sys.argv = ['embed-pipeline', 'run']\nfrom embed_pipeline.cli import main; main()"
     first = subprocess.run(
         [sys.executable, "-c", code], cwd=project, env={**os.environ, **ENVIRONMENT}, capture_output=True
     )
