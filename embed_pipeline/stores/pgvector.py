@@ -93,9 +93,11 @@ class PgvectorStore:
 
     def search(self, name: str, vector: np.ndarray, k: int, where: Mapping[str, str] | None = None) -> Sequence[Found]:
         """See VectorStore; with `where` one by one, because the graph would drop hits after it found them."""
+        # Without a condition that holds for all: the planner would take it for one that few rows meet.
+        condition = "WHERE attributes @> %(where)s::jsonb " if where else ""
         query = _sql(
-            "SELECT passage_id, text, -(embedding <#> %(vector)s::vector) FROM {name} WHERE attributes @> "
-            "%(where)s::jsonb ORDER BY embedding <#> %(vector)s::vector LIMIT %(k)s",
+            f"SELECT passage_id, text, -(embedding <#> %(vector)s::vector) FROM {{name}} {condition}"
+            "ORDER BY embedding <#> %(vector)s::vector LIMIT %(k)s",
             name=name,
         )
         with self._connection, self._connection.cursor() as cursor:

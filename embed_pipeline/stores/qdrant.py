@@ -56,7 +56,7 @@ class QdrantStore:
             warnings.filterwarnings("ignore", message="Local mode is not recommended")  # docs/stores.md says it
             self._client.upload_points(name, _points(corpus), batch_size=_BATCH, wait=True)
         end = time.monotonic() + _INDEXED_WITHIN_SECONDS
-        while self._client.get_collection(name).status != models.CollectionStatus.GREEN and time.monotonic() < end:
+        while self._client.get_collection(name).status == models.CollectionStatus.YELLOW and time.monotonic() < end:
             time.sleep(1)
 
     def point(self, alias: str, name: str) -> None:
