@@ -190,6 +190,10 @@ def load_corpus(graph: Graph, variant: Variant, cached: Callable[[Encoder], Cach
     folder = graph.store.open(manifest)
     index = read_index(folder / DENSE_FOLDER if (folder / DENSE_FOLDER).is_dir() else folder)
     passages = read_dataset(graph.store.open(manifest.inputs[str(Node("cleaned_qa", variant.dataset))])).passages
+    if index.passage_ids != tuple(passage.id for passage in passages):
+        raise ValueError(
+            f"{variant.key}: expected an index of the passages it was built from, found others. Run again."
+        )
     vectors = index.vectors()
     if vectors is None:
         encoder = required(load_variant_encoder(graph, variant, cached), "encoder")

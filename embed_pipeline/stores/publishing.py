@@ -12,13 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embed_pipeline.evaluation.latency import summarise_latency
+from embed_pipeline.evaluation.latency import SAMPLED_QUERIES, summarise_latency
 from embed_pipeline.stores.store import Corpus, Place, VectorStore, open_store
 
 COMPARED_AT = 10
 SCORE_TOLERANCE = 1e-5
 """How far a store's score may be from ours, relative to the larger of 1 and ours."""
-_SAMPLE = 50
 _LONGEST_ALIAS = 49
 """What the shortest limit, PostgreSQL's 63 bytes, leaves beside two underscores and twelve hexadecimal digits."""
 
@@ -140,7 +139,7 @@ def _compare(store: VectorStore, name: str, corpus: Corpus) -> tuple[float, floa
     """
     row_of = {passage.id: row for row, passage in enumerate(corpus.passages)}
     wanted, reached, differences, milliseconds = min(COMPARED_AT, len(row_of)), 0, [0.0], []
-    asked = np.random.default_rng(0).permutation(len(row_of))[:_SAMPLE]
+    asked = np.random.default_rng(0).permutation(len(row_of))[:SAMPLED_QUERIES]
     for row in asked:
         query = corpus.vectors[row]
         started = time.perf_counter()

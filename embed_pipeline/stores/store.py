@@ -118,7 +118,7 @@ class Place:
     def shown(self) -> str:
         """The address without what stands before @ in it, which may be a password."""
         parts = urlsplit(self.address)
-        return urlunsplit((*parts[:1], parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 _ADDRESSES: Mapping[StoreKind, tuple[str, str, str]] = {

@@ -6,6 +6,7 @@ Own servers are started; `make test-stores` runs the same against the addresses 
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,13 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
+from embed_pipeline.defs.checks.stores import check_published
 from embed_pipeline.records import Passage
+from embed_pipeline.retrieval.faiss_index import IndexSettings
 from embed_pipeline.stores.publishing import SCORE_TOLERANCE, alias_of, publish
 from embed_pipeline.stores.store import Corpus, Place, VectorStore, open_store, store_place
 from embed_pipeline_tests.deployment.postgres_server import DATABASE, USER, PostgresServer
-from embed_pipeline_tests.stores.servers import KEY, Elasticsearch, Qdrant, serve
+from embed_pipeline_tests.stores.servers import KEY, Answer, Elasticsearch, Qdrant, serve
 from embed_pipeline_tests.stores.vector_postgres import start_vector_postgres
 
 KINDS = (
@@ -238,6 +241,42 @@ def test_a_server_of_qdrant_indexes_the_attributes_that_are_filtered_by() -> Non
     assert speaks.indexed == ['attributes."file"', 'attributes."语言.code"']
 
 
+class Coarse(Elasticsearch):
+    """Keeps vectors in steps of a half, as a quantizing index would."""
+
+    def _bulk(self, name: str, body: bytes) -> Answer:
+        answer = super()._bulk(name, body)
+        for document in self.documents[name].values():
+            document["vector"] = [round(2 * value) / 2 for value in document["vector"]]
+        return answer
+
+
+class Forgetful(Elasticsearch):
+    """Loses a passage and says nothing."""
+
+    def _bulk(self, name: str, body: bytes) -> Answer:
+        answer = super()._bulk(name, body)
+        self.documents[name].popitem()
+        return answer
+
+
+def test_a_store_that_keeps_other_numbers_is_reported() -> None:
+    with serve(Coarse().ask) as address:
+        found = publish(Place("elasticsearch", address, KEY), corpus(), "x")
+    assert found.score_difference > 0.01 and found.recall < 1
+    passed = {one.name: one.passed for one in check_published(found, IndexSettings(recall_at_least=1.0))}
+    assert passed == {"the_store_scores_as_we_do": False, "the_store_finds_what_an_exact_search_finds": False}
+    exact = replace(found, score_difference=1e-6, recall=1.0)
+    assert all(one.passed for one in check_published(exact, IndexSettings(recall_at_least=1.0)))
+
+
+def test_a_store_that_loses_a_passage_is_refused_and_nothing_of_it_stays() -> None:
+    speaks = Forgetful()
+    with serve(speaks.ask) as address, pytest.raises(ValueError, match=r"sent 60 passages to x__.*, found 59 there"):
+        publish(Place("elasticsearch", address, KEY), corpus(), "x")
+    assert speaks.mappings == {} and speaks.aliases == {}
+
+
 def test_no_two_variants_have_one_alias() -> None:
     keys = ("a/b", "a/B", "a/b-c", "a/b_c", "a/b.c", "a/b c", "a/北", "a/京", "a_b/c", "a/" + "b" * 60, "a/" + "b" * 61)
     aliases = {alias_of(key) for key in keys} | {alias_of("a/b", "team"), alias_of("team/a-b"), alias_of("team/a/b")}
@@ -260,12 +299,12 @@ def test_readers_of_a_view_in_postgresql_meet_the_old_or_the_new_one_and_keep_th
                 while not ended.is_set():
                     counts.add(store.count("x"))
 
-        reader = threading.Thread(target=read)
-        reader.start()
-        for round_ in range(5):
-            publish(place, corpus(20 + round_, dimension=8 + round_), "x")
-        ended.set()
-        reader.join()
+        with ThreadPoolExecutor(1) as pool:
+            reader = pool.submit(read)
+            for round_ in range(5):
+                publish(place, corpus(20 + round_, dimension=8 + round_), "x")
+            ended.set()
+            reader.result()
         assert counts <= {10, *range(20, 25)} and len(counts) > 1
         assert server.query("SELECT has_table_privilege('reader', 'x', 'SELECT')") == [(True,)]
         publish(place, corpus(3000, dimension=24), "x")
