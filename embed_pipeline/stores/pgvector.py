@@ -34,7 +34,7 @@ class PgvectorStore:
             raise missing_extra("pgvector", "psycopg2-binary") from error
         self.failures = (psycopg2.Error,)
         try:
-            self._connection = psycopg2.connect(place.address, **({"password": place.key} if place.key else {}))
+            self._connection = psycopg2.connect(place.address, password=place.key)
         except psycopg2.Error as error:
             raise ValueError(
                 f"{place.shown}: PostgreSQL cannot be reached or refuses: {str(error).strip()}. Correct "

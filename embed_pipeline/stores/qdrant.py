@@ -31,9 +31,14 @@ class QdrantStore:
 
         self.failures = (ApiException, QdrantException, RuntimeError)
         self._is_remote = "://" in place.address
-        where = {"url": place.address, "api_key": place.key} if self._is_remote else {"path": place.address}
         try:
-            self._client = qdrant_client.QdrantClient(**where, timeout=_TIMEOUT_SECONDS, check_compatibility=False)
+            self._client = qdrant_client.QdrantClient(
+                url=place.address if self._is_remote else None,
+                path=None if self._is_remote else place.address,
+                api_key=place.key,
+                timeout=_TIMEOUT_SECONDS,
+                check_compatibility=False,
+            )
         except RuntimeError as error:
             raise ValueError(
                 f"{place.address}: the folder of Qdrant's local mode is for one process at a time: {error}. End the "

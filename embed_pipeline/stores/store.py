@@ -67,8 +67,10 @@ class VectorStore(Protocol):
     `where` names every passage whose attributes have all of these values; None and an empty mapping name all.
     """
 
-    failures: tuple[type[Exception], ...]
-    """What the store's client raises where the store refuses or cannot be reached; no message of them holds a key."""
+    @property
+    def failures(self) -> tuple[type[Exception], ...]:
+        """What the store's client raises where the store refuses or cannot be reached; no message holds a key."""
+        ...
 
     def build(self, name: str, corpus: Corpus) -> None:
         """A new collection with the whole corpus, to be searched when this returns."""
