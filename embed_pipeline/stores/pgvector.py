@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embed_pipeline.stores.store import Corpus, Found, Place, missing_extra
+from embed_pipeline.stores.store import Corpus, Found, Place
 
 if TYPE_CHECKING:
     from psycopg2.sql import Composed
@@ -27,11 +27,9 @@ class PgvectorStore:
     """Columns: row_number, passage_id, text, attributes (jsonb), embedding (vector, float32)."""
 
     def __init__(self, place: Place) -> None:
-        """Raises ValueError where psycopg2 is missing, or PostgreSQL cannot be reached or refuses."""
-        try:
-            import psycopg2
-        except ImportError as error:
-            raise missing_extra("pgvector", "psycopg2-binary") from error
+        """Raises ValueError where PostgreSQL cannot be reached or refuses."""
+        import psycopg2
+
         self.failures = (psycopg2.Error,)
         try:
             self._connection = psycopg2.connect(place.address, password=place.key)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embed_pipeline.stores.store import Corpus, Found, Place, missing_extra
+from embed_pipeline.stores.store import Corpus, Found, Place
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -21,11 +21,8 @@ class QdrantStore:
     """A payload has `passage_id`, `text` and `attributes`; points are numbered by the corpus's rows."""
 
     def __init__(self, place: Place) -> None:
-        """Raises ValueError where qdrant-client is missing, or another process has the folder of the local mode."""
-        try:
-            import qdrant_client
-        except ImportError as error:
-            raise missing_extra("qdrant", "qdrant-client") from error
+        """Raises ValueError where another process has the folder of the local mode."""
+        import qdrant_client
         from qdrant_client.common.client_exceptions import QdrantException
         from qdrant_client.http.exceptions import ApiException
 

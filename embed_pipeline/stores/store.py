@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
@@ -140,6 +141,10 @@ _ADDRESSES: Mapping[StoreKind, tuple[str, str, str]] = {
         "an address such as http://127.0.0.1:9200",
     ),
 }
+_PACKAGES: Mapping[StoreKind, tuple[str, str]] = {
+    "qdrant": ("qdrant_client", "qdrant-client"),
+    "pgvector": ("psycopg2", "psycopg2-binary"),
+}
 _SCHEMES: Mapping[StoreKind, tuple[str, ...]] = {
     "qdrant": ("http", "https"),
     "pgvector": ("postgresql", "postgres"),
@@ -147,14 +152,14 @@ _SCHEMES: Mapping[StoreKind, tuple[str, ...]] = {
 }
 
 
-def store_place(kind: StoreKind) -> Place:
+def store_place(kind: StoreKind, environment: Mapping[str, str] = os.environ) -> Place:
     """Where the environment says that a store of this kind is.
 
     Raises:
         ValueError: the variable is not set, or names no such address.
     """
     variable, key_variable, expected = _ADDRESSES[kind]
-    place = Place(kind, os.environ.get(variable, "").strip(), os.environ.get(key_variable) or None)
+    place = Place(kind, environment.get(variable, "").strip(), environment.get(key_variable) or None)
     if not place.address:
         raise ValueError(f"{variable}: expected {expected}, found none. Set it where this runs (docs/stores.md).")
     is_folder = kind == "qdrant" and "://" not in place.address
@@ -169,6 +174,7 @@ def open_store(place: Place) -> VectorStore:
     Raises:
         ValueError: the package that it needs is missing, or it could not be opened.
     """
+    check_package(place.kind)
     if place.kind == "qdrant":
         from embed_pipeline.stores.qdrant import QdrantStore
 
@@ -182,9 +188,11 @@ def open_store(place: Place) -> VectorStore:
     return ElasticsearchStore(place)
 
 
-def missing_extra(kind: StoreKind, package: str) -> ValueError:
-    """What to do about a package that is not installed."""
-    return ValueError(
-        f"index.store {kind}: expected the package {package}, found none. Install it: pip install "
-        f"'embed-pipeline[{kind}]'."
-    )
+def check_package(kind: StoreKind) -> None:
+    """Raises ValueError where the package that a store of this kind needs is not installed."""
+    module, package = _PACKAGES.get(kind, (None, None))
+    if module and find_spec(module) is None:
+        raise ValueError(
+            f"index.store {kind}: expected the package {package}, found none. Install it: pip install "
+            f"'embed-pipeline[{kind}]'."
+        )

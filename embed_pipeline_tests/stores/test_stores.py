@@ -4,6 +4,7 @@ Own servers are started; `make test-stores` runs the same against the addresses 
 """
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ import pytest
 
 from embed_pipeline.defs.checks.stores import check_published
 from embed_pipeline.records import Passage
-from embed_pipeline.retrieval.faiss_index import IndexSettings
+from embed_pipeline.retrieval.faiss_index import IndexSettings, StoreKind
 from embed_pipeline.stores.publishing import SCORE_TOLERANCE, alias_of, publish
 from embed_pipeline.stores.store import Corpus, Place, VectorStore, open_store, store_place
 from embed_pipeline_tests.deployment.postgres_server import DATABASE, USER, PostgresServer
@@ -226,6 +227,15 @@ def test_an_address_comes_from_the_environment_and_its_absence_is_told(monkeypat
     monkeypatch.setenv("EMBED_PIPELINE_QDRANT_URL", "folder")
     monkeypatch.setenv("EMBED_PIPELINE_QDRANT_API_KEY", KEY)
     assert store_place("qdrant") == Place("qdrant", "folder", KEY)
+
+
+@pytest.mark.parametrize(("kind", "module"), [("qdrant", "qdrant_client"), ("pgvector", "psycopg2")])
+def test_a_package_that_is_missing_is_named_with_its_extra(
+    kind: StoreKind, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ValueError, match=rf"pip install 'embed-pipeline\[{kind}\]'"):
+        publish(Place(kind, "postgresql://127.0.0.1:9/x", None), corpus(3), "x")
 
 
 def test_two_processes_cannot_have_the_folder_of_qdrants_local_mode(tmp_path: Path) -> None:
