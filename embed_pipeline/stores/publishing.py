@@ -67,7 +67,8 @@ def publish(place: Place, corpus: Corpus, alias: str) -> Published:
     """Have the alias of a store lead to this corpus; a corpus that stands there already is not sent again.
 
     A new collection `alias__<digest of the content>` is built and counted, then the alias is turned to it, then earlier
-    collections of that form are dropped, and nothing else. Where a step fails the alias leads where it led.
+    collections of that form are dropped, and nothing else. Where a step before the turn fails the alias leads where it
+    led; what that leaves, and what a failed drop leaves, the next publication removes.
 
     Raises:
         ValueError: the store refused or could not be reached, counts other passages than were sent, or the alias is
@@ -79,8 +80,8 @@ def publish(place: Place, corpus: Corpus, alias: str) -> Published:
         except store.failures as error:
             raise ValueError(
                 f"{place.kind} at {place.shown}, {alias}: expected a store that does what it is asked, found "
-                f"{type(error).__name__}: {str(error).strip()[:600]}. Look at the store and its key; the alias leads "
-                "where it led before."
+                f"{type(error).__name__}: {str(error).strip()[:600]}. Look at the store and its key and publish again; "
+                "what is half there is removed then."
             ) from error
 
 
