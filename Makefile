@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-all run status metrics dev test test-slow test-ui test-all test-faults docs check format data bench bench-training bench-encoding bench-serve try-elsewhere audit clean
+.PHONY: help demo demo-all run status metrics dev test test-slow test-ui test-all test-faults test-stores docs check format data bench bench-training bench-encoding bench-serve try-elsewhere audit clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,11 @@ test-ui: $(INSTALLED)  ## Walk through the real UI in a browser (chromium); scre
 
 test-faults: $(INSTALLED)  ## Figures under faults, about 40 minutes: kills, bad input, failing services, fuzz (KILLS=200 FUZZ_SECONDS=600 SEED=1)
 	$(BIN)/python -m pytest fault_tests
+
+test-stores: $(INSTALLED)  ## The contract of vector stores on real servers: QDRANT=http://… ELASTICSEARCH=http://… PGVECTOR=postgresql://… (keys: QDRANT_KEY= …)
+	TEST_QDRANT='$(QDRANT)' TEST_QDRANT_KEY='$(QDRANT_KEY)' TEST_ELASTICSEARCH='$(ELASTICSEARCH)' \
+	TEST_ELASTICSEARCH_KEY='$(ELASTICSEARCH_KEY)' TEST_PGVECTOR='$(PGVECTOR)' TEST_PGVECTOR_KEY='$(PGVECTOR_KEY)' \
+	$(BIN)/python -m pytest embed_pipeline_tests/stores
 
 dev: $(INSTALLED)  ## Start the Dagster UI on http://127.0.0.1:3000
 	$(BIN)/embed-pipeline dev

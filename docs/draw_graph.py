@@ -29,6 +29,7 @@ PLACES: dict[str, tuple[float, float, str]] = {
     "query_metrics": (7, 1, "per variant · seconds"),
     "general_metrics": (7, 3, "per variant · what it forgot"),
     "exported_model": (7, 0, "per exported variant · encoding"),
+    "vector_store": (7, 2, "per published variant · sending"),
     "metrics_table": (8, 1.5, "one table · seconds"),
     "report": (8, 3, "a page per data set · seconds"),
 }
@@ -44,6 +45,7 @@ COLOURS = {
     "retrieval": "#1f6f8b",
     "evaluation": "#5d4fa0",
     "exporting": "#4b7a1f",
+    "stores": "#2b7a78",
     "reporting": "#a03a6b",
 }
 STYLE = """

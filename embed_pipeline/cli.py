@@ -11,7 +11,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from embed_pipeline.commands.checkpoints import export, promoted, push
+from embed_pipeline.commands.checkpoints import export, promoted, publish, push
 from embed_pipeline.commands.data import convert, estimate, init, new
 from embed_pipeline.commands.dev import dev
 from embed_pipeline.commands.doctor import doctor
@@ -138,6 +138,7 @@ for command in (
     promoted,
     export,
     push,
+    publish,
     serve,
 ):
     main.add_command(command)

@@ -1,7 +1,7 @@
-"""What is handed out of a variant: its model, the formats it was exported in, and a card that says how good it is.
+"""What is handed out of a variant: its model, the formats it was exported in, a card that says how good it is; vectors.
 
-Belongs here: which files, the card, sending them to a Hub or a bucket. Does not belong here: arguments and output
-(commands).
+Belongs here: which files, the card, sending them to a Hub or a bucket, which vectors go to a store. Does not belong
+here: arguments and output (commands), how a store takes them (stores).
 """
 
 import shutil
@@ -12,10 +12,12 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from embed_pipeline.artifacts.backends import open_address
+from embed_pipeline.assembly.variant_encoder import load_corpus
 from embed_pipeline.encoding.description import DESCRIBED_POOLINGS, describe_encoder
-from embed_pipeline.encoding.encoder import BUNDLED, BUNDLED_ENGLISH, EncoderSettings
+from embed_pipeline.encoding.encoder import BUNDLED, BUNDLED_ENGLISH, Encoder, EncoderSettings
 from embed_pipeline.encoding.layout import MODULES_FILE
 from embed_pipeline.encoding.local import load_local_encoder
+from embed_pipeline.encoding.vector_cache import CachedEncoder
 from embed_pipeline.exporting.parity import read_parity
 from embed_pipeline.graph.graph import Graph
 from embed_pipeline.graph.node_settings import METRICS_FILE
@@ -25,6 +27,9 @@ from embed_pipeline.project.variants import Variant
 from embed_pipeline.records import EVALUATED_SPLIT
 from embed_pipeline.reporting.database import read_newest
 from embed_pipeline.reporting.metrics_table import MetricRow
+from embed_pipeline.retrieval.faiss_index import StoreKind
+from embed_pipeline.stores.publishing import Published, alias_of, publish
+from embed_pipeline.stores.store import Corpus, store_place
 
 CARD_FILE = "README.md"
 CONFIG_FILE = "config.json"
@@ -150,6 +155,29 @@ def push_to_bucket(folder: Path, address: str) -> str:
             "AWS_ENDPOINT_URL and the keys."
         ) from error
     return address
+
+
+def publish_to_store(
+    graph: Graph,
+    variant: Variant,
+    kind: StoreKind,
+    cached: Callable[[Encoder], CachedEncoder],
+    *,
+    team: str | None,
+    say: Callable[[str], object],
+) -> tuple[Published, Corpus]:
+    """Have the variant's alias in a vector store lead to its index as it stands; what was found there, what was sent.
+
+    Raises:
+        MissingInputError: there is no index yet.
+        ValueError: the variant has no vectors, the store has no address here, or as `publish`.
+    """
+    place, alias = store_place(kind), alias_of(variant.key, team)
+    corpus = load_corpus(graph, variant, cached)
+    with graph.store.turn(f"store-{kind}-{alias}", say):
+        found = publish(place, corpus, alias)
+    say(f"{kind} at {place.shown}: {found}")
+    return found, corpus
 
 
 def _copy_formats(graph: Graph, variant: Variant, node: Node | None, digest: str | None, out: Path) -> list[str]:

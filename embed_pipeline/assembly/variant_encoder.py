@@ -21,9 +21,11 @@ from embed_pipeline.graph.topology import Node
 from embed_pipeline.project.recipes import Recipe, required
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.records import Passage, Query
+from embed_pipeline.retrieval.faiss_index import read_index
 from embed_pipeline.retrieval.hybrid import HybridWeights, read_weighing
-from embed_pipeline.retrieval.search import Retriever
-from embed_pipeline.retrieval.searching import Search, dense_part, open_retriever
+from embed_pipeline.retrieval.search import Retriever, check_encoder
+from embed_pipeline.retrieval.searching import DENSE_FOLDER, Search, dense_part, open_retriever
+from embed_pipeline.stores.store import Corpus
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,3 +169,34 @@ def load_searcher(graph: Graph, variant: Variant, search: Search) -> Searcher:
     corpus = graph.store.open(index.inputs[str(Node("cleaned_qa", variant.dataset))])
     passages = {passage.id: passage for passage in read_dataset(corpus).passages}
     return Searcher(variant.key, passages, open_retriever(search, graph.store.open(index)))
+
+
+def load_corpus(graph: Graph, variant: Variant, cached: Callable[[Encoder], CachedEncoder]) -> Corpus:
+    """What a vector store takes: the passages of the index that stands, and their vectors in float32.
+
+    An index that keeps codes in place of vectors gives none; they are then encoded, or `cached` has them.
+
+    Raises:
+        MissingInputError: there is no index yet.
+        ValueError: the variant has no vectors of its own, or its index is of another encoder.
+    """
+    if variant.recipe.retriever in ("bm25", "tfidf", "reranked"):
+        first = f"; its first stage is {variant.first_stage.key}" if variant.first_stage else ""
+        raise ValueError(
+            f"{variant.key}: expected a variant with vectors, found retriever {variant.recipe.retriever}{first}. Name "
+            "another one."
+        )
+    manifest = graph.input(Node("faiss_index", variant.key))
+    folder = graph.store.open(manifest)
+    index = read_index(folder / DENSE_FOLDER if (folder / DENSE_FOLDER).is_dir() else folder)
+    passages = read_dataset(graph.store.open(manifest.inputs[str(Node("cleaned_qa", variant.dataset))])).passages
+    if index.passage_ids != tuple(passage.id for passage in passages):
+        raise ValueError(
+            f"{variant.key}: expected an index of the passages it was built from, found others. Run again."
+        )
+    vectors = index.vectors()
+    if vectors is None:
+        encoder = required(load_variant_encoder(graph, variant, cached), "encoder")
+        check_encoder(index, encoder)
+        vectors = encoder.encode_passages([passage.text for passage in passages])
+    return Corpus(passages, vectors, index.encoder_fingerprint)

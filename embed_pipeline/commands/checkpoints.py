@@ -1,4 +1,4 @@
-"""Commands about weights: which checkpoint to take, and a copy of it outside the store.
+"""Commands about weights: which checkpoint to take, and a copy of it, or of the vectors it gives, for others.
 
 Belongs here: their arguments and what they print. Does not belong here: the choice (merging.candidates).
 """
@@ -16,6 +16,7 @@ from rich.table import Table
 
 from embed_pipeline.commands.terminal import Place, ProjectCommand, console
 from embed_pipeline.replacing import new_folder
+from embed_pipeline.retrieval.faiss_index import STORES, StoreKind
 
 if TYPE_CHECKING:
     from embed_pipeline.graph.graph import Graph
@@ -147,6 +148,39 @@ def push(variant: str, target: str | Path, public: bool, dry_run: bool) -> None:
             address = push_to_bucket(folder, str(target))
     console.print(f"pushed: {escape(address)}", soft_wrap=True)
     observe(graph.topology.weights(chosen) or Node("faiss_index", chosen.key), {"pushed_to": address})
+
+
+@click.command(cls=ProjectCommand)
+@click.argument("variant")
+@click.option("--to", "kind", type=click.Choice(STORES), help="The kind of store; left out: index.store of the recipe.")
+def publish(variant: str, kind: StoreKind | None) -> None:
+    """Put the vectors and passages of VARIANT into a vector store, in place of what was published before.
+
+    The new collection is built beside the old one and held against our own scores; then the alias is turned to it.
+    Where the store is, and its key, the environment says: EMBED_PIPELINE_QDRANT_URL and so on (docs/stores.md). What
+    stands there already is not sent again.
+    """
+    from embed_pipeline.assembly.publication import publish_to_store
+    from embed_pipeline.defs.resources import pipeline_from_environment
+    from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
+    from embed_pipeline.graph.graph import VECTORS_FOLDER
+
+    pipeline = pipeline_from_environment()
+    graph = pipeline.graph()
+    chosen = graph.resolved(graph.project.variant_named(variant))
+    kind = kind or chosen.recipe.index.store
+    if kind is None:
+        known = ", ".join(STORES)
+        raise click.UsageError(f"{chosen.key}: its recipe names no index.store. Say --to with one of {known}.")
+    cache = VectorCache(graph.project.home / VECTORS_FOLDER)
+    publish_to_store(
+        graph,
+        chosen,
+        kind,
+        lambda encoder: CachedEncoder(encoder, cache),
+        team=pipeline.team,
+        say=lambda line: console.print(escape(line), soft_wrap=True),
+    )
 
 
 def _folder(graph: "Graph", node: "Node") -> Path:

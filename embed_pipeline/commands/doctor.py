@@ -58,7 +58,7 @@ def _findings(folder: Path | None) -> Iterator[Finding]:
         read_machine,
         read_requirements,
     )
-    from embed_pipeline.diagnosis.needs import judge_models, judge_recipes, judge_services
+    from embed_pipeline.diagnosis.needs import judge_models, judge_recipes, judge_services, judge_stores
 
     if folder:
         enter(folder)
@@ -80,4 +80,5 @@ def _findings(folder: Path | None) -> Iterator[Finding]:
         yield Finding(f"data set {name}", "problem", why, "Correct the file; the other data sets go on without it.")
     yield from judge_models(project, os.environ)
     yield from judge_services(project, os.environ)
+    yield from judge_stores(project, os.environ)
     yield from judge_recipes(project, pipeline.runtime(), machine.precision)

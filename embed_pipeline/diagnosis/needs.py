@@ -19,10 +19,13 @@ from embed_pipeline.encoding.precision import AUTO, NativePrecision, refuse_emul
 from embed_pipeline.encoding.service_settings import ServiceSettings
 from embed_pipeline.project.project import Project, Runtime
 from embed_pipeline.project.variants import Variant
+from embed_pipeline.stores.store import check_package, store_place
 from embed_pipeline.training.settings import TrainingSettings
 
 _MANY_EMBEDDINGS = 50_000_000
 CONNECT_SECONDS = 2.0
+_STORE_PORTS = {"qdrant": 6333, "pgvector": 5432}
+"""What their clients take where an address has none."""
 
 Connect = Callable[[str, int], None]
 """Opens a connection to host and port and closes it; raises OSError where there is none."""
@@ -65,6 +68,23 @@ def judge_services(project: Project, environment: Mapping[str, str], connect: Co
             is_set = bool(environment.get(variable))
             remedy = "" if is_set else f"export {variable}=…"
             yield Finding(f"key {variable}", "ok" if is_set else "problem", "set" if is_set else "not set", remedy)
+
+
+def judge_stores(project: Project, environment: Mapping[str, str], connect: Connect = connect) -> Iterator[Finding]:
+    """Whether each vector store that variants are published to has its package and an address that answers."""
+    for kind in dict.fromkeys(variant.recipe.index.store for variant in project.variants.values()):
+        if kind is None:
+            continue
+        try:
+            check_package(kind)
+            place = store_place(kind, environment)
+            parts = urlsplit(place.address)
+            if parts.hostname:
+                connect(parts.hostname, parts.port or _STORE_PORTS.get(kind, 443 if parts.scheme == "https" else 80))
+            yield Finding(f"store {kind}", "ok", f"{place.shown} is reachable")
+        except (ValueError, OSError) as error:
+            remedy = "Start it, or correct its address (docs/stores.md)."
+            yield Finding(f"store {kind}", "problem", str(error), remedy)
 
 
 def judge_recipes(project: Project, runtime: Runtime, native: NativePrecision) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ CHEAP_ASSETS = (
     *VARIANT_ASSETS,
     "general_metrics",
     "promoted_checkpoint",
+    "vector_store",
     *PUBLISHED_ASSETS,
 )
 """What automation: cheap runs, unless a recipe or a section synthesis names a hosted model."""
@@ -50,6 +51,7 @@ JOBS = (
     Job("measure_general_suite", ("general_metrics",), "Measure one variant on the general suite of its data set."),
     Job("promote_checkpoint", ("promoted_checkpoint",), "Choose the checkpoint of one data set that users take."),
     Job("export_variant", ("exported_model",), "Write the model of one variant in the formats it is deployed in."),
+    Job("publish_vectors", ("vector_store",), "Put the vectors of one variant into the vector store of its recipe."),
     Job("publish_metrics", PUBLISHED_ASSETS, "Append to the metrics table and write the reports."),
 )
 POOLED_JOBS = ("finetune_variant", "train_reranker")
@@ -61,8 +63,8 @@ class Asset:
     """Its code's version, the assets that it may stand on (which partitions it does is topology's), its own section.
 
     Raise the version when the code makes other bytes on the same inputs. Other checks alone cost nobody a training:
-    what was made before is shown with those of today, as not asked. `section`: of a recipe; the variants that have it
-    have the asset, which stands on the clean data and the variant's weights, and the section decides its bytes.
+    what was made before is shown with those of today, as not asked. `section`: of a recipe, or a field of one; the
+    variants that have it have the asset. An exported model stands on the clean data and the variant's weights.
     """
 
     version: str
@@ -96,6 +98,7 @@ ASSETS: Mapping[str, Asset] = {
         ("cleaned_qa", *WEIGHTS_ASSETS, "hybrid_weights", "reranker_checkpoint", "faiss_index"),
         section="export",
     ),
+    "vector_store": Asset("1", ("cleaned_qa", "faiss_index"), section="index.store"),
     "metrics_table": Asset("5", FIGURES),
     "report": Asset("4", ("metrics_table", *FIGURES, "word_vectors", "cleaned_qa")),
 }

@@ -23,6 +23,7 @@ from embed_pipeline.reporting.database import newest_batch
 from embed_pipeline.retrieval.lexical import LexicalSettings
 from embed_pipeline.retrieval.tfidf import TfidfSettings
 from embed_pipeline.significance import SignificanceSettings
+from embed_pipeline.stores.publishing import alias_of
 
 METRICS_FILE = "metrics.duckdb"
 REPORTS_FOLDER = "reports"
@@ -80,6 +81,8 @@ def variant_settings(
         ValueError: a model cannot be read.
     """
     recipe, settings = variant.recipe, project.datasets[variant.dataset]
+    if asset == "vector_store":  # never where the store is
+        return {"store": recipe.index.store, "alias": alias_of(variant.key)}
     found = _encoder_settings(asset, variant, base_encoder)
     if asset == "finetuned_checkpoint" and recipe.training_settings:
         found["training"] = recipe.training_settings.model_dump(mode="json")

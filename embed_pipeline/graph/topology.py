@@ -7,6 +7,7 @@ and the plans are both derived from them. Does not belong here: what exists in t
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 
 from embed_pipeline.graph.catalogue import (
     ALL,
@@ -105,6 +106,8 @@ class Topology:
             return (Node("mined_negatives", source.key if source else ""), *base)
         if asset == "general_metrics":
             return (*self._suites(variant.dataset), *weights, *later)
+        if asset == "vector_store":
+            return (cleaned, Node("faiss_index", variant.key))
         if asset in ("hybrid_weights", "faiss_index") or (asset in SECTIONS and not variant.first_stage):
             return (cleaned, *weights)
         return (cleaned, *weights, *later, Node("faiss_index", variant.key))
@@ -140,7 +143,7 @@ class Topology:
             *(("word_vectors",) if recipe.retriever == "word2vec" else ()),
         )
         suite = ("general_metrics",) if self.project.datasets[variant.dataset].general_suite else ()
-        own = (asset for asset, section in SECTIONS.items() if getattr(recipe, section))
+        own = (asset for asset, section in SECTIONS.items() if attrgetter(section)(recipe))
         return (*made, *VARIANT_ASSETS, *suite, *own)
 
     def _upstream_of_promoted(self, dataset: str) -> tuple[Node, ...]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -21,6 +21,9 @@ EXACT_UP_TO = 200_000
 _FACTORY_STRINGS = {"flat": "Flat", "sq8": "SQ8", "hnsw": "HNSW{neighbours}", "ivf": "IVF{lists},Flat"}
 _FACTORY_STRINGS["ivf_sq8"] = "IVF{lists},SQ8"
 KINDS = ("auto", *_FACTORY_STRINGS)
+StoreKind = Literal["qdrant", "pgvector", "elasticsearch"]
+STORES: tuple[StoreKind, ...] = get_args(StoreKind)
+"""The vector stores that an index can be published to (stores/)."""
 _VECTORS_AS_GIVEN = ("flat", "hnsw", "ivf")
 _FACTORY_STRING = re.compile(r"(?=.*[A-Z])[A-Za-z0-9_,()x]+")
 
@@ -58,6 +61,10 @@ class IndexSettings(BaseModel):
     recall_at_least: float = Field(
         default=0.95, ge=0, le=1, description="A check warns where a search finds less of what an exact one finds."
     )
+    store: StoreKind | None = Field(
+        default=None,
+        description="Where production asks the vectors: a run publishes them there. Left out: nowhere.",
+    )
 
     @field_validator("kind")
     @classmethod
@@ -74,7 +81,7 @@ class IndexSettings(BaseModel):
 
     def shaping(self) -> dict[str, object]:
         """What changes an index's bytes."""
-        return self.model_dump(mode="json", exclude={"recall_at_least"})
+        return self.model_dump(mode="json", exclude={"recall_at_least", "store"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,13 @@
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -15,15 +17,25 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from embed_pipeline.assembly.publication import push_to_bucket
+from embed_pipeline.assembly.variant_encoder import load_corpus
+from embed_pipeline.cli import main
 from embed_pipeline.commands.terminal import Place
 from embed_pipeline.encoding.local import load_local_encoder
+from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
+from embed_pipeline.graph.freshness import assess
+from embed_pipeline.graph.graph import VECTORS_FOLDER
 from embed_pipeline.reporting.database import read_newest, write_newest
+from embed_pipeline.retrieval.faiss_index import read_index
+from embed_pipeline.retrieval.search import top_k
+from embed_pipeline.stores.store import Place as StorePlace
+from embed_pipeline.stores.store import open_store
 from embed_pipeline_tests.hub_server import HubServer
 from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.s3_server import S3Server
-from embed_pipeline_tests.small_project import edit_dataset, mark_project, write_project
+from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, mark_project, write_project
 
 TEXTS = ["我肝上有油", "痛风"]
 
@@ -210,3 +222,73 @@ def test_an_address_of_a_kind_that_is_not_known_is_no_folder() -> None:
     assert place.convert("s3://a/b", None, None) == "s3://a/b" and place.convert("a/b", None, None) == Path("a/b")
     with pytest.raises(click.BadParameter, match="expected a path or hf: or s3://, found 'gs://a/b'"):
         place.convert("gs://a/b", None, None)
+
+
+@pytest.fixture
+def with_store(project: PipelineProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PipelineProject:
+    """A copy whose recipe `base` names a vector store, in a folder."""
+    copy = PipelineProject(Path(shutil.copytree(project.root, tmp_path / "project")))
+    edit_yaml(copy.root / "data" / "recipes" / "base.yaml", "index", store="qdrant")
+    monkeypatch.setenv("EMBED_PIPELINE_QDRANT_URL", str(tmp_path / "first"))
+    return copy
+
+
+def test_a_run_publishes_the_index_and_the_address_is_no_part_of_it(
+    with_store: PipelineProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert with_store.execute("publish_vectors", "small/base") == ["vector_store built"]
+    graph = with_store.graph
+    states = {item.node.asset: item.state for item in assess(graph) if item.node.partition == "small/base"}
+    assert states == {"faiss_index": "fresh", "query_metrics": "fresh", "vector_store": "fresh"}
+    encoder = load_local_encoder(
+        graph.project.variants["small/base"].local_encoder, directory=with_store.root / "model"
+    )
+    folder = graph.store.open(with_store.manifest("faiss_index", "small/base"))
+    vectors = encoder.encode_queries(TEXTS)
+    ours = top_k(read_index(folder), TEXTS, vectors, 3).hits()
+    monkeypatch.setenv("EMBED_PIPELINE_QDRANT_URL", str(tmp_path / "second"))
+    assert with_store.execute("publish_vectors", "small/base") == ["vector_store found"]
+    for place in (tmp_path / "first", tmp_path / "second"):
+        with closing(open_store(StorePlace("qdrant", str(place), None))) as store:
+            found = [hit for vector in vectors for hit in store.search("small-base", vector, 3)]
+        assert [hit.passage_id for hit in found] == [hit.passage_id for hit in ours]
+        assert [hit.score for hit in found] == pytest.approx([hit.score for hit in ours], abs=1e-5)
+    with dg.DagsterInstance.local_temp(str(with_store.root / "dagster")) as instance:
+        (told,) = instance.fetch_materializations(dg.AssetKey("vector_store"), limit=1).records
+    metadata = told.asset_materialization.metadata
+    assert metadata["points"].value == metadata["dagster/row_count"].value == 8 and metadata["recall"].value == 1.0
+    assert not [name for name, value in metadata.items() if str(tmp_path / "second") in str(value)]
+
+
+def test_publish_names_what_is_missing_and_sends_what_stands_elsewhere_once(
+    with_store: PipelineProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark_project(with_store.root)
+    monkeypatch.setenv("EMBED_PIPELINE_HOME", "home")
+    monkeypatch.chdir(with_store.root)
+
+    def publish(*arguments: str) -> tuple[int, str]:
+        done = CliRunner().invoke(main, ["publish", *arguments])
+        return done.exit_code, done.output
+
+    code, told = publish("base")
+    assert code == 0 and "small-base leads to small-base__" in told and ", sent;" in told
+    code, told = publish("small/base", "--to", "qdrant")
+    assert code == 0 and ", there already;" in told
+    code, told = publish("small/bm25", "--to", "qdrant")
+    assert code == 1 and "expected a variant with vectors, found retriever bm25" in told
+    code, told = publish("small/bm25")
+    assert code == 2 and "names no index.store" in told
+    code, told = publish("base", "--to", "pgvector")
+    assert code == 1 and "EMBED_PIPELINE_PGVECTOR_URL: expected an address" in told
+
+
+def test_what_an_index_keeps_as_codes_is_published_in_full(with_store: PipelineProject) -> None:
+    recipe = with_store.root / "data" / "recipes" / "base.yaml"
+    graph = with_store.graph
+    load = lambda graph: load_corpus(graph, graph.project.variants["small/base"], cached)  # noqa: E731
+    cached = lambda encoder: CachedEncoder(encoder, VectorCache(graph.project.home / VECTORS_FOLDER))  # noqa: E731
+    flat = load(graph)
+    edit_yaml(recipe, "index", kind="sq8")
+    with_store.execute("evaluate_variant", "small/base")
+    assert load(with_store.graph).digest == flat.digest

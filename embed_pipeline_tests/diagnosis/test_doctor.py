@@ -17,7 +17,7 @@ from embed_pipeline.diagnosis.machine import (
     parse_memory_limit,
     read_machine,
 )
-from embed_pipeline.diagnosis.needs import judge_models, judge_recipes, judge_services
+from embed_pipeline.diagnosis.needs import judge_models, judge_recipes, judge_services, judge_stores
 from embed_pipeline.encoding import backends
 from embed_pipeline.encoding.precision import NativePrecision
 from embed_pipeline.project.project import Project, Runtime
@@ -109,6 +109,20 @@ def test_services_are_tried_for_variants_that_data_sets_name_and_no_key_is_shown
     found = list(judge_services(named, {"SOME_KEY": "secret"}, lambda host, port: tried.append((host, port))))
     assert [one.state for one in found] == ["ok", "ok"] and tried == [("127.0.0.1", 9)]
     assert "secret" not in str(found)
+
+
+def test_the_stores_of_recipes_are_tried_and_no_password_is_shown(project: Project) -> None:
+    assert list(judge_stores(project, {}, _no_connection)) == []
+    edit_yaml(project.data / "recipes" / "base.yaml", "index", store="pgvector")
+    named = Project(project.data, project.home)
+    (unset,) = judge_stores(named, {}, _no_connection)
+    assert unset.state == "problem" and "EMBED_PIPELINE_PGVECTOR_URL: expected an address" in unset.found
+    address = {"EMBED_PIPELINE_PGVECTOR_URL": "postgresql://me:secret@db.example/x"}
+    (silent,) = judge_stores(named, address, _no_connection)
+    tried: list[tuple[str, int]] = []
+    (found,) = judge_stores(named, address, lambda host, port: tried.append((host, port)))
+    assert (silent.state, found.state, tried) == ("problem", "ok", [("db.example", 5432)])
+    assert "secret" not in f"{silent} {found}"
 
 
 def test_recipes_that_are_refused_or_slow_here_say_why(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

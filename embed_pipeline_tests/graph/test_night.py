@@ -92,7 +92,7 @@ def test_every_job_belongs_to_the_night_or_trains() -> None:
     # Decide for a new job: a night trains nothing. What it does not run is measured as it stands.
     assert {job.name for job in JOBS} - set(NIGHTLY_JOBS) == {
         *("finetune_variant", "train_word_vectors", "merge_variant", "adapt_variant", "train_reranker"),
-        *("weigh_scores", "promote_checkpoint", "export_variant"),
+        *("weigh_scores", "promote_checkpoint", "export_variant", "publish_vectors"),
     }
 
 

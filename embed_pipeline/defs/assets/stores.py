@@ -1,0 +1,59 @@
+"""Assets of the stage `stores`: a variant's vectors where production asks them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import dagster as dg
+
+from embed_pipeline.assembly.publication import publish_to_store
+from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized
+from embed_pipeline.defs.checks import stores as checks
+from embed_pipeline.defs.checks.outcome import CheckOutcome, describe_outcomes, results
+from embed_pipeline.defs.partitions import Partitions
+from embed_pipeline.defs.resources import PipelineResource
+from embed_pipeline.project.recipes import required
+from embed_pipeline.stores.publishing import Published
+from embed_pipeline.stores.store import Corpus
+
+RECORD_FILE = "published.json"
+
+
+def define_assets(partitions: Partitions) -> Assets:
+    """The asset `vector_store`."""
+    options = partial(asset_options, partitions, group="stores")
+
+    @dg.asset(**options("vector_store", kinds={"qdrant", "postgres", "elasticsearch"}, specs=checks.SPECS))
+    def vector_store(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+        """The passages of a variant's index with their vectors in the vector store of its recipe, under one alias.
+
+        The store's scores are held against ours and its queries are timed, each time. Where it is, and its key, the
+        environment says. Rows: passages.
+        """
+        step = pipeline.step(context)
+        # Not only where something is built: the alias may lead elsewhere by now.
+        found, corpus = publish_to_store(
+            step.graph,
+            step.variant,
+            required(step.variant.recipe.index.store, "index.store"),
+            step.cached,
+            team=pipeline.team,
+            say=context.log.info,
+        )
+        outcomes = checks.check_published(found, step.variant.recipe.index)
+        manifest = step.build(lambda out: _record(found, corpus, outcomes, out))
+        figures = {**asdict(found), "dropped": len(found.dropped)}
+        return materialized(manifest, rows=found.points, metadata=figures, checks=results(outcomes, checks.SPECS))
+
+    return [vector_store]
+
+
+def _record(found: Published, corpus: Corpus, outcomes: Sequence[CheckOutcome], out: Path) -> dict[str, object]:
+    """What is the same wherever the store is; how it answers are details."""
+    content = {"passages": found.points, "dimension": found.dimension, "encoder": corpus.encoder_fingerprint}
+    text = json.dumps({"content": corpus.digest, **content}, indent=1) + "\n"
+    (out / RECORD_FILE).write_text(text, encoding="utf-8")
+    figures = {"query_p50_ms": found.query_p50_ms, "recall": found.recall, "score_difference": found.score_difference}
+    return {"collection": found.collection, **figures, **describe_outcomes(outcomes)}

@@ -1,0 +1,5 @@
+"""A variant's vectors where production asks them: in Qdrant, in PostgreSQL with pgvector, or in Elasticsearch.
+
+Takes the passages of an index with their vectors, and a store by its address. Gives a new collection, held against our
+own scores, then one alias that leads to it; what the alias led to before goes.
+"""
