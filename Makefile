@@ -34,7 +34,7 @@ test-all: test test-slow test-ui  ## Run every test
 test-ui: $(INSTALLED)  ## Walk through the real UI in a browser (chromium); screenshots in .embed_pipeline/screenshots
 	$(BIN)/python -m pytest -x browser_tests
 
-test-faults: $(INSTALLED)  ## Figures under faults, about 40 minutes: kills, bad input, failing services, fuzz (KILLS=200 FUZZ_SECONDS=600 SEED=1)
+test-faults: $(INSTALLED)  ## Figures under faults, about an hour: kills, bad input, failing services, fuzz (KILLS=200 FUZZ_SECONDS=600 SEED=1)
 	$(BIN)/python -m pytest fault_tests
 
 test-stores: $(INSTALLED)  ## The contract of vector stores on real servers: QDRANT=http://… ELASTICSEARCH=http://… PGVECTOR=postgresql://… (keys: QDRANT_KEY= …)
