@@ -19,6 +19,7 @@ from embed_pipeline.encoding.precision import AUTO, NativePrecision, refuse_emul
 from embed_pipeline.encoding.service_settings import ServiceSettings
 from embed_pipeline.project.project import Project, Runtime
 from embed_pipeline.project.variants import Variant
+from embed_pipeline.retrieval.faiss_index import StoreKind
 from embed_pipeline.stores.store import check_package, store_place
 from embed_pipeline.training.settings import TrainingSettings
 
@@ -72,9 +73,8 @@ def judge_services(project: Project, environment: Mapping[str, str], connect: Co
 
 def judge_stores(project: Project, environment: Mapping[str, str], connect: Connect = connect) -> Iterator[Finding]:
     """Whether each vector store that variants are published to has its package and an address that answers."""
-    for kind in dict.fromkeys(variant.recipe.index.store for variant in project.variants.values()):
-        if kind is None:
-            continue
+    named: set[StoreKind] = {kind for variant in project.variants.values() if (kind := variant.recipe.index.store)}
+    for kind in sorted(named):
         try:
             check_package(kind)
             place = store_place(kind, environment)

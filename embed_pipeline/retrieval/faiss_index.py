@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -208,7 +208,8 @@ def _filled_index(vectors: np.ndarray, kind: str, settings: IndexSettings) -> "f
     cells = _cells_of(index)
     if cells is not None:
         cells.nprobe, cells.cp.seed = settings.ivf_probes, settings.seed
-    for part in (_inmost(index), cells):
+    parts: tuple[Any, ...] = (_inmost(index), faiss.downcast_index(cells) if cells is not None else None)
+    for part in parts:
         if hasattr(part, "do_polysemous_training"):
             part.do_polysemous_training = False  # orders the codes for a kind of search that is not ours, in minutes
     if not rows:
@@ -230,7 +231,7 @@ def _cells_of(index: "faiss.Index") -> "faiss.IndexIVF | None":
     import faiss
 
     try:
-        return faiss.downcast_index(faiss.extract_index_ivf(index))
+        return faiss.extract_index_ivf(index)
     except RuntimeError:
         return None
 
