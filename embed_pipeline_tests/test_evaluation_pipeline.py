@@ -12,7 +12,7 @@ import yaml
 from embed_pipeline.definitions import build_definitions
 from embed_pipeline.defs.checks.outcome import outcomes_of
 from embed_pipeline.defs.reproduction import reproduce
-from embed_pipeline.evaluation.measuring import read_calibration, read_scores
+from embed_pipeline.evaluation.measuring import read_calibration, read_returned, read_scores
 from embed_pipeline.graph.catalogue import ALL
 from embed_pipeline.graph.lineage import describe_lineage
 from embed_pipeline.reporting.database import read_history, read_newest
@@ -93,8 +93,11 @@ def test_scores_and_threshold_are_kept_beside_the_measures(finished: PipelinePro
     assert calibration is not None and calibration.wanted_precision == 0.6
     assert calibration.test_queries == sum(query.split == "test" for query in finished.queries())
     assert scores is not None and sum(scores.positives) > 0
+    returned = read_returned(folder)
+    assert returned is not None and returned.test_queries == calibration.test_queries
+    assert 1 <= returned.test.returned <= returned.rule.at_most and returned.test.f1_low <= returned.test.f1_high
     only_test = finished.graph.store.open(finished.manifest("query_metrics", "general/bm25"))
-    assert read_calibration(only_test) is None
+    assert read_calibration(only_test) is None and read_returned(only_test) is None
 
 
 def test_every_data_set_has_its_report(finished: PipelineProject) -> None:

@@ -22,6 +22,7 @@ from embed_pipeline.evaluation.measuring import (
     PAIR_MEASURE,
     read_calibration,
     read_language_pairs,
+    read_returned,
     read_scores,
 )
 from embed_pipeline.evaluation.query_metrics import read_hits, read_query_metrics
@@ -102,7 +103,7 @@ def collect_report(
         description=settings.description,
         rows=tuple(row for row in rows if row.dataset == name),
         history=tuple(HistoryPoint(r.variant, r.evaluated_at, r.value, r.low, r.high) for r in points),
-        scores=tuple(VariantScores(key, read_scores(at), read_calibration(at)) for key, at in folders.items()),
+        scores=tuple(_scores(key, at) for key, at in folders.items()),
         outcomes=tuple(_outcomes(graph, name, own, folders, headline)),
         word_map=_word_map(graph, own),
         training_seconds={v.name: seconds for v in own if (seconds := training_seconds(graph, v)) is not None},
@@ -179,6 +180,10 @@ def _general_suite(graph: Graph, variant: Variant, known: dict[str, _TestSet]) -
 
 def _only(wanted: tuple[Measure, ...], results: tuple[QueryMeasure, ...]) -> list[QueryMeasure]:
     return [result for result in results if result.measure in wanted]
+
+
+def _scores(variant: str, folder: Path) -> VariantScores:
+    return VariantScores(variant, read_scores(folder), read_calibration(folder), read_returned(folder))
 
 
 def _outcomes(

@@ -24,6 +24,14 @@ from embed_pipeline.evaluation.calibration import (
 from embed_pipeline.evaluation.latency import Profile, measure_latency, measure_throughput, summarise_latency
 from embed_pipeline.evaluation.measures import Measure, QueryMeasure, canonical_passages, measure_queries
 from embed_pipeline.evaluation.query_metrics import read_query_metrics, write_hits, write_query_metrics
+from embed_pipeline.evaluation.returned_labels import (
+    Ranked,
+    ReturnChoice,
+    ReturnFigures,
+    ReturnRule,
+    choose_returned,
+    rank_hits,
+)
 from embed_pipeline.records import CHOSEN_ON, EVALUATED_SPLIT, LANGUAGE, Hit, Passage, Query, Split
 from embed_pipeline.retrieval.search import Retriever
 from embed_pipeline.retrieval.searching import Search, encoded_queries, model_below, open_retriever, write_search_index
@@ -32,6 +40,7 @@ METRICS_FILE = "query_metrics.jsonl"
 HITS_FILE = "hits.jsonl"
 BASE_METRICS_FILE = "base_query_metrics.jsonl"
 CALIBRATION_FILE = "calibration.json"
+RETURNED_FILE = "returned.json"
 SCORES_FILE = "scores.json"
 LANGUAGE_PAIRS_FOLDER = "language_pairs"
 PAIR_MEASURE = Measure("mrr", 10)
@@ -64,14 +73,18 @@ def measure_own_queries(
     (out / SCORES_FILE).write_text(json.dumps(distribution and asdict(distribution)) + "\n", encoding="utf-8")
     validation = dataset.queries_of(CHOSEN_ON)
     if validation:
+        held_out = retriever.search(validation, HITS_PER_QUERY)
         calibration = calibrate(
-            first_hits(retriever.search(validation, 1), relevant),
+            first_hits(held_out, relevant),
             first_hits(hits, relevant),
             wanted_precision=wanted_precision,
             validation_queries=len(validation),
             test_queries=len(dataset.queries_of(EVALUATED_SPLIT)),
         )
         (out / CALIBRATION_FILE).write_text(json.dumps(asdict(calibration), indent=1) + "\n", encoding="utf-8")
+        returned = choose_returned(*_ranked(dataset, {CHOSEN_ON: held_out, EVALUATED_SPLIT: hits}))
+        if returned:
+            (out / RETURNED_FILE).write_text(json.dumps(asdict(returned), indent=1) + "\n", encoding="utf-8")
     _measure_language_pairs(search, dataset, out / LANGUAGE_PAIRS_FOLDER)
     return measured
 
@@ -92,6 +105,19 @@ def read_calibration(folder: Path) -> Calibration | None:
     """The calibration of a `query_metrics` artifact; None where there are no validation queries."""
     path = folder / CALIBRATION_FILE
     return Calibration(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+
+def read_returned(folder: Path) -> ReturnChoice | None:
+    """How many hits to return, of a `query_metrics` artifact.
+
+    None where queries have one relevant passage, where there are no validation queries, and in older artifacts.
+    """
+    path = folder / RETURNED_FILE
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    kinds = {"rule": ReturnRule, "test": ReturnFigures, "fixed_test": ReturnFigures}
+    return ReturnChoice(**{name: kinds[name](**value) if name in kinds else value for name, value in found.items()})
 
 
 def read_scores(folder: Path) -> ScoreDistribution | None:
@@ -157,6 +183,17 @@ def _relevant(dataset: RetrievalDataset) -> Mapping[str, frozenset[str]]:
         )
         for query, grades in dataset.relevant().items()
     }
+
+
+def _ranked(dataset: RetrievalDataset, hits: Mapping[Split, Sequence[Hit]]) -> Iterator[Ranked]:
+    canonical = canonical_passages(dataset.passages)
+    relevant = {
+        query: {canonical.get(passage, passage) for passage, grade in grades.items() if grade > 0}
+        for query, grades in dataset.relevant().items()
+    }
+    for split, found in hits.items():
+        judged = [query.id for query in dataset.queries_of(split) if relevant.get(query.id)]
+        yield rank_hits(judged, found, relevant, canonical)
 
 
 def _measure_language_pairs(search: Search, dataset: RetrievalDataset, out: Path) -> None:

@@ -90,7 +90,7 @@ ASSETS: Mapping[str, Asset] = {
     "hybrid_weights": Asset("1", ("cleaned_qa", *WEIGHTS_ASSETS)),
     "faiss_index": Asset("1", ("cleaned_qa", *WEIGHTS_ASSETS)),
     "query_metrics": Asset(
-        "3", ("cleaned_qa", *WEIGHTS_ASSETS, "hybrid_weights", "reranker_checkpoint", "faiss_index")
+        "4", ("cleaned_qa", *WEIGHTS_ASSETS, "hybrid_weights", "reranker_checkpoint", "faiss_index")
     ),
     "general_metrics": Asset("1", ("cleaned_qa", *WEIGHTS_ASSETS, "hybrid_weights", "reranker_checkpoint")),
     "exported_model": Asset(

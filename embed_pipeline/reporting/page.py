@@ -232,7 +232,11 @@ def _scores(report: DatasetReport, looks: Mapping[str, Look], order: Mapping[str
     for scores in sorted(report.scores, key=lambda s: (order.get(s.variant, len(order)), s.variant)):
         threshold = scores.calibration.threshold if scores.calibration else None
         drawn = scores.distribution and planes.draw_distribution(scores.distribution, threshold, scores.variant)
-        sentence = words.describe_calibration(scores.calibration) if scores.calibration else ""
+        sentences = (
+            words.describe_calibration(scores.calibration) if scores.calibration else "",
+            words.describe_returned(scores.returned) if scores.returned else "",
+        )
+        sentence = " ".join(filter(None, sentences))
         if drawn or sentence:
             found.append(_Score(scores.variant, looks[scores.variant], drawn, sentence))
     return tuple(found)

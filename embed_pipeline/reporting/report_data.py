@@ -10,6 +10,7 @@ from datetime import datetime
 
 from embed_pipeline.evaluation.calibration import Calibration, ScoreDistribution
 from embed_pipeline.evaluation.measures import Measure
+from embed_pipeline.evaluation.returned_labels import ReturnChoice
 from embed_pipeline.reporting.charts import language_pair
 from embed_pipeline.reporting.evidence import FORGETTING
 from embed_pipeline.reporting.metrics_table import ALL_QUERIES, MetricRow
@@ -33,11 +34,15 @@ class HistoryPoint:
 
 @dataclass(frozen=True, slots=True)
 class VariantScores:
-    """How a variant's scores separate relevant from irrelevant, and from which score on to answer; None: not known."""
+    """How a variant's scores separate relevant from irrelevant, from which score on to answer, and with how much.
+
+    None: not known.
+    """
 
     variant: str
     distribution: ScoreDistribution | None
     calibration: Calibration | None
+    returned: ReturnChoice | None = None
 
 
 @dataclass(frozen=True, slots=True)

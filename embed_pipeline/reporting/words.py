@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from embed_pipeline.evaluation.calibration import Calibration
 from embed_pipeline.evaluation.comparison import Verdict
 from embed_pipeline.evaluation.measures import MEASURE_WORDS, Measure
+from embed_pipeline.evaluation.returned_labels import ReturnChoice
 from embed_pipeline.reporting.evidence import format_p
 from embed_pipeline.reporting.metrics_table import MetricRow
 
@@ -90,6 +91,23 @@ def describe_calibration(calibration: Calibration) -> str:
     return (
         f"{first}; on test it answers {100 * calibration.test_coverage:.0f} % of {asked} and is right "
         f"{100 * calibration.test_precision:.0f} %{bounds}."
+    )
+
+
+def describe_returned(returned: ReturnChoice) -> str:
+    """How many hits to return, and what that gives on test."""
+    rule, test, fixed = returned.rule, returned.test, returned.fixed_test
+    first = f"the first {returned.fixed}" if returned.fixed > 1 else "the first alone"
+    does = (
+        f"on test that is {test.returned:.1f} a question, precision {percent(test.precision)}, recall "
+        f"{percent(test.recall)}, F1 {percent(test.f1)} [{percent(test.f1_low)}–{percent(test.f1_high)}]"
+    )
+    if rule.gap is None or returned.difference is None or returned.p_value is None:
+        asked = f"{returned.validation_queries:,} validation questions"
+        return f"Return {first}: on {asked} no other rule was better with evidence; {does}."
+    return (
+        f"Return those whose score lies at most {score(rule.gap)} below the first's, {rule.at_most} at most: {does}. "
+        f"Always {first} gives F1 {percent(fixed.f1)}: {points(returned.difference)}, {format_p(returned.p_value)}."
     )
 
 

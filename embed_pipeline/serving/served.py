@@ -19,7 +19,8 @@ from embed_pipeline.encoding.pair_scores import CachedPairScorer
 from embed_pipeline.encoding.tokens import load_tokenizer
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
 from embed_pipeline.evaluation.calibration import Calibration
-from embed_pipeline.evaluation.measuring import read_calibration
+from embed_pipeline.evaluation.measuring import read_calibration, read_returned
+from embed_pipeline.evaluation.returned_labels import ReturnRule
 from embed_pipeline.graph.graph import PAIR_SCORES_FOLDER, VECTORS_FOLDER, Graph
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.merging.candidates import read_promoted
@@ -83,6 +84,7 @@ class Served:
     searcher: Searcher
     search: Search
     calibration: Calibration | None
+    return_rule: ReturnRule | None
     dimensions: tuple[int, ...]
     """The lengths that a vector may be cut to, ascending, the whole length last; none without vectors."""
     tokens: TokenCounter | None
@@ -126,6 +128,10 @@ class Served:
             return None
         threshold = self.calibration.threshold
         return bool(hits) and threshold is not None and hits[0].score >= threshold
+
+    def returned(self, hits: Sequence[Found]) -> int | None:
+        """How many of the hits to return, where queries have several right answers; None: nothing was chosen."""
+        return self.return_rule.count([hit.score for hit in hits]) if self.return_rule else None
 
     def clauses(self, query: str) -> tuple[str, ...]:
         """The parts that the query is searched as beside the whole; none unless a hybrid variant weighs them."""
@@ -189,6 +195,8 @@ def load_served(graph: Graph, name: str) -> Served:
     ).uncached()  # what users ask is not written down
     searcher = load_searcher(graph, variant, search)
     measured = standing.manifests.get(Node("query_metrics", variant.key))
+    figures = graph.store.open(measured) if measured else None
+    returned = read_returned(figures) if figures else None
     trained, index = graph.topology.trained(variant), standing.manifests[Node("faiss_index", variant.key)]
     served = Served(
         name=name,
@@ -197,7 +205,8 @@ def load_served(graph: Graph, name: str) -> Served:
         digests=standing.digests,
         searcher=searcher,
         search=search,
-        calibration=read_calibration(graph.store.open(measured)) if measured else None,
+        calibration=read_calibration(figures) if figures else None,
+        return_rule=returned.rule if returned else None,
         dimensions=_dimensions(variant, search.encoder),
         tokens=_token_counter(search.encoder),
     )

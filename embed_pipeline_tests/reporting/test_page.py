@@ -10,6 +10,7 @@ import pytest
 
 from embed_pipeline.evaluation.calibration import Calibration, ScoreDistribution
 from embed_pipeline.evaluation.measures import Measure
+from embed_pipeline.evaluation.returned_labels import ReturnChoice, ReturnFigures, ReturnRule
 from embed_pipeline.reporting.metrics_table import BASE_MODEL, MetricRow
 from embed_pipeline.reporting.outcomes import Outcomes, QueryOutcome, Returned
 from embed_pipeline.reporting.page import render_page
@@ -200,6 +201,20 @@ def test_calibration_is_told_in_words():
     assert "on test it answers 43 % of 600 questions and is right 88 % [80–94]" in text
     never = replace(CALIBRATION, threshold=None, validation_precision=None, test_precision=None)
     assert "answer none" in Page(render(scores=(VariantScores("tuned", None, never),))).text
+
+
+def test_how_many_hits_to_return_is_told_in_words():
+    gap = ReturnFigures(2.33, 0.542, 0.526, 0.492, 0.46, 0.523)
+    first = ReturnFigures(1.0, 0.59, 0.423, 0.465, 0.429, 0.5)
+    chosen = ReturnChoice(ReturnRule(0.137, 4), 1, 401, 591, gap, first, 0.027, 0.011, 0.044, 0.0008)
+    told = Page(render(scores=(VariantScores("tuned", None, CALIBRATION, chosen),))).text
+    assert "Return those whose score lies at most .137 below the first's, 4 at most: on test that is 2.3 a" in told
+    assert (
+        "precision 54.2, recall 52.6, F1 49.2 [46.0–52.3]. Always the first alone gives F1 46.5: +2.7, p<.001." in told
+    )
+    fixed = replace(chosen, rule=ReturnRule(None, 1), test=first, difference=None, p_value=None)
+    told = Page(render(scores=(VariantScores("tuned", None, None, fixed),))).text
+    assert "Return the first alone: on 401 validation questions no other rule was better with evidence; on test" in told
 
 
 def test_won_and_lost_queries_are_shown_with_what_each_variant_returned():

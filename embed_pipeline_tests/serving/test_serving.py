@@ -22,7 +22,7 @@ from embed_pipeline.dataset.normalisation import normalise_text
 from embed_pipeline.encoding.cross_encoder import CrossEncoderSettings, TextPair, load_cross_encoder
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
-from embed_pipeline.evaluation.measuring import HITS_FILE, read_calibration
+from embed_pipeline.evaluation.measuring import HITS_FILE, read_calibration, read_returned
 from embed_pipeline.evaluation.query_metrics import read_hits
 from embed_pipeline.serving.server import Server, ServerSettings
 from embed_pipeline_tests.pipeline_project import PipelineProject
@@ -205,7 +205,7 @@ def test_only_json_and_only_this_machines_names_are_answered(running) -> None:
 @pytest.mark.parametrize("variant", ["small/bm25", "small/tuned", "small/hybrid", "small/reranked"])
 def test_search_finds_what_the_evaluation_found_and_says_whether_it_is_sure(running, project, variant: str) -> None:
     folder = project.graph.store.open(project.manifest("query_metrics", variant))
-    calibration, recorded = read_calibration(folder), {}
+    calibration, chosen, recorded = read_calibration(folder), read_returned(folder), {}
     for hit in read_hits(folder / HITS_FILE):
         recorded.setdefault(hit.query_id, []).append((hit.passage_id, pytest.approx(hit.score, abs=1e-5)))
     queries = [query for query in project.queries() if query.split == "test"][:8]
@@ -217,6 +217,8 @@ def test_search_finds_what_the_evaluation_found_and_says_whether_it_is_sure(runn
         assert found["threshold"] == threshold
         best = found["hits"][0]["score"] if found["hits"] else None
         assert found["sure"] is (None if calibration is None else bool(threshold and best and best >= threshold))
+        scores = [hit["score"] for hit in found["hits"]]
+        assert found["returned"] == (chosen.rule.count(scores) if chosen else None)
         assert headers["x-variant"] == variant
     assert found["second_stage"] is (variant == "small/reranked")
     two = running[variant].ask("/search", {"query": "我肝上有油，大脚趾半夜痛醒"})[1]

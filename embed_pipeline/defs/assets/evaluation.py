@@ -32,11 +32,13 @@ from embed_pipeline.evaluation.measuring import (
     profile_variant,
     read_calibration,
     read_language_pairs,
+    read_returned,
     read_scores,
 )
 from embed_pipeline.evaluation.query_metrics import read_query_metrics, write_query_metrics
 from embed_pipeline.records import EVALUATED_SPLIT
 from embed_pipeline.reporting.plots import plot_score_distribution
+from embed_pipeline.reporting.words import describe_returned
 from embed_pipeline.retrieval.searching import encoding_counts
 
 
@@ -95,6 +97,8 @@ def _describe_measured(step: Step, manifest: Manifest) -> dict[str, dg.MetadataV
     found |= {"measures": table(_by_cutoff(means)), "profile": detail_table(manifest, "profile"), "lineage": chain}
     if calibration:
         found["calibration"] = figure_table(asdict(calibration))
+    if returned := read_returned(folder):
+        found["returned"] = dg.MetadataValue.md(describe_returned(returned))
     if scores:
         png = plot_score_distribution(scores, calibration.threshold if calibration else None)
         found["scores"] = picture(png, "scores of relevant hits and of the best irrelevant one")
