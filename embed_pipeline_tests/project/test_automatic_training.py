@@ -84,7 +84,7 @@ def test_the_figures_of_a_data_set_count_what_can_be_trained_on() -> None:
     ("change", "message"),
     [
         ({"mining": {"number": 3}}, "remove the mining section"),
-        ({"training": "automatic"}, "training: Input should be 'auto', found 'automatic'"),
+        ({"training": "automatic"}, "training: expected 'auto', found 'automatic'"),
         ({"encoder": None}, "needs an encoder section"),
     ],
 )
