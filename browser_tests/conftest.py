@@ -23,7 +23,11 @@ SCREENSHOTS = Path(os.environ.get("SCREENSHOTS") or ROOT / ".embed_pipeline" / "
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevServer]:
     """The running UI and daemon of a project in which nothing was materialised yet; the night is every minute."""
     root = write_browser_project(tmp_path_factory.mktemp("browser") / "project")
-    environment = {"EMBED_PIPELINE_NIGHTLY_CRON": "* * * * *", "EMBED_PIPELINE_THREADS": "1"}
+    environment = {
+        "EMBED_PIPELINE_NIGHTLY_CRON": "* * * * *",
+        "EMBED_PIPELINE_THREADS": "1",
+        "EMBED_PIPELINE_QDRANT_URL": "qdrant",
+    }
     with DevServer(root, environment=environment) as running:
         yield running
 

@@ -75,6 +75,7 @@ def _write_recipes(folder: Path, model: Path) -> None:
         "mining": {"range_end": 5, "number": 3, "margin_relative": None},
         "training": training_settings(),
         "export": {"formats": ["float16"], "points_lost": 100},
+        "index": {"store": "qdrant"},  # a folder of the project: conftest.py
     }
     write_yaml(folder / "tuned.yaml", tuned)
     merge = {"of": ["tuned"], "alphas": [0.0, 0.5, 1.0], "allowed_loss": 0.9, "kept_gain": 0.1}

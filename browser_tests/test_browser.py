@@ -21,7 +21,7 @@ TOUCHED = {
     *("raw_xlsx[small]", "cleaned_qa[small]", "mined_negatives[small/tuned]", "finetuned_checkpoint[small/tuned]"),
     *("word_vectors[small/words]", "merged_checkpoint[small/merged]", "adapter[small/adapted]"),
     *("reranker_checkpoint[small/reranked]", "hybrid_weights[small/weighed]", "promoted_checkpoint[small]"),
-    "exported_model[small/tuned]",
+    *("exported_model[small/tuned]", "vector_store[small/tuned]"),
     *(
         f"{asset}[small/{variant}]"
         for variant in SMALL
