@@ -45,7 +45,8 @@ def define_assets(partitions: Partitions) -> Assets:
         outcomes = checks.check_published(found, step.variant.recipe.index)
         manifest = step.build(lambda out: _record(found, corpus, outcomes, out))
         figures = {**asdict(found), "dropped": len(found.dropped)}
-        return materialized(manifest, rows=found.points, metadata=figures, checks=results(outcomes, checks.SPECS))
+        folder, checked = step.open(manifest), results(outcomes, checks.SPECS)
+        return materialized(manifest, rows=found.points, folder=folder, metadata=figures, checks=checked)
 
     return [vector_store]
 
