@@ -82,7 +82,8 @@ def measure_own_queries(
             test_queries=len(dataset.queries_of(EVALUATED_SPLIT)),
         )
         (out / CALIBRATION_FILE).write_text(json.dumps(asdict(calibration), indent=1) + "\n", encoding="utf-8")
-        returned = choose_returned(*_ranked(dataset, {CHOSEN_ON: held_out, EVALUATED_SPLIT: hits}))
+        chosen_on, tested = _ranked(dataset, {CHOSEN_ON: held_out, EVALUATED_SPLIT: hits})
+        returned = choose_returned(chosen_on, tested)
         if returned:
             (out / RETURNED_FILE).write_text(json.dumps(asdict(returned), indent=1) + "\n", encoding="utf-8")
     _measure_language_pairs(search, dataset, out / LANGUAGE_PAIRS_FOLDER)
