@@ -122,6 +122,15 @@ def test_a_wrong_recipe_names_file_field_and_what_was_found(tmp_path: Path, cont
     assert message in str(error.value)
 
 
+def test_of_many_mistakes_the_first_are_told_the_rest_counted_and_where_to_read_is_said(tmp_path: Path) -> None:
+    unknown = {f"colour{at}": 1 for at in range(25)}
+    write_yaml(tmp_path / "wrong.yaml", {"description": "x", "retriever": "bm25", **unknown})
+    with pytest.raises(ValueError) as error:
+        read_recipe(tmp_path / "wrong.yaml")
+    *told, more, hint = str(error.value).splitlines()
+    assert len(told) == 20 and more == "and 5 more" and hint.endswith("docs/recipes.md.")
+
+
 def test_a_missing_recipe_lists_those_that_are_there(tmp_path: Path) -> None:
     write_yaml(tmp_path / "bm25.yaml", {"description": "x", "retriever": "bm25"})
     with pytest.raises(ValueError, match="Recipes there: bm25"):

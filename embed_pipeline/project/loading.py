@@ -35,7 +35,7 @@ def read_section(model: type[Section], content: Mapping[str, Any], place: str) -
         return model.model_validate(dict(content))
     except ValidationError as error:
         lines = [f"{place}.{line}" for line in describe_problems(error, model)]
-        raise ValueError(join_problems([*lines, "docs/documents.md has all fields."])) from error
+        raise ValueError(join_problems(lines) + "\ndocs/documents.md has all fields.") from error
 
 
 RECIPES_FOLDER = "recipes"

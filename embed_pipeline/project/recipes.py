@@ -170,4 +170,4 @@ def read_recipe(path: Path) -> Recipe:
         return Recipe.model_validate(content)
     except ValidationError as error:
         lines = [f"{path}, {line}" for line in describe_problems(error, Recipe, kinds=_NOT_IN_THE_FILE)]
-        raise ValueError(join_problems([*lines, "Every field is described in docs/recipes.md."])) from error
+        raise ValueError(join_problems(lines) + "\nEvery field is described in docs/recipes.md.") from error
