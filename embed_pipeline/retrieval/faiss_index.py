@@ -178,16 +178,24 @@ def recall_against_exact(index: PassageIndex, vectors: np.ndarray, *, seed: int 
     if not wanted:
         return 1.0
     asked = np.ascontiguousarray(vectors[rows], dtype=np.float32)
-    best = np.full((len(rows), wanted), -np.inf, dtype=np.float32)
-    for start in range(0, len(vectors), _ADDED_AT_ONCE):
-        scores = np.concatenate([best, asked @ vectors[start : start + _ADDED_AT_ONCE].T], axis=1)
-        best = np.partition(scores, scores.shape[1] - wanted, axis=1)[:, -wanted:]
     _, found = index.faiss_index.search(asked, wanted)
     reached = [
         (vectors[ids[ids >= 0]] @ query >= worst - 1e-5).sum()
-        for query, ids, worst in zip(asked, found, best.min(axis=1), strict=True)
+        for query, ids, worst in zip(asked, found, lowest_of_nearest(vectors, asked, wanted), strict=True)
     ]
     return float(sum(reached)) / (wanted * len(rows))
+
+
+def lowest_of_nearest(vectors: np.ndarray, asked: np.ndarray, wanted: int) -> np.ndarray:
+    """The score from which on a hit is among the `wanted` nearest of an exact search, (queries,).
+
+    `vectors` (passages, dimension) and `asked` (queries, dimension) are float32; there are at least `wanted` passages.
+    """
+    best = np.full((len(asked), wanted), -np.inf, dtype=np.float32)
+    for start in range(0, len(vectors), _ADDED_AT_ONCE):
+        scores = np.concatenate([best, asked @ vectors[start : start + _ADDED_AT_ONCE].T], axis=1)
+        best = np.partition(scores, scores.shape[1] - wanted, axis=1)[:, -wanted:]
+    return best.min(axis=1)
 
 
 def _filled_index(vectors: np.ndarray, kind: str, settings: IndexSettings) -> "faiss.Index":
