@@ -168,7 +168,7 @@ def test_a_figure_of_trained_weights_is_made_again_to_the_byte(project: Pipeline
     assert found.same, found.lines
     assert {line.partition(": ")[2] for line in found.lines[:-1]} == {"the same bytes"}
     assert any(line.startswith("finetuned_checkpoint[small/tuned]") for line in found.lines)
-    assert not list((project.root / "home").glob("reproduction-*"))
+    assert not list((project.root / "home" / "artifacts" / "staging").iterdir())
 
 
 def test_the_first_thing_that_differs_is_named_upstream_first(project: PipelineProject) -> None:

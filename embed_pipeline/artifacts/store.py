@@ -18,7 +18,16 @@ from embed_pipeline.artifacts.content import DIGESTS, DamagedObjectError, seal
 from embed_pipeline.artifacts.garbage import PUBLISH_LOCK, GarbageReport, collect_garbage
 from embed_pipeline.artifacts.manifest import Manifest, git_commit, installed_packages
 from embed_pipeline.artifacts.plan import Plan
-from embed_pipeline.artifacts.workspace import declare_inputs, exclusive, is_held, marked, marked_since, workspace
+from embed_pipeline.artifacts.workspace import (
+    declare_inputs,
+    exclusive,
+    is_held,
+    leftovers,
+    marked,
+    marked_since,
+    remove_tree,
+    workspace,
+)
 
 
 class ArtifactStore:
@@ -116,6 +125,15 @@ class ArtifactStore:
             DamagedObjectError: a ref cannot be read, so that what it leads to is unknown; nothing was removed.
         """
         return collect_garbage(self._catalog, dry_run=dry_run)
+
+    def scratch(self, name: str) -> AbstractContextManager[Path]:
+        """An empty directory of this process alone, removed at the end, or by garbage collection if it is killed."""
+        return workspace(self._backend.state, name)
+
+    def remove_leftovers(self) -> None:
+        """Delete the working directories of builds whose process was killed; those of living ones stay."""
+        for path in leftovers(self._backend.state):
+            remove_tree(path)
 
     def _publish_known(self, plan: Plan) -> Manifest | None:
         memo = self._catalog.read_memo(plan.fingerprint)

@@ -55,6 +55,13 @@ def remove_unused(graph: Graph, *, dry_run: bool) -> Iterator[str]:
     yield f"pair scores: {verb} {freed_scores / 1e6:.1f} MB of cross-encoders that no variant uses"
 
 
+def remove_half_made(graph: Graph) -> None:
+    """Delete what builds of killed processes left; a training's checkpoints stay: the next run goes on from them."""
+    graph.store.remove_leftovers()
+    for path in abandoned_work(graph.project.home, graph.store.is_building):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def recheck_vectors(graph: Graph, *, dry_run: bool) -> Iterator[str]:
     """Look at every kept vector of the project's encoders and indexes; yields a line per encoder and index at fault.
 

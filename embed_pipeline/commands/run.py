@@ -118,6 +118,7 @@ def _work_off(find: Find, interruption: Interruption, jobs: int) -> "tuple[tuple
 
     One at a time runs here, several run in processes of their own.
     """
+    from embed_pipeline.assembly.cleanup import remove_half_made
     from embed_pipeline.commands.workers import Workers
     from embed_pipeline.defs.running import open_instance
     from embed_pipeline.graph.work import work_off
@@ -137,6 +138,7 @@ def _work_off(find: Find, interruption: Interruption, jobs: int) -> "tuple[tuple
                     return work_off(find, runs.in_turn(), threads=threads, jobs=jobs), runs.warnings
             except KeyboardInterrupt:
                 workers.stop()
+                remove_half_made(open_graph())  # of a worker that took too long
                 runs.say_what_is_kept()
                 raise
 

@@ -5,7 +5,6 @@ belong here: following the record (lineage).
 """
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,15 +59,15 @@ def reproduce(pipeline: PipelineResource, variant: str, measure: str | None, bui
     difference = next(_differences(graph, links), None)
     if difference is not None:
         return Reproduction(False, (f"not the same any more: {difference}",))
-    with tempfile.TemporaryDirectory(dir=graph.project.home, prefix="reproduction-") as folder:
+    with graph.store.scratch(f"reproduction-{variant.replace('/', '-')}") as folder:
         answers = graph.project.home / CHAT_FOLDER
         if answers.is_dir():
             # What a chat model answered is an input like a file: asked again it would cost, and say something else.
-            shutil.copytree(answers, Path(folder) / CHAT_FOLDER)
-        errors = _build(pipeline, links, Path(folder), build)
+            shutil.copytree(answers, folder / CHAT_FOLDER)
+        errors = _build(pipeline, links, folder, build)
         if errors:
             return Reproduction(False, tuple(errors))
-        return _compare(pipeline, links, row, Path(folder))
+        return _compare(pipeline, links, row, folder)
 
 
 def _differences(graph: Graph, links: Sequence[Link]) -> Iterator[str]:
