@@ -180,7 +180,7 @@ def load_corpus(graph: Graph, variant: Variant, cached: Callable[[Encoder], Cach
         MissingInputError: there is no index yet.
         ValueError: the variant has no vectors of its own, or its index is of another encoder.
     """
-    if variant.recipe.retriever in ("bm25", "tfidf", "reranked"):
+    if variant.recipe.retriever in ("bm25", "tfidf", "classifier", "reranked"):
         first = f"; its first stage is {variant.first_stage.key}" if variant.first_stage else ""
         raise ValueError(
             f"{variant.key}: expected a variant with vectors, found retriever {variant.recipe.retriever}{first}. Name "

@@ -29,6 +29,11 @@ class RetrievalDataset:
     passages: tuple[Passage, ...]
     judgments: tuple[Judgment, ...]
 
+    @classmethod
+    def of_passages(cls, passages: Iterable[Passage]) -> "RetrievalDataset":
+        """A corpus without a question, in the order given."""
+        return cls((), tuple(passages), ())
+
     def queries_of(self, split: Split) -> tuple[Query, ...]:
         """The queries of one split, sorted by id."""
         return tuple(query for query in self.queries if query.split == split)

@@ -1,4 +1,4 @@
-"""What the scores of a hybrid variant weigh: the pair of weights that is best on the data set's validation queries.
+"""What the scores of a hybrid variant weigh: the weights that are best on the data set's validation queries.
 
 Belongs here: the sweep. Does not belong here: the scores (retrieval/hybrid.py), the rule among equals and the file
 (retrieval/hybrid.py).
@@ -27,9 +27,9 @@ from embed_pipeline.retrieval.searching import Search, open_hybrid, write_search
 
 
 def weigh_scores(search: Search, dataset: RetrievalDataset, headline: Measure) -> Weighing:
-    """Measure every pair of the recipe's weights on the validation queries; the index is not kept, test never counts.
+    """Measure all of the recipe's weights on the validation queries; the index is not kept, test never counts.
 
-    Every text is encoded once for all pairs.
+    Every text is encoded once for all of them.
 
     Raises:
         ValueError: the data set has no validation queries.
@@ -41,18 +41,19 @@ def weigh_scores(search: Search, dataset: RetrievalDataset, headline: Measure) -
             "data set a share, or fuse by rank (retriever: fused), which chooses nothing."
         )
     with tempfile.TemporaryDirectory() as folder:
-        write_search_index(search, dataset.passages, Path(folder))
-        with_parts = settings.part_weights != (0.0,)
+        write_search_index(search, dataset, Path(folder))
+        needed = HybridWeights(max(settings.part_weights), 1.0, 1.0)
         depth = max(settings.depth, HITS_PER_QUERY)
-        scored = list(open_hybrid(search, Path(folder), VECTORS_ALONE).score(queries, depth, with_parts=with_parts))
+        scored = list(open_hybrid(search, Path(folder), VECTORS_ALONE).score(queries, depth, needed))
     return weigh(scored, dataset, headline, settings)
 
 
 def weigh(
     scored: Sequence[CandidateScores], dataset: RetrievalDataset, headline: Measure, settings: HybridSettings
 ) -> Weighing:
-    """Measure every pair of weights on queries whose candidates are scored."""
-    pairs = [HybridWeights(*pair) for pair in product(settings.part_weights, settings.lexical_weights)]
+    """Measure all weights on queries whose candidates are scored; those of a score that says nothing are left out."""
+    says = any(one.classifier.any() for one in scored)
+    tried = (settings.part_weights, settings.lexical_weights, settings.classifier_weights if says else (0.0,))
     query_ids, canonical = [one.query_id for one in scored], canonical_passages(dataset.passages)
 
     def mean(weights: HybridWeights) -> float:
@@ -60,4 +61,5 @@ def weigh(
         found = measure_queries(hits, dataset.judgments, query_ids, measures=[headline], canonical=canonical)
         return fmean(one.value for one in found)
 
-    return Weighing.of(str(headline), [WeighedPoint(pair.parts, pair.lexical, mean(pair)) for pair in pairs])
+    points = [WeighedPoint(*weights, mean(HybridWeights(*weights))) for weights in product(*tried)]
+    return Weighing.of(str(headline), points)

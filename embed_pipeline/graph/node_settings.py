@@ -20,6 +20,7 @@ from embed_pipeline.project.recipes import Recipe, required
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.records import CHOSEN_ON, EVALUATED_SPLIT
 from embed_pipeline.reporting.database import newest_batch
+from embed_pipeline.retrieval.classifier import ClassifierSettings
 from embed_pipeline.retrieval.lexical import LexicalSettings
 from embed_pipeline.retrieval.tfidf import TfidfSettings
 from embed_pipeline.significance import SignificanceSettings
@@ -210,10 +211,16 @@ def _index_settings(variant: Variant, language: str) -> dict:
         "bm25": lexical,
         "tfidf": ngrams,
         "fused": {"dense": dense, "bm25": lexical},
-        "hybrid": {"dense": dense, "tfidf": ngrams},
+        "classifier": {**ngrams, **ClassifierSettings().model_dump(mode="json")},
+        "hybrid": {"dense": dense, "tfidf": ngrams, "classifier": _classifier_settings(recipe)},
     }
     found = others.get(recipe.retriever, dense)
     return {"first_stage": found, "texts": True} if variant.first_stage else found
+
+
+def _classifier_settings(recipe: Recipe) -> dict | None:
+    hybrid = recipe.hybrid
+    return hybrid.classifier.model_dump(mode="json") if hybrid and max(hybrid.classifier_weights) else None
 
 
 def _search_settings(variant: Variant, second_stage: Callable[[Variant], CrossEncoder | None]) -> dict:

@@ -142,7 +142,9 @@ class Topology:
             *(("reranker_checkpoint",) if variant.trains_reranker else ()),
             *(("word_vectors",) if recipe.retriever == "word2vec" else ()),
         )
-        suite = ("general_metrics",) if self.project.datasets[variant.dataset].general_suite else ()
+        # A classifier knows the passages that train questions are about, and a suite has none of them.
+        elsewhere = variant.recipe.retriever != "classifier" and self.project.datasets[variant.dataset].general_suite
+        suite = ("general_metrics",) if elsewhere else ()
         own = (asset for asset, section in SECTIONS.items() if attrgetter(section)(recipe))
         return (*made, *VARIANT_ASSETS, *suite, *own)
 

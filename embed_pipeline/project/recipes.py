@@ -41,11 +41,12 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     description: str = Field(min_length=1, description="One line for the reader of the metrics table.")
-    retriever: Literal["dense", "bm25", "tfidf", "word2vec", "fused", "hybrid", "reranked"] = Field(
+    retriever: Literal["dense", "bm25", "tfidf", "classifier", "word2vec", "fused", "hybrid", "reranked"] = Field(
         "dense",
-        description="Vectors and Faiss, BM25 over words, TF-IDF over character n-grams, the mean of word vectors "
-        "trained on the data set's own texts, the ranks of BM25 and a dense variant fused, the scores of a dense "
-        "variant, of a question's parts and of TF-IDF weighed, or another variant's hits reranked.",
+        description="Vectors and Faiss, BM25 over words, TF-IDF over character n-grams, a linear classifier over the "
+        "n-grams of the train questions, the mean of word vectors trained on the data set's own texts, the ranks of "
+        "BM25 and a dense variant fused, the scores of a dense variant, of a question's parts, of TF-IDF and of the "
+        "classifier weighed, or another variant's hits reranked.",
     )
     encoder: AnyEncoderSettings | None = Field(None, description="dense: the encoder, and the base if it is trained.")
     mining: MiningSettings | None = Field(None, description="How hard negatives are mined; goes with training.")
@@ -111,7 +112,7 @@ class Recipe(BaseModel):
             raise ValueError("retriever: hybrid and a hybrid section go together; add one or remove the other")
         if (self.rerank is not None) != (self.retriever == "reranked"):
             raise ValueError("retriever: reranked and a rerank section go together; add one or remove the other")
-        if self.retriever in ("bm25", "tfidf", "reranked") and self.index != IndexSettings():
+        if self.retriever in ("bm25", "tfidf", "classifier", "reranked") and self.index != IndexSettings():
             raise ValueError(f"retriever: {self.retriever} has no vectors and no index section; remove it")
         hosted = isinstance(self.encoder, HostedEncoderSettings)
         of_encoder = self.retriever == "dense" and not self.adaptation and not hosted

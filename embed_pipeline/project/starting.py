@@ -29,7 +29,8 @@ from embed_pipeline.replacing import new_folder
 EXAMPLE = "faq_en"
 """The shipped data set that a project begins with where no file is named: small, English, runs offline."""
 RECIPES = (
-    *("bm25", "tfidf", "word2vec", "e5", "e5_auto", "e5_finetuned", "e5_merged"),
+    *("bm25", "tfidf", "classifier", "word2vec", "e5", "e5_auto", "e5_auto_hybrid"),
+    *("e5_finetuned", "e5_merged", "e5_hybrid"),
     *("bge_small_zh", "bge_small_zh_finetuned", "openai_3_small", "ollama"),
 )
 """The shipped recipes that a new project gets: those that `init` names, what the demo compares, a model from the Hub,

@@ -310,12 +310,14 @@ def plot_training(points: Sequence[TrainingPoint]) -> bytes:
 def plot_weighing(weighing: Weighing) -> bytes:
     """A PNG: a row per weight of the parts, a column per lexical weight, each cell the measure in percent.
 
-    The darker the better; the chosen pair is framed. Equal sweeps give equal bytes.
+    Shown is what goes with the chosen weight of the classifier. The darker the better; the chosen pair is framed.
+    Equal sweeps give equal bytes.
     """
-    rows = sorted({point.parts for point in weighing.points})
-    columns = sorted({point.lexical for point in weighing.points})
+    points = [point for point in weighing.points if point.classifier == weighing.chosen.classifier]
+    rows = sorted({point.parts for point in points})
+    columns = sorted({point.lexical for point in points})
     values = np.full((len(rows), len(columns)), np.nan)
-    for point in weighing.points:
+    for point in points:
         values[rows.index(point.parts), columns.index(point.lexical)] = 100 * point.value
     figure, axes = new_figure(width=2.0 + 0.8 * len(columns), height=1.4 + 0.45 * len(rows))
     axes.grid(visible=False)
@@ -330,7 +332,8 @@ def plot_weighing(weighing: Weighing) -> bytes:
     axes.set_yticks(range(len(rows)), labels=[f"{weight:g}" for weight in rows])
     axes.set_xticks(range(len(columns)), labels=[f"{weight:g}" for weight in columns])
     axes.set(xlabel="weight of the lexical score", ylabel="weight of the best clause")
-    axes.set_title(f"{weighing.measure} on validation, %; framed: chosen")
+    classifier = f", classifier's weight {weighing.chosen.classifier:g}" if weighing.chosen.classifier else ""
+    axes.set_title(f"{weighing.measure} on validation, %; framed: chosen{classifier}")
     return to_png(figure)
 
 

@@ -1,18 +1,19 @@
-"""Three scores of a passage made into one: the whole question's, the best of its parts, and the lexical one.
+"""Scores of a passage made into one: the whole question's, the best of its parts, the lexical, the classifier's.
 
 Belongs here: a question in its parts, the scores of candidates, the weights and their file, the weighted sum as a
 ranking. Does not belong here: how the weights are chosen (evaluation/weighing.py), rank fusion (fusion.py).
 
-score(q, p) = cos(q, p) + parts · max over the clauses c of q of cos(c, p) + lexical · tfidf(q, p). All three are
-cosines where the encoder's vectors have length 1, so that they need no common scale first. Source of the sum: Bruch,
-Gai and Ingber 2023, "An Analysis of Fusion Functions for Hybrid Retrieval"; of the maximum: Khattab and Zaharia 2020,
-"ColBERT", over clauses in place of tokens.
+score(q, p) = cos(q, p) + parts · max over the clauses c of q of cos(c, p) + lexical · tfidf(q, p) + classifier · how
+far train questions like q were answered by p. The first three are cosines where the encoder's vectors have length 1
+and the last is about 0 to 1, so that they need no common scale first. Source of the sum: Bruch, Gai and Ingber 2023,
+"An Analysis of Fusion Functions for Hybrid Retrieval"; of the maximum: Khattab and Zaharia 2020, "ColBERT", over
+clauses in place of tokens.
 """
 
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
@@ -22,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.records import Hit, Query
+from embed_pipeline.retrieval.classifier import ClassifierIndex, ClassifierSettings, classifier_scores
 from embed_pipeline.retrieval.faiss_index import PassageIndex
 from embed_pipeline.retrieval.ranking import RankedQuery, Ranking, check_k, rank_passages
 from embed_pipeline.retrieval.search import check_encoder, top_k
@@ -33,7 +35,7 @@ WEIGHTS_FILE = "hybrid_weights.json"
 
 
 class HybridSettings(BaseModel):
-    """Whose vectors are searched with, and which weights of the other two scores are tried on validation queries."""
+    """Whose vectors are searched with, and which weights of the other scores are tried on validation queries."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,9 +50,15 @@ class HybridSettings(BaseModel):
         (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0),
         description="Tried weights of the TF-IDF score over character n-grams.",
     )
+    classifier_weights: tuple[float, ...] = Field(
+        (0.0, 0.1, 0.2, 0.5, 1.0, 2.0),
+        description="Tried weights of the classifier over the train questions; it is there where they share answers. "
+        "0 alone: none is fitted.",
+    )
+    classifier: ClassifierSettings = Field(ClassifierSettings(), description="How that classifier is fitted.")
     depth: int = Field(100, ge=1, description="Hits of each score, and of each clause, that become candidates.")
 
-    @field_validator("part_weights", "lexical_weights")
+    @field_validator("part_weights", "lexical_weights", "classifier_weights")
     @classmethod
     def _check_weights(cls, weights: tuple[float, ...]) -> tuple[float, ...]:
         if not weights or sorted(set(weights)) != list(weights) or weights[0] < 0:
@@ -60,27 +68,34 @@ class HybridSettings(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class HybridWeights:
-    """The weights of the clauses' and the lexical score; the whole question's has 1."""
+    """The weights of the clauses', the lexical and the classifier's score; the whole question's has 1."""
 
     parts: float
     lexical: float
+    classifier: float = 0.0
 
 
 VECTORS_ALONE = HybridWeights(0.0, 0.0)
+ALL_SCORES = HybridWeights(1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class WeighedPoint:
-    """One pair of weights and what it scored on the validation queries, 0 to 1."""
+    """Weights and what they scored on the validation queries, 0 to 1."""
 
     parts: float
     lexical: float
+    classifier: float
     value: float
+
+    @property
+    def weights(self) -> HybridWeights:
+        return HybridWeights(self.parts, self.lexical, self.classifier)
 
 
 @dataclass(frozen=True, slots=True)
 class Weighing:
-    """The sweep over all pairs of weights, the measure that decided, and the pair that was chosen."""
+    """The sweep over all weights, the measure that decided, and the weights that were chosen."""
 
     measure: str
     points: tuple[WeighedPoint, ...]
@@ -89,13 +104,13 @@ class Weighing:
     @classmethod
     def of(cls, measure: str, points: Sequence[WeighedPoint]) -> Self:
         """The best is chosen; of equally good ones the smallest sum of weights, then the smallest of the parts."""
-        best = max(points, key=lambda one: (round(one.value, 6), -one.parts - one.lexical, -one.parts))
+        best = max(points, key=lambda one: (round(one.value, 6), -sum(astuple(one.weights)), -one.parts, -one.lexical))
         return cls(measure, tuple(points), best)
 
     @property
     def weights(self) -> HybridWeights:
         """The weights that were chosen."""
-        return HybridWeights(self.chosen.parts, self.chosen.lexical)
+        return self.chosen.weights
 
 
 def write_weighing(weighing: Weighing, directory: Path) -> None:
@@ -128,7 +143,7 @@ def split_query(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class CandidateScores:
-    """What each of the three scores says about the candidates of one query; float64, side by side with passage_ids."""
+    """What each score says about the candidates of one query; float64, side by side with passage_ids."""
 
     query_id: str
     passage_ids: tuple[str, ...]
@@ -136,10 +151,13 @@ class CandidateScores:
     parts: np.ndarray
     """Of a query of one clause the same as whole."""
     lexical: np.ndarray
+    classifier: np.ndarray
+    """0 where there is no classifier, or where it does not know the passage."""
 
     def rank(self, weights: HybridWeights, k: int) -> RankedQuery:
         """The k best by the weighted sum, then by passage id."""
         scores = self.whole + weights.parts * self.parts + weights.lexical * self.lexical
+        scores = scores + weights.classifier * self.classifier
         return rank_passages(self.query_id, self.passage_ids, scores, k)
 
 
@@ -158,6 +176,7 @@ class HybridRetriever:
     weights: HybridWeights
     depth: int = 100
     device: Literal["cpu", "cuda"] = "cpu"
+    classifier: ClassifierIndex | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError when the two indexes are of different passages."""
@@ -170,25 +189,33 @@ class HybridRetriever:
     def search(self, queries: Sequence[Query], k: int) -> tuple[Hit, ...]:
         """See Retriever; raises ValueError when the index was built with another encoder."""
         check_k(k)
-        scored = self.score(queries, max(k, self.depth), with_parts=self.weights.parts > 0)
+        scored = self.score(queries, max(k, self.depth), self.weights)
         return rank_candidates(scored, self.weights, k).hits()
 
-    def score(self, queries: Sequence[Query], depth: int, *, with_parts: bool = True) -> Iterator[CandidateScores]:
+    def score(
+        self, queries: Sequence[Query], depth: int, needed: HybridWeights = ALL_SCORES
+    ) -> Iterator[CandidateScores]:
         """The candidates of every query with their scores, in the order of the queries.
 
-        Without parts no clause is encoded, and the scores of the parts are those of the whole.
+        What weighs 0 in `needed` is not computed: without parts no clause is encoded, and the scores of the parts are
+        those of the whole.
         """
         check_encoder(self.index, self.encoder)
         size = queries_per_batch(self.lexical)
         for start in range(0, len(queries), size):
-            yield from self._score_batch(queries[start : start + size], depth, with_parts=with_parts)
+            yield from self._score_batch(queries[start : start + size], depth, needed)
 
     @cached_property
     def _row_of(self) -> Mapping[str, int]:
         return {passage_id: row for row, passage_id in enumerate(self.index.passage_ids)}
 
-    def _score_batch(self, queries: Sequence[Query], depth: int, *, with_parts: bool) -> Iterator[CandidateScores]:
-        clauses = [split_query(query.text) if with_parts else () for query in queries]
+    @cached_property
+    def _known_rows(self) -> np.ndarray:
+        known = self.classifier.passage_ids if self.classifier else ()
+        return np.array([self._row_of[passage_id] for passage_id in known], dtype=np.int64)
+
+    def _score_batch(self, queries: Sequence[Query], depth: int, needed: HybridWeights) -> Iterator[CandidateScores]:
+        clauses = [split_query(query.text) if needed.parts else () for query in queries]
         questions = dict.fromkeys(query.text for query in queries)
         parts = dict.fromkeys(part for own in clauses for part in own if part not in questions)
         texts, vectors = [*questions, *parts], self.encoder.encode_queries(list(questions))
@@ -196,21 +223,32 @@ class HybridRetriever:
             vectors = np.concatenate([vectors, self.encoder.encode_queries(list(parts))])
         found = top_k(self.index, texts, vectors, depth, device=self.device).queries
         dense = {text: (vector, one.passage_ids) for text, vector, one in zip(texts, vectors, found, strict=True)}
-        cosines = tfidf_scores(self.lexical, [query.text for query in queries])
+        asked_texts = [query.text for query in queries]
+        cosines = tfidf_scores(self.lexical, asked_texts)
         words = rank_scores(self.lexical, queries, cosines, depth)
+        answers = np.zeros((len(queries), 0))
+        if self.classifier and needed.classifier:
+            whole = np.stack([dense[text][0] for text in asked_texts])
+            answers = classifier_scores(self.classifier, asked_texts, whole)
         for at, (query, own) in enumerate(zip(queries, clauses, strict=True)):
             candidates = {*words[at].passage_ids, *(id_ for text in (query.text, *own) for id_ in dense[text][1])}
-            rows = np.array(sorted(self._row_of[passage_id] for passage_id in candidates), dtype=np.int64)
+            likely = self._known_rows[np.argsort(-answers[at], kind="stable")[:depth]]
+            rows = np.union1d([self._row_of[passage_id] for passage_id in candidates], likely).astype(np.int64)
             if not rows.size:
-                yield CandidateScores(query.id, (), *np.zeros((3, 0)))
+                yield CandidateScores(query.id, (), *np.zeros((4, 0)))
                 continue
             passages = self.index.faiss_index.reconstruct_batch(rows).astype(np.float64)
             asked = np.stack([dense[text][0] for text in (query.text, *own)]).astype(np.float64)
             similar = asked @ passages.T
+            answered = np.zeros(len(self.index.passage_ids) if answers.size else len(rows))
+            if answers.size:
+                answered[self._known_rows] = answers[at]
+                answered = answered[rows]
             yield CandidateScores(
                 query.id,
                 tuple(self.index.passage_ids[row] for row in rows.tolist()),
                 whole=similar[0],
                 parts=similar[1:].max(axis=0) if own else similar[0],
                 lexical=cosines[[at], :][:, rows].toarray()[0],
+                classifier=answered,
             )

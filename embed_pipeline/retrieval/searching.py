@@ -10,11 +10,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from embed_pipeline.dataset.formats import CORPUS_FILE, read_passages, write_passage_line
+from embed_pipeline.dataset.formats import CORPUS_FILE, RetrievalDataset, read_passages, write_passage_line
 from embed_pipeline.encoding.encoder import Encoder, EncoderBehind, RefusedTextsError
 from embed_pipeline.encoding.pair_scores import CachedPairScorer, PairScorer
 from embed_pipeline.encoding.vector_cache import CachedEncoder
 from embed_pipeline.records import Passage
+from embed_pipeline.retrieval.classifier import (
+    ClassifierRetriever,
+    ClassifierSettings,
+    fit_classifier,
+    is_learnable,
+    read_classifier,
+    write_classifier,
+)
 from embed_pipeline.retrieval.faiss_index import (
     RECALL_AT,
     IndexSettings,
@@ -48,7 +56,8 @@ DENSE_FOLDER = "dense"
 LEXICAL_FOLDER = "bm25"
 NGRAMS_FOLDER = "tfidf"
 _NAMED_PASSAGES = 3
-RetrieverKind = Literal["dense", "bm25", "tfidf", "word2vec", "fused", "hybrid"]
+CLASSIFIER_FOLDER = "classifier"
+RetrieverKind = Literal["dense", "bm25", "tfidf", "classifier", "word2vec", "fused", "hybrid"]
 _LEXICAL_PARTS: dict[RetrieverKind, Literal["bm25", "tfidf"]] = {"fused": "bm25", "hybrid": "tfidf"}
 """What lies beside the vectors, in a folder of the lexical retriever's name."""
 
@@ -89,22 +98,33 @@ class Search:
         return replace(self, language=language)
 
 
-def write_search_index(search: Search, passages: Sequence[Passage], directory: Path) -> dict[str, object]:
-    """Write the index of the passages into the directory; returns what is in it and what it took."""
+def write_search_index(search: Search, dataset: RetrievalDataset, directory: Path) -> dict[str, object]:
+    """Write the index of the passages into the directory; returns what is in it and what it took.
+
+    Of the queries only the train queries are looked at, and those by a classifier alone.
+    """
+    passages = dataset.passages
     if search.rerank is not None:
         with (directory / CORPUS_FILE).open("w", encoding="utf-8") as file:
             for passage in passages:
                 write_passage_line(passage, file)
-        return write_search_index(replace(search, rerank=None), passages, directory)
+        return write_search_index(replace(search, rerank=None), dataset, directory)
     found: dict[str, object] = {"passages": len(passages), "kind": search.retriever}
     if search.retriever in _LEXICAL_PARTS:
         lexical = _lexical_part(search)
-        write_search_index(lexical, passages, directory / lexical.retriever)
-        dense = write_search_index(dense_part(search), passages, directory / DENSE_FOLDER)
+        write_search_index(lexical, dataset, directory / lexical.retriever)
+        if search.hybrid and max(search.hybrid.classifier_weights) > 0 and is_learnable(dataset):
+            fitted = fit_classifier(dataset, search.hybrid.classifier, search.encoder)
+            write_classifier(fitted, directory / CLASSIFIER_FOLDER)
+        dense = write_search_index(dense_part(search), dataset, directory / DENSE_FOLDER)
         return {**dense, "kind": search.retriever}
     if search.retriever == "bm25":
         write_lexical_index(build_lexical_index(passages, LexicalSettings(language=search.language)), directory)
         return found
+    if search.retriever == "classifier":
+        fitted = fit_classifier(dataset, ClassifierSettings())
+        write_classifier(fitted, directory)
+        return {**found, "train_questions": len(fitted.questions.passage_ids), "learnt": len(fitted.passage_ids)}
     if search.retriever == "tfidf":
         write_tfidf_index(build_tfidf_index(passages, TfidfSettings()), directory)
         return found
@@ -152,11 +172,14 @@ def open_retriever(search: Search, directory: Path) -> Retriever:
         return LexicalRetriever(read_lexical_index(directory))
     if search.retriever == "tfidf":
         return TfidfRetriever(read_tfidf_index(directory))
+    if search.retriever == "classifier":
+        return ClassifierRetriever(read_classifier(directory))
     return DenseRetriever(read_index(directory), _needed(search.encoder, "encoder"), search.device)
 
 
 def open_hybrid(search: Search, directory: Path, weights: HybridWeights) -> HybridRetriever:
     """The same for a hybrid variant under any weights; its scores can be had one by one."""
+    fitted = directory / CLASSIFIER_FOLDER
     return HybridRetriever(
         read_index(directory / DENSE_FOLDER),
         _needed(search.encoder, "encoder"),
@@ -164,6 +187,7 @@ def open_hybrid(search: Search, directory: Path, weights: HybridWeights) -> Hybr
         weights,
         depth=search.hybrid_settings.depth,
         device=search.device,
+        classifier=read_classifier(fitted) if fitted.exists() else None,
     )
 
 

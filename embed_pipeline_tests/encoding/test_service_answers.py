@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.encoding.encoder import RefusedTextsError
 from embed_pipeline.encoding.hosted import load_hosted_encoder
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
@@ -116,7 +117,11 @@ def test_the_passage_that_has_no_vector_is_named_with_its_id_and_file(tmp_path: 
         EmbeddingServer(FakeEncoder(), fail=refuse([OFFENDER], Failure(500, body=NAN))) as server,
         pytest.raises(ValueError, match=r"^passage p11 of tides\.md: 1 of 16 passages"),
     ):
-        write_search_index(Search("dense", "en", cached(server, tmp_path)), passages, tmp_path / "index")
+        write_search_index(
+            Search("dense", "en", cached(server, tmp_path)),
+            RetrievalDataset.of_passages(passages),
+            tmp_path / "index",
+        )
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), 0.0])

@@ -6,7 +6,9 @@ from embed_pipeline.retrieval.hybrid import WeighedPoint, Weighing
 
 def sweep(*values: float) -> Weighing:
     pairs = [(parts, lexical) for parts in (0.0, 0.5) for lexical in (0.0, 0.1, 1.0)]
-    return Weighing.of("precise@5", [WeighedPoint(*pair, value) for pair, value in zip(pairs, values, strict=True)])
+    return Weighing.of(
+        "precise@5", [WeighedPoint(*pair, 0.0, value) for pair, value in zip(pairs, values, strict=True)]
+    )
 
 
 def test_the_picture_shows_the_values_and_which_were_chosen() -> None:

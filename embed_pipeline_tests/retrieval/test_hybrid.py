@@ -88,6 +88,7 @@ def test_no_clause_is_encoded_where_parts_weigh_nothing() -> None:
 def test_what_only_one_score_finds_is_a_candidate_of_all() -> None:
     retriever = hybrid(HybridWeights(0.5, 5), depth=1)
     (scored,) = retriever.score([QUERIES[2]], 1)
+    assert not scored.classifier.any()
     best = {one[0] for one in ([hit.passage_id for hit in hybrid(w).search([QUERIES[2]], 1)] for w in [VECTORS_ALONE])}
     assert best < set(scored.passage_ids)
     assert (scored.lexical >= 0).all() and (scored.parts >= scored.whole.min()).all()
@@ -113,7 +114,7 @@ def test_indexes_of_other_passages_are_refused() -> None:
 
 def test_of_equally_good_weights_the_smallest_are_chosen(tmp_path: Path) -> None:
     points = [(0.0, 0.0, 0.5), (0.0, 0.5, 0.8), (0.5, 0.0, 0.8), (0.0, 1.0, 0.8), (1.0, 1.0, 0.7)]
-    weighing = Weighing.of("ndcg@10", [WeighedPoint(*point) for point in points])
+    weighing = Weighing.of("ndcg@10", [WeighedPoint(*weights, 0.0, value) for *weights, value in points])
     assert weighing.weights == HybridWeights(parts=0.0, lexical=0.5)
     write_weighing(weighing, tmp_path)
     assert read_weighing(tmp_path) == weighing

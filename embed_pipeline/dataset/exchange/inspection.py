@@ -25,6 +25,8 @@ from embed_pipeline.records import SPLITS, Split
 _READ_SUFFIXES = (".json", ".jsonl", *TABLE_SUFFIXES)
 _SAMPLES = 3
 _SAMPLED_TEXTS = 200
+_QUESTIONS_PER_LABEL = 4
+"""From so many on, in all splits, a classifier has enough of each in the train split."""
 _FEW_QUERIES = 50
 
 
@@ -122,7 +124,12 @@ def inspect(path: Path) -> Inspection:
         parallel_languages=parallel,
         evaluation_only=evaluation_only,
         headline=_headline(is_label_corpus, judgments / len(queries)),
-        variants=_variants(parallel, trains),
+        variants=_variants(
+            parallel=parallel,
+            trains=trains,
+            chooses=trains and bool(splits & {None, "validation"}),
+            learns_labels=trains and is_label_corpus and len(queries) >= _QUESTIONS_PER_LABEL * len(passages),
+        ),
     )
 
 
@@ -227,10 +234,11 @@ def _headline(is_label_corpus: bool, judgments_per_query: float) -> str:
     return "precise@5" if judgments_per_query > 1.2 else "hit_rate@1"
 
 
-def _variants(parallel: bool, trains: bool) -> tuple[str, ...]:
+def _variants(*, parallel: bool, trains: bool, chooses: bool, learns_labels: bool) -> tuple[str, ...]:
     if parallel:
         return ("bm25", "e5")
-    return ("bm25", "tfidf", "e5", *(["e5_auto"] if trains else []))
+    trained = [*(["e5_auto"] if trains else []), *(["e5_auto_hybrid"] if chooses else [])]
+    return ("bm25", "tfidf", *(["classifier"] if learns_labels else []), "e5", *trained)
 
 
 def sorted_splits(files: Sequence[InspectedFile]) -> tuple[Split, ...]:

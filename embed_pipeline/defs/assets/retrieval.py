@@ -39,9 +39,9 @@ def define_assets(partitions: Partitions) -> Assets:
 
     @dg.asset(**options("hybrid_weights", kinds={"numpy"}, cost="may_be_paid"))
     def hybrid_weights(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
-        """What the best clause's and the lexical score weigh beside the whole question's, per hybrid variant.
+        """What the best clause's, the lexical and the classifier's score weigh beside the whole question's.
 
-        Every pair of the recipe's weights is measured on the validation queries; test queries never count. Rows: pairs.
+        All weights of the recipe are measured on the validation queries; test queries never count. Rows: weights.
         """
         step = pipeline.step(context)
         manifest = step.build(lambda out: _weigh(step, out))
@@ -60,15 +60,11 @@ def _weigh(step: Step, out: Path) -> dict[str, object]:
     search, dataset = step.search(), read_dataset(step.folder("cleaned_qa"))
     weighing = weigh_scores(search, dataset, step.project.headline(step.dataset))
     write_weighing(weighing, out)
-    chosen, smallest = weighing.chosen, weighing.points[0]
-    step.context.log.info(
-        f"{weighing.measure} on validation: {100 * smallest.value:.1f} % with parts {smallest.parts:g} and lexical "
-        f"{smallest.lexical:g}, {100 * chosen.value:.1f} % with parts {chosen.parts:g} and lexical {chosen.lexical:g}"
-    )
-    return {**asdict(chosen), "measure": weighing.measure, **encoding_counts(search.encoder)}
+    step.context.log.info(f"{weighing.measure} on validation: {weighing.points[0]}; chosen: {weighing.chosen}")
+    return {**asdict(weighing.chosen), "measure": weighing.measure, **encoding_counts(search.encoder)}
 
 
 def _build_index(step: Step, out: Path) -> dict[str, object]:
     search = step.search()
-    found = write_search_index(search, read_dataset(step.folder("cleaned_qa")).passages, out)
+    found = write_search_index(search, read_dataset(step.folder("cleaned_qa")), out)
     return {**found, **describe_outcomes(checks.check_index(found, search.index))}
