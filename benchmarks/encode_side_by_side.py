@@ -7,10 +7,12 @@ same each time. Each contestant is a process of its own that loads its model onc
 texts, one after the other, in another order each round. SentenceTransformer.encode and FlagModel.encode run in float32
 with their own batch sizes, the model's pooling and lengths, and are handed the texts with the prompt before them.
 
-A row has the median of the rounds, the ratio to the faster of the two libraries, the lowest cosine to
-SentenceTransformer's vectors, the peak of memory, the milliseconds of one query, and GFLOP/s: what the linear layers of
-the model come to in that time (attention and padding left out). Above the table: what a matrix product of their shape
-reaches. Loading counts with the first round, in the column `ready`, which holds the conversion of a backend too.
+A row has the median of the rounds, the ratio to the faster of the two libraries, the same ratio in seconds of the
+processor (which hold on a machine that others use; take --threads 1, for threads that wait for each other spin), the
+lowest cosine to SentenceTransformer's vectors, the peak of memory, the milliseconds of one query, and GFLOP/s: what the
+linear layers of the model come to in that time (attention and padding left out). Above the table: what a matrix product
+of their shape reaches. Loading counts with the first round, in the column `ready`, which holds the conversion of a
+backend too.
 """
 
 import argparse
@@ -63,11 +65,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=[*LIBRARIES, *OURS], default=[*LIBRARIES, *OURS])
     parser.add_argument("--texts", type=int, default=400, help="how many, drawn evenly")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, help="of each contestant; left out: as many as it takes by itself")
     parser.add_argument("--contestant", help=argparse.SUPPRESS)
     parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.contestant:
         return compete(arguments.contestant, arguments.model)
+    if arguments.threads:
+        os.environ["OMP_NUM_THREADS"] = str(arguments.threads)  # read by the contestants
     flags = {name: os.environ[name] for name in ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY") if name in os.environ}
     native = native_precision("cpu")
     print(f"{os.cpu_count()} processors; {native.name}, for {native.reason}; {flags or 'nothing masked'}")
@@ -117,14 +122,18 @@ def measure(model: str, names: Sequence[str], texts: Sequence[str], rounds: int,
     print(
         f"\n{model}: {len(texts)} texts, {tokens} tokens; a float32 matrix product of its shape: {matmul:.0f} GFLOP/s"
     )
-    table = Table("", "ready, s", "texts/s", "ratio", "lowest cosine", "MB", "a query, ms", "GFLOP/s")
+    table = Table("", "ready, s", "texts/s", "ratio", "of processor s", "lowest cosine", "MB", "a query, ms", "GFLOP/s")
     medians = {name: statistics.median(one.seconds[1:] or one.seconds) for name, one in running.items()}
-    base = min((medians[name] for name in LIBRARIES if name in medians), default=None)
+    spent = {
+        name: statistics.median(one.processor_seconds[1:] or one.processor_seconds) for name, one in running.items()
+    }
+    base, base_spent = (min((of[name] for name in LIBRARIES if name in of), default=None) for of in (medians, spent))
     oracle = running.get(LIBRARIES[0])
     for name, one in running.items():
         cosine = f"{lowest_cosine(one.vectors, oracle.vectors):.6f}" if oracle else ""
         speed, seconds = len(texts) / medians[name], medians[name]
-        row = [f"{one.ready:.1f}", f"{speed:.1f}", f"{base / seconds:.2f}" if base else "", cosine]
+        row = [f"{one.ready:.1f}", f"{speed:.1f}", f"{base / seconds:.2f}" if base else ""]
+        row += [f"{base_spent / spent[name]:.2f}" if base_spent else "", cosine]
         row += [f"{one.megabytes:.0f}", f"{one.query_ms:.1f}", f"{tokens * per_token / seconds / 1e9:.0f}"]
         table.add_row(name, *row)
     Console(width=120).print(table)
@@ -138,6 +147,7 @@ class Contestant:
         command = [sys.executable, __file__, str(work), "--contestant", name, "--model", str(model)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.seconds: list[float] = []
+        self.spent: list[float] = []
         told = self._ask("load")
         self.ready, self.query_ms, self.megabytes = told["seconds"], told["query_ms"], told["megabytes"]
 
@@ -145,6 +155,7 @@ class Contestant:
         """One round."""
         told = self._ask("encode")
         self.seconds.append(told["seconds"])
+        self.spent.append(told["processor_seconds"])
         self.megabytes = told["megabytes"]
 
     @property
@@ -183,7 +194,9 @@ def compete(name: str, model: Path) -> None:
         print(json.dumps({**answer, "megabytes": _peak_megabytes()}), flush=True)
         if not sys.stdin.readline():
             return
+        before = time.process_time()
         answer = {"seconds": _seconds(lambda: encode(texts))}
+        answer["processor_seconds"] = time.process_time() - before
 
 
 def load(name: str, model: Path, work: Path) -> Callable[[list[str]], Any]:

@@ -10,8 +10,9 @@ CachedMultipleNegativesRankingLoss, no duplicates in a batch; where mining leave
 pairs without mined negatives. Both train the whole model at the rate of their
 documentation. Ours: what `training: auto` comes to. One training at a time, all with as many threads; seconds count
 mining and the start of the process. The test split is searched over a draw of --corpus passages (relevant ones
-stay), with the vectors alone and, `+ hybrid`, with the clauses' and the TF-IDF score beside them, weighed on
-validation queries. Results are kept in the work folder: a run that was stopped goes on where it was.
+stay), with the vectors alone and, `+ hybrid`, with the clauses', the TF-IDF and, for labels, the classifier's score
+beside them, weighed on validation queries. Results are kept in the work folder: a run that was stopped goes on where
+it was.
 """
 
 import argparse
@@ -51,6 +52,7 @@ from embed_pipeline.mining.groups import positive_groups, write_groups
 from embed_pipeline.project.automatic_training import choose_training
 from embed_pipeline.project.recipes import TrainingSettings
 from embed_pipeline.records import Hit, Split
+from embed_pipeline.retrieval.classifier import ClassifierRetriever, ClassifierSettings, fit_classifier, is_learnable
 from embed_pipeline.retrieval.faiss_index import build_index
 from embed_pipeline.retrieval.hybrid import VECTORS_ALONE, HybridRetriever, HybridSettings, HybridWeights
 from embed_pipeline.retrieval.lexical import LexicalSettings, build_lexical_index, lexical_top_k
@@ -165,6 +167,9 @@ def measure_arms(
         "TF-IDF": [untrained(trial, ngram_hits(trial))],
         "BM25": [untrained(trial, word_hits(trial))],
     }
+    if is_learnable(trial.dataset):
+        fitted = ClassifierRetriever(fit_classifier(trial.dataset, ClassifierSettings()))
+        found["classifier"] = [untrained(trial, fitted.search(trial.dataset.queries_of(trial.split), HITS))]
     for seed in range(seeds):
         for arm in arms:
             result = work / f"{arm}-{seed}.json"
@@ -363,7 +368,7 @@ def evaluate(trial: Trial, model: Path) -> dict[str, dict[str, Any]]:
         started, retriever = time.monotonic(), open_hybrid(dataset, encoder, vectors)
         weights = choose_weights(trial, retriever)
         found["hybrid"] = {
-            "chosen": f"(parts {weights.parts:g}, lexical {weights.lexical:g})",
+            "chosen": f"(parts {weights.parts:g}, lexical {weights.lexical:g}, classifier {weights.classifier:g})",
             "choosing_seconds": time.monotonic() - started,
             "values": measure(trial, replace(retriever, weights=weights).search(asked, HITS)),
         }
@@ -371,10 +376,12 @@ def evaluate(trial: Trial, model: Path) -> dict[str, dict[str, Any]]:
 
 
 def open_hybrid(dataset: RetrievalDataset, encoder: LocalEncoder, vectors: np.ndarray) -> HybridRetriever:
-    """The search by vectors, clauses and n-grams, with the weight of the vectors alone."""
+    """The search by vectors, clauses, n-grams and a classifier, with the weight of the vectors alone."""
     index = build_index([p.id for p in dataset.passages], vectors, encoder_fingerprint=encoder.fingerprint)
     ngrams = build_tfidf_index(dataset.passages, TfidfSettings())
-    return HybridRetriever(index, encoder, ngrams, VECTORS_ALONE, depth=HybridSettings(dense="ours").depth)
+    fitted = fit_classifier(dataset, ClassifierSettings()) if is_learnable(dataset) else None
+    depth = HybridSettings(dense="ours").depth
+    return HybridRetriever(index, encoder, ngrams, VECTORS_ALONE, depth=depth, classifier=fitted)
 
 
 def choose_weights(trial: Trial, retriever: HybridRetriever) -> HybridWeights:
