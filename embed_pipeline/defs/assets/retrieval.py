@@ -60,8 +60,13 @@ def _weigh(step: Step, out: Path) -> dict[str, object]:
     search, dataset = step.search(), read_dataset(step.folder("cleaned_qa"))
     weighing = weigh_scores(search, dataset, step.project.headline(step.dataset))
     write_weighing(weighing, out)
-    step.context.log.info(f"{weighing.measure} on validation: {weighing.points[0]}; chosen: {weighing.chosen}")
-    return {**asdict(weighing.chosen), "measure": weighing.measure, **encoding_counts(search.encoder)}
+    chosen = weighing.chosen
+    step.context.log.info(
+        f"{weighing.measure} on validation: {100 * weighing.points[0].value:.1f} % with the smallest weights, "
+        f"{100 * chosen.value:.1f} % with parts {chosen.parts:g}, lexical {chosen.lexical:g}, classifier "
+        f"{chosen.classifier:g}"
+    )
+    return {**asdict(chosen), "measure": weighing.measure, **encoding_counts(search.encoder)}
 
 
 def _build_index(step: Step, out: Path) -> dict[str, object]:
