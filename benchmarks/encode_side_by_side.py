@@ -124,9 +124,7 @@ def measure(model: str, names: Sequence[str], texts: Sequence[str], rounds: int,
     )
     table = Table("", "ready, s", "texts/s", "ratio", "of processor s", "lowest cosine", "MB", "a query, ms", "GFLOP/s")
     medians = {name: statistics.median(one.seconds[1:] or one.seconds) for name, one in running.items()}
-    spent = {
-        name: statistics.median(one.processor_seconds[1:] or one.processor_seconds) for name, one in running.items()
-    }
+    spent = {name: statistics.median(one.spent[1:] or one.spent) for name, one in running.items()}
     base, base_spent = (min((of[name] for name in LIBRARIES if name in of), default=None) for of in (medians, spent))
     oracle = running.get(LIBRARIES[0])
     for name, one in running.items():

@@ -100,7 +100,9 @@ class SplitSettings(BaseModel):
 
     train: float = Field(gt=0, lt=1, description="Share of the queries that train the encoder.")
     validation: float = Field(gt=0, lt=1, description="Share of the queries to choose settings by.")
-    test: float = Field(gt=0, lt=1, description="Share of the queries that the metrics table is measured on.")
+    test: float = Field(
+        ge=0, lt=1, description="Share of the queries that the metrics table is measured on; 0 where files name theirs."
+    )
     seed: int = Field(0, ge=0, description="Another seed gives another split of every query.")
 
     @model_validator(mode="after")
@@ -219,6 +221,8 @@ class DatasetSettings(BaseModel):
         hashed = self.documents is None and not (self.pairs and all(entry.split for entry in self.pairs))
         if self.split is None and hashed and not self.evaluation_only:
             raise ValueError("expected split (train, validation, test), found none")
+        if self.split and self.split.test == 0 and all(entry.split != "test" for entry in self.pairs):
+            raise ValueError("split, test: expected a share above 0 or a file of pairs with split: test, found neither")
         if self.baseline is not None and self.baseline not in self.variants:
             raise ValueError(f"baseline must be one of the variants {', '.join(self.variants)}, found {self.baseline}")
         if not self.variants and not self.evaluation_only:

@@ -88,4 +88,6 @@ class SynthesisSettings(BaseModel):
     def _somebody_writes(self) -> Self:
         if self.generator == "chat" and self.chat is None:
             raise ValueError("the generator chat needs the settings of a model in chat; found none")
+        if self.split.test == 0:
+            raise ValueError("split, test: expected a share above 0, found 0; nothing would be measured")
         return self

@@ -70,6 +70,8 @@ class Inspection:
     is_label_corpus: bool
     parallel_languages: bool
     evaluation_only: bool
+    draws_validation: bool
+    """Whether its files name train and test questions alone, so that some of train become validation questions."""
     headline: str
     variants: tuple[str, ...]
 
@@ -107,6 +109,7 @@ def inspect(path: Path) -> Inspection:
     # Files that name a split for training would contradict it.
     evaluation_only = parallel or splits == {"test"} or (len(queries) < _FEW_QUERIES and splits <= {None, "test"})
     trains = not evaluation_only and bool(splits & {None, "train"})
+    draws_validation = trains and {file.split for file in files} == {"train", "test"}
     texts = [*list(queries.values())[:_SAMPLED_TEXTS], *list(passages.values())[:_SAMPLED_TEXTS]]
     return Inspection(
         source=path,
@@ -123,11 +126,12 @@ def inspect(path: Path) -> Inspection:
         is_label_corpus=is_label_corpus,
         parallel_languages=parallel,
         evaluation_only=evaluation_only,
+        draws_validation=draws_validation,
         headline=_headline(is_label_corpus, judgments / len(queries)),
         variants=_variants(
             parallel=parallel,
             trains=trains,
-            chooses=trains and bool(splits & {None, "validation"}),
+            chooses=trains and (draws_validation or bool(splits & {None, "validation"})),
             learns_labels=trains and is_label_corpus and len(queries) >= _QUESTIONS_PER_LABEL * len(passages),
         ),
     )

@@ -34,7 +34,7 @@ def write_dataset_yaml(inspection: Inspection, name: str, data_folder: Path) -> 
         ValueError: the name is no data set name, or the folder exists.
     """
     with new_dataset_folder(data_folder, name) as made:
-        entries = [entry for file in inspection.files for entry in _place(file, made)]
+        entries = [entry for file in inspection.files for entry in _place(file, made, inspection)]
         (made / SETTINGS_FILE).write_text(_yaml(inspection, entries, data_folder), encoding="utf-8", newline="\n")
     return data_folder / name / SETTINGS_FILE
 
@@ -69,7 +69,7 @@ def describe_inspection(inspection: Inspection) -> str:
     return "\n".join(lines)
 
 
-def _place(file: InspectedFile, folder: Path) -> Iterator[dict[str, object]]:
+def _place(file: InspectedFile, folder: Path, inspection: Inspection) -> Iterator[dict[str, object]]:
     """Put the file into the folder; its entries under `pairs`."""
     if file.format.folder:
         dataset = to_dataset(file.content)
@@ -83,7 +83,7 @@ def _place(file: InspectedFile, folder: Path) -> Iterator[dict[str, object]]:
     entry: dict[str, object] = {"file": file.path.name}
     if file.format.name != _NATIVE:
         entry["format"] = file.format.name
-    if file.split is not None:
+    if file.split is not None and not (inspection.draws_validation and file.split == "train"):
         entry["split"] = file.split
     if file.language is not None:
         entry["language"] = file.language
@@ -131,6 +131,9 @@ def _split_lines(inspection: Inspection, entries: list[dict[str, object]]) -> li
         return [f"# {reason}", "evaluation_only: true"]
     if all("split" in entry for entry in entries):
         return []
+    if inspection.draws_validation:
+        why = "No file has validation questions, to choose settings by: a tenth of the train questions become them."
+        return [f"# {why}", "split: {train: 0.9, validation: 0.1, test: 0, seed: 0}"]
     why = "Shares and seed of the hash that splits the questions for which neither file nor column names a split."
     return [f"# {why}", "split: {train: 0.75, validation: 0.10, test: 0.15, seed: 0}"]
 

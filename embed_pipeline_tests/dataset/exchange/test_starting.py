@@ -59,7 +59,20 @@ def test_short_passages_for_many_questions_are_a_list_of_labels(tmp_path: Path) 
     _pairs(tmp_path / "in", "test.json.gz", 80, 20, passage="label {}")
     inspection = inspect(tmp_path / "in")
     assert (inspection.is_label_corpus, inspection.headline) == (True, "hit_rate@1")
-    assert inspection.variants == ("bm25", "tfidf", "classifier", "e5", "e5_auto")  # no validation to weigh scores on
+    assert inspection.variants == ("bm25", "tfidf", "classifier", "e5", "e5_auto", "e5_auto_hybrid")
+
+
+def test_of_train_and_test_files_a_tenth_of_train_becomes_validation(tmp_path: Path) -> None:
+    _pairs(tmp_path / "in", "train.json.gz", 0, 200, passage="label {}")
+    _pairs(tmp_path / "in", "test.json.gz", 200, 20, passage="label {}")
+    made = write_dataset_yaml(inspect(tmp_path / "in"), "made", tmp_path / "data")
+    assert "split: {train: 0.9, validation: 0.1, test: 0, seed: 0}" in made.read_text(encoding="utf-8")
+    dataset = clean_pairs(made.parent, read_dataset_settings(made.parent)).dataset
+    sizes = {split: len(dataset.queries_of(split)) for split in ("train", "validation", "test")}
+    assert sizes["test"] == 20 and sizes["train"] + sizes["validation"] > 190 and 8 < sizes["validation"] < 35
+    made.write_text(made.read_text(encoding="utf-8").replace("split: test}", "split: validation}"), encoding="utf-8")
+    with pytest.raises(ValueError, match="expected a share above 0 or a file of pairs with split: test, found"):
+        read_dataset_settings(made.parent)
 
 
 def test_files_called_after_languages_with_the_same_ids_are_parallel_and_not_trained_on(tmp_path: Path) -> None:
