@@ -6,7 +6,7 @@ needs a package outside the standard library.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 Split = Literal["train", "validation", "test"]
 
@@ -19,6 +19,10 @@ LANGUAGE = "language"
 """The attribute that holds an ISO 639 code, of a query or a passage."""
 
 Attributes = Mapping[str, str]
+
+StoreKind = Literal["qdrant", "pgvector", "elasticsearch", "lancedb"]
+STORES: tuple[StoreKind, ...] = get_args(StoreKind)
+"""The vector stores that an index can be published to (stores/)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,9 @@ from embed_pipeline.graph.node_settings import METRICS_FILE
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.merging.mixing import copy_description
 from embed_pipeline.project.variants import Variant
-from embed_pipeline.records import EVALUATED_SPLIT
+from embed_pipeline.records import EVALUATED_SPLIT, StoreKind
 from embed_pipeline.reporting.database import read_newest
 from embed_pipeline.reporting.metrics_table import MetricRow
-from embed_pipeline.retrieval.faiss_index import StoreKind
 from embed_pipeline.stores.publishing import Published, alias_of, publish
 from embed_pipeline.stores.store import Corpus, store_place
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from embed_pipeline.commands.terminal import Place, ProjectCommand, console
 from embed_pipeline.replacing import new_folder
-from embed_pipeline.retrieval.faiss_index import STORES, StoreKind
+from embed_pipeline.records import STORES, StoreKind
 
 if TYPE_CHECKING:
     from embed_pipeline.graph.graph import Graph

@@ -19,7 +19,7 @@ from embed_pipeline.encoding.precision import AUTO, NativePrecision, refuse_emul
 from embed_pipeline.encoding.service_settings import ServiceSettings
 from embed_pipeline.project.project import Project, Runtime
 from embed_pipeline.project.variants import Variant
-from embed_pipeline.retrieval.faiss_index import StoreKind
+from embed_pipeline.records import StoreKind
 from embed_pipeline.stores.store import check_package, store_place
 from embed_pipeline.training.settings import TrainingSettings
 
@@ -79,7 +79,7 @@ def judge_stores(project: Project, environment: Mapping[str, str], connect: Conn
             check_package(kind)
             place = store_place(kind, environment)
             parts = urlsplit(place.address)
-            if parts.hostname:
+            if parts.hostname and kind != "lancedb":  # of an address of a bucket it is the bucket
                 connect(parts.hostname, parts.port or _STORE_PORTS.get(kind, 443 if parts.scheme == "https" else 80))
             yield Finding(f"store {kind}", "ok", f"{place.shown} is reachable")
         except (ValueError, OSError) as error:

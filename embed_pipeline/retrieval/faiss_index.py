@@ -8,10 +8,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from embed_pipeline.records import StoreKind
 
 if TYPE_CHECKING:
     import faiss
@@ -21,9 +23,6 @@ EXACT_UP_TO = 200_000
 _FACTORY_STRINGS = {"flat": "Flat", "sq8": "SQ8", "hnsw": "HNSW{neighbours}", "ivf": "IVF{lists},Flat"}
 _FACTORY_STRINGS["ivf_sq8"] = "IVF{lists},SQ8"
 KINDS = ("auto", *_FACTORY_STRINGS)
-StoreKind = Literal["qdrant", "pgvector", "elasticsearch"]
-STORES: tuple[StoreKind, ...] = get_args(StoreKind)
-"""The vector stores that an index can be published to (stores/)."""
 _VECTORS_AS_GIVEN = ("flat", "hnsw", "ivf")
 _FACTORY_STRING = re.compile(r"(?=.*[A-Z])[A-Za-z0-9_,()x]+")
 

@@ -16,8 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 
-from embed_pipeline.records import Passage
-from embed_pipeline.retrieval.faiss_index import StoreKind
+from embed_pipeline.records import Passage, StoreKind
 
 _DIGESTED_ROWS = 10_000
 
@@ -124,7 +123,7 @@ class Place:
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-_ADDRESSES: Mapping[StoreKind, tuple[str, str, str]] = {
+_ADDRESSES: Mapping[StoreKind, tuple[str, str | None, str]] = {
     "qdrant": (
         "EMBED_PIPELINE_QDRANT_URL",
         "EMBED_PIPELINE_QDRANT_API_KEY",
@@ -140,16 +139,20 @@ _ADDRESSES: Mapping[StoreKind, tuple[str, str, str]] = {
         "EMBED_PIPELINE_ELASTICSEARCH_API_KEY",
         "an address such as http://127.0.0.1:9200",
     ),
+    "lancedb": ("EMBED_PIPELINE_LANCEDB_URL", None, "a folder, or an address such as s3://bucket/folder"),
 }
 _PACKAGES: Mapping[StoreKind, tuple[str, str]] = {
     "qdrant": ("qdrant_client", "qdrant-client"),
     "pgvector": ("psycopg2", "psycopg2-binary"),
+    "lancedb": ("lancedb", "lancedb"),
 }
 _SCHEMES: Mapping[StoreKind, tuple[str, ...]] = {
     "qdrant": ("http", "https"),
     "pgvector": ("postgresql", "postgres"),
     "elasticsearch": ("http", "https"),
+    "lancedb": ("s3", "gs", "az"),
 }
+_IN_A_FOLDER: tuple[StoreKind, ...] = ("qdrant", "lancedb")
 
 
 def store_place(kind: StoreKind, environment: Mapping[str, str] = os.environ) -> Place:
@@ -159,10 +162,10 @@ def store_place(kind: StoreKind, environment: Mapping[str, str] = os.environ) ->
         ValueError: the variable is not set, or names no such address.
     """
     variable, key_variable, expected = _ADDRESSES[kind]
-    place = Place(kind, environment.get(variable, "").strip(), environment.get(key_variable) or None)
+    place = Place(kind, environment.get(variable, "").strip(), environment.get(key_variable or "") or None)
     if not place.address:
         raise ValueError(f"{variable}: expected {expected}, found none. Set it where this runs (docs/stores.md).")
-    is_folder = kind == "qdrant" and "://" not in place.address
+    is_folder = kind in _IN_A_FOLDER and "://" not in place.address
     if not is_folder and urlsplit(place.address).scheme not in _SCHEMES[kind]:
         raise ValueError(f"{variable}: expected {expected}, found {place.shown!r}. Correct it.")
     return place
@@ -183,6 +186,10 @@ def open_store(place: Place) -> VectorStore:
         from embed_pipeline.stores.pgvector import PgvectorStore
 
         return PgvectorStore(place)
+    if place.kind == "lancedb":
+        from embed_pipeline.stores.lance import LanceStore
+
+        return LanceStore(place)
     from embed_pipeline.stores.elasticsearch import ElasticsearchStore
 
     return ElasticsearchStore(place)

@@ -17,16 +17,18 @@ import numpy as np
 import pytest
 
 from embed_pipeline.defs.checks.stores import check_published
-from embed_pipeline.records import Passage
-from embed_pipeline.retrieval.faiss_index import IndexSettings, StoreKind
+from embed_pipeline.records import Passage, StoreKind
+from embed_pipeline.retrieval.faiss_index import IndexSettings
 from embed_pipeline.stores.publishing import SCORE_TOLERANCE, alias_of, publish
 from embed_pipeline.stores.store import Corpus, Place, VectorStore, open_store, store_place
 from embed_pipeline_tests.deployment.postgres_server import DATABASE, USER, PostgresServer
+from embed_pipeline_tests.s3_server import S3Server
 from embed_pipeline_tests.stores.servers import KEY, Answer, Elasticsearch, Qdrant, serve
 from embed_pipeline_tests.stores.vector_postgres import start_vector_postgres
 
 KINDS = (
-    *("qdrant in a folder", "qdrant", "elasticsearch"),
+    *("qdrant in a folder", "qdrant", "elasticsearch", "lancedb"),
+    pytest.param("lancedb in a bucket", marks=pytest.mark.slow),
     pytest.param("pgvector", marks=pytest.mark.slow),
 )
 GIVEN = {"qdrant": "QDRANT", "elasticsearch": "ELASTICSEARCH", "pgvector": "PGVECTOR"}
@@ -48,8 +50,14 @@ def place(request: pytest.FixtureRequest, servers: ExitStack, tmp_path_factory: 
         return Place(kind, address, os.environ.get(f"TEST_{variable}_KEY"))
     if kind == "pgvector":
         return place_of(servers.enter_context(start_vector_postgres()))
-    if kind == "qdrant in a folder":
-        return Place("qdrant", str(tmp_path_factory.mktemp("qdrant")), None)
+    if kind in ("qdrant in a folder", "lancedb"):
+        return Place(kind.split()[0], str(tmp_path_factory.mktemp("store")), None)
+    if kind == "lancedb in a bucket":
+        s3 = servers.enter_context(S3Server())
+        changed = servers.enter_context(pytest.MonkeyPatch.context())
+        for name, value in s3.environment.items():
+            changed.setenv(name, value)
+        return Place("lancedb", f"s3://{s3.new_bucket()}/vectors", None)
     speaks = Elasticsearch() if kind == "elasticsearch" else Qdrant()
     return Place(kind, servers.enter_context(serve(speaks.ask)), KEY)
 
@@ -64,7 +72,7 @@ def alias(place: Place) -> Iterator[str]:
     """A name that nothing has; what the test makes of it is removed again."""
     name = f"test_{uuid4().hex[:12]}"
     yield name
-    if os.environ.get(f"TEST_{GIVEN[place.kind]}"):
+    if os.environ.get(f"TEST_{GIVEN.get(place.kind)}"):
         with closing(open_store(place)) as store:
             for made in store.names(name):
                 remove(place, store, made)
@@ -229,7 +237,9 @@ def test_an_address_comes_from_the_environment_and_its_absence_is_told(monkeypat
     assert store_place("qdrant") == Place("qdrant", "folder", KEY)
 
 
-@pytest.mark.parametrize(("kind", "module"), [("qdrant", "qdrant_client"), ("pgvector", "psycopg2")])
+@pytest.mark.parametrize(
+    ("kind", "module"), [("qdrant", "qdrant_client"), ("pgvector", "psycopg2"), ("lancedb", "lancedb")]
+)
 def test_a_package_that_is_missing_is_named_with_its_extra(
     kind: StoreKind, module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +252,48 @@ def test_two_processes_cannot_have_the_folder_of_qdrants_local_mode(tmp_path: Pa
     place = Place("qdrant", str(tmp_path), None)
     with closing(open_store(place)), pytest.raises(ValueError, match="one process at a time"):
         publish(place, corpus(3), "x")
+
+
+def test_readers_of_a_folder_of_lancedb_meet_the_old_one_or_the_new_one(tmp_path: Path) -> None:
+    place, names = Place("lancedb", str(tmp_path), None), ("x_own", "x_other")
+    with closing(open_store(place)) as store:
+        for size, name in enumerate(names, start=2):
+            store.build(name, corpus(size))
+        store.point("x", names[0])
+        met: list[tuple[str | None, int]] = []
+        ended = threading.Event()
+
+        def read() -> None:
+            with closing(open_store(place)) as reader:
+                while not ended.is_set():
+                    met.append((reader.current("x"), reader.count("x")))
+
+        with ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(read)
+            for turn in range(12):
+                store.point("x", names[turn % 2])
+            ended.set()
+            reading.result()
+    assert {name for name, _ in met} <= {*names} and {count for _, count in met} <= {2, 3} and met
+
+
+def test_what_a_killed_removal_left_of_a_lance_table_stops_no_publication(tmp_path: Path) -> None:
+    place, content = Place("lancedb", str(tmp_path), None), corpus(3)
+    name = f"x__{content.digest[:12]}"
+    for left in (name, "x__0123456789ab"):
+        (tmp_path / f"{left}.lance" / "data").mkdir(parents=True)
+    found = publish(place, content, "x")
+    assert (found.collection, found.points, found.dropped) == (name, 3, ("x__0123456789ab",))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.lance", f"{name}.lance"]
+
+
+def test_a_large_lance_table_gets_cells_and_keeps_our_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embed_pipeline.stores.lance.EXACT_UP_TO", 500)
+    found = publish(Place("lancedb", str(tmp_path), None), corpus(501), "x")
+    assert found.score_difference <= SCORE_TOLERANCE and found.recall > 0.9
+    with closing(open_store(Place("lancedb", str(tmp_path), None))) as store:
+        (index,) = store._open("x").list_indices()  # type: ignore[attr-defined]
+    assert (index.index_type, index.columns) == ("IvfFlat", ["vector"])
 
 
 def test_a_server_of_qdrant_indexes_the_attributes_that_are_filtered_by() -> None:
