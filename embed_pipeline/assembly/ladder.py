@@ -75,7 +75,9 @@ def recipe_changes(before: Variant, after: Variant) -> tuple[str, ...]:
 
     A variant that stands on the other keeps what that one has: only what it adds is a change.
     """
-    sides = [variant.recipe.model_dump(mode="json", exclude={"description"}) for variant in (before, after)]
+    sides = [variant.recipe.measured() for variant in (before, after)]
+    for side in sides:
+        del side["description"]
     if before in after.stands_on:
         kept = [name for name, value in sides[1].items() if value is not None]
         sides = [{name: side[name] for name in kept} for side in sides]

@@ -27,7 +27,7 @@ from embed_pipeline.project.variants import Variant
 from embed_pipeline.records import EVALUATED_SPLIT, StoreKind
 from embed_pipeline.reporting.database import read_newest
 from embed_pipeline.reporting.metrics_table import MetricRow
-from embed_pipeline.stores.publishing import Published, alias_of, publish
+from embed_pipeline.stores.publishing import Published, publish
 from embed_pipeline.stores.store import Corpus, store_place
 
 CARD_FILE = "README.md"
@@ -162,16 +162,16 @@ def publish_to_store(
     kind: StoreKind,
     cached: Callable[[Encoder], CachedEncoder],
     *,
-    team: str | None,
+    alias: str,
     say: Callable[[str], object],
 ) -> tuple[Published, Corpus]:
-    """Have the variant's alias in a vector store lead to its index as it stands; what was found there, what was sent.
+    """Have the alias in a vector store lead to the variant's index as it stands; what was found there, what was sent.
 
     Raises:
         MissingInputError: there is no index yet.
         ValueError: the variant has no vectors, the store has no address here, or as `publish`.
     """
-    place, alias = store_place(kind), alias_of(variant.key, team)
+    place = store_place(kind)
     corpus = load_corpus(graph, variant, cached)
     with graph.store.turn(f"store-{kind}-{alias}", say):
         found = publish(place, corpus, alias)

@@ -1,14 +1,15 @@
 """What a variant searches with: its encoder, the weights of its scores, its second stage, the passages of its index.
 
-Belongs here: which weights each comes from, once, for every caller. Does not belong here: where vectors
-are kept (the caller wraps), what they are searched for.
+Belongs here: which variant a name means and which weights each comes from, once, for every caller. Does not belong
+here: where vectors are kept (the caller wraps), what they are searched for.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from embed_pipeline.adaptation.building import read_adapted
+from embed_pipeline.artifacts import Manifest
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.dataset.normalisation import normalise_text
 from embed_pipeline.encoding.cross_encoder import CrossEncoder, load_cross_encoder
@@ -18,14 +19,16 @@ from embed_pipeline.encoding.vector_cache import CachedEncoder
 from embed_pipeline.encoding.word_vectors import WordVectorEncoder, read_word_vectors
 from embed_pipeline.graph.graph import Graph
 from embed_pipeline.graph.topology import Node
+from embed_pipeline.merging.candidates import read_promoted
 from embed_pipeline.project.recipes import Recipe, required
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.records import Passage, Query
 from embed_pipeline.retrieval.faiss_index import read_index
 from embed_pipeline.retrieval.hybrid import HybridWeights, read_weighing
+from embed_pipeline.retrieval.lexical import LexicalSettings
 from embed_pipeline.retrieval.search import Retriever, check_encoder
 from embed_pipeline.retrieval.searching import DENSE_FOLDER, Search, dense_part, open_retriever
-from embed_pipeline.stores.store import Corpus
+from embed_pipeline.stores.store import Corpus, FusedSearch
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,51 @@ class Searcher:
             text = self.passages[hit.passage_id].text
             found[int(hit.query_id)].append(Found(hit.rank, hit.score, hit.passage_id, text))
         return found
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What stands in the store for a name now: the variant it means, and the manifests of all that answers for it."""
+
+    variant: Variant
+    manifests: Mapping[Node, Manifest]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digest of every artifact, by node."""
+        return {str(node): manifest.digest for node, manifest in self.manifests.items()}
+
+
+def find_standing(graph: Graph, name: str) -> Standing:
+    """What stands for a variant, or for a data set: the variant whose checkpoint was promoted there.
+
+    Raises:
+        UnknownNameError: there is no such data set or variant.
+        MissingInputError: something was not built yet.
+        ValueError: the artifacts do not belong together, as in the middle of a run.
+    """
+    manifests: dict[Node, Manifest] = {}
+    if name in graph.project.datasets:
+        node = Node("promoted_checkpoint", name)
+        manifests[node] = graph.input(node)
+        variant = graph.project.variant_named(f"{name}/{read_promoted(graph.store.open(manifests[node])).chosen}")
+    else:
+        variant = graph.project.variant_named(name)
+    measured = Node("query_metrics", variant.key)
+    needed = [node for node in graph.upstream(measured) if node.asset != "cleaned_qa"]
+    manifests |= {node: graph.input(node) for node in needed}
+    for node, manifest in manifests.items():
+        for other, digest in manifest.inputs.items():
+            stands = manifests.get(Node.parse(other))
+            if stands is not None and stands.digest != digest:
+                raise ValueError(
+                    f"{name}: expected artifacts that belong together, found {node} built from {other} "
+                    f"{digest[:12]}, where {stands.digest[:12]} stands now. Run `embed-pipeline run`."
+                )
+    calibrated = graph.stored(measured)
+    if calibrated and all(calibrated.inputs.get(str(node)) == manifests[node].digest for node in needed):
+        manifests[measured] = calibrated  # else its threshold is of another index
+    return Standing(variant, manifests)
 
 
 def describe_search(
@@ -199,4 +247,6 @@ def load_corpus(graph: Graph, variant: Variant, cached: Callable[[Encoder], Cach
         encoder = required(load_variant_encoder(graph, variant, cached), "encoder")
         check_encoder(index, encoder)
         vectors = encoder.encode_passages([passage.text for passage in passages])
-    return Corpus(passages, vectors, index.encoder_fingerprint)
+    fusion, language = variant.recipe.fusion, graph.project.datasets[variant.dataset].language
+    fused = FusedSearch(fusion, LexicalSettings(language=language)) if fusion else None
+    return Corpus(passages, vectors, index.encoder_fingerprint, fused)

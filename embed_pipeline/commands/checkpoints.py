@@ -15,8 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from embed_pipeline.commands.terminal import Place, ProjectCommand, console
-from embed_pipeline.replacing import new_folder
 from embed_pipeline.records import STORES, StoreKind
+from embed_pipeline.replacing import new_folder
 
 if TYPE_CHECKING:
     from embed_pipeline.graph.graph import Graph
@@ -151,34 +151,44 @@ def push(variant: str, target: str | Path, public: bool, dry_run: bool) -> None:
 
 
 @click.command(cls=ProjectCommand)
-@click.argument("variant")
-@click.option("--to", "kind", type=click.Choice(STORES), help="The kind of store; left out: index.store of the recipe.")
-def publish(variant: str, kind: StoreKind | None) -> None:
+@click.argument("name", metavar="VARIANT|DATASET")
+@click.option(
+    "--to", "kind", type=click.Choice(STORES), help="The kind of store; left out: as the recipe or the data set says."
+)
+def publish(name: str, kind: StoreKind | None) -> None:
     """Put the vectors and passages of VARIANT into a vector store, in place of what was published before.
 
-    The new collection is built beside the old one and held against our own scores; then the alias is turned to it.
-    Where the store is, and its key, the environment says: EMBED_PIPELINE_QDRANT_URL and so on (docs/stores.md). What
-    stands there already is not sent again.
+    Of DATASET those of the promoted checkpoint, under an alias of their own, DATASET-promoted. The new collection is
+    built beside the old one and held against our own scores; then the alias is turned to it. Where the store is, and
+    its key, the environment says: EMBED_PIPELINE_QDRANT_URL and so on (docs/stores.md). What stands there already is
+    not sent again.
     """
     from embed_pipeline.assembly.publication import publish_to_store
+    from embed_pipeline.assembly.variant_encoder import find_standing
     from embed_pipeline.defs.resources import pipeline_from_environment
     from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
     from embed_pipeline.graph.graph import VECTORS_FOLDER
+    from embed_pipeline.stores.publishing import alias_of
 
     pipeline = pipeline_from_environment()
     graph = pipeline.graph()
-    chosen = graph.resolved(graph.project.variant_named(variant))
+    is_dataset, promoted_key = name in graph.project.datasets, f"{name}/promoted"
+    if is_dataset and promoted_key in graph.project.variants:
+        raise click.ClickException(f"{promoted_key}: a variant has the name of the alias. Rename its recipe.")
+    chosen = find_standing(graph, name).variant if is_dataset else graph.project.variant_named(name)
     kind = kind or chosen.recipe.index.store
     if kind is None:
         known = ", ".join(STORES)
-        raise click.UsageError(f"{chosen.key}: its recipe names no index.store. Say --to with one of {known}.")
+        raise click.UsageError(
+            f"{chosen.key}: its recipe names no index.store, its data set no store. Say --to with one of {known}."
+        )
     cache = VectorCache(graph.project.home / VECTORS_FOLDER)
     publish_to_store(
         graph,
-        chosen,
+        graph.resolved(chosen),
         kind,
         lambda encoder: CachedEncoder(encoder, cache),
-        team=pipeline.team,
+        alias=alias_of(promoted_key if is_dataset else chosen.key, pipeline.team),
         say=lambda line: console.print(escape(line), soft_wrap=True),
     )
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from embed_pipeline.records import SPLITS, Split
+from embed_pipeline.records import SPLITS, Split, StoreKind
 from embed_pipeline.settings_file import describe_problems, join_problems, read_mapping
 
 SETTINGS_FILE = "dataset.yaml"
@@ -148,6 +148,10 @@ class DatasetSettings(BaseModel):
     variants_on_request: tuple[Name, ...] = Field(
         (),
         description="Recipes that take long: compared as well where they are asked for (run --on-request).",
+    )
+    store: StoreKind | None = Field(
+        None,
+        description="Where production asks the vectors of its dense variants, unless a recipe's index.store says so.",
     )
     baseline: Name | None = Field(None, description="What all variants are compared with; default: the first.")
     headline: str = Field(

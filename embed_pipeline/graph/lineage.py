@@ -112,7 +112,7 @@ def measured_lineage(graph: Graph, variant: Variant) -> Lineage:
         checkpoint_digest=checkpoint,
         index_digest=measured.inputs[f"faiss_index[{key}]"],
         query_metrics_digest=measured.digest,
-        recipe=variant.recipe.model_dump(mode="json"),
+        recipe=variant.recipe.measured(),
         seed=training.seed if training else None,
         precision=_trained_in(graph, weights, checkpoint) if weights and checkpoint else None,
         dtype=precision_of(measured.settings),

@@ -36,7 +36,7 @@ _WITHOUT_BASE = ("faiss_index", "hybrid_weights", "query_metrics", "reranker_che
 def published_settings(project: Project, asset: str) -> dict:
     """The settings of the metrics table or the reports."""
     if asset == "metrics_table":
-        recipes = {key: variant.recipe.model_dump(mode="json") for key, variant in project.variants.items()}
+        recipes = {key: variant.recipe.measured() for key, variant in project.variants.items()}
         baselines = {name: settings.baseline_variant for name, settings in project.datasets.items()}
         significance = SignificanceSettings().model_dump(mode="json")
         return {"significance": significance, "recipes": recipes, "baselines": baselines}

@@ -20,7 +20,7 @@ from embed_pipeline.synthesis.templates import template_digests
 # What says how to compare and to present concerns the table; documents and synthesis concern what lies upstream.
 _NOT_CLEANING = {
     *("description", "language", "documents", "synthesis", "automation"),
-    *("variants", "variants_on_request", "baseline", "headline"),
+    *("variants", "variants_on_request", "baseline", "headline", "store"),
     *("answer_precision", "general_suite", "general_loss_limit"),
 }
 # What changes how calls are made, and not what is asked.

@@ -19,6 +19,7 @@ from embed_pipeline.paths import plain_file
 from embed_pipeline.project.joining import join_variants
 from embed_pipeline.project.recipes import Recipe, read_recipe
 from embed_pipeline.project.variants import Variant
+from embed_pipeline.records import StoreKind
 from embed_pipeline.settings_file import describe_problems, join_problems
 from embed_pipeline.synthesis.settings import SynthesisSettings
 
@@ -131,7 +132,8 @@ def _read_variants(
     data: Path, dataset: str, names: tuple[str, ...], settings: Mapping[str, DatasetSettings], roots: tuple[Path, ...]
 ) -> dict[str, Variant]:
     folder = data / RECIPES_FOLDER
-    recipes = {name: _read_recipe(folder / f"{name}.yaml", roots) for name in names}
+    read = {name: _read_recipe(folder / f"{name}.yaml", roots) for name in names}
+    recipes = {name: _stored_in(settings[dataset].store, recipe) for name, recipe in read.items()}
     for name, recipe in recipes.items():
         _check_fit(data, dataset, name, recipe, settings)
     return {variant.key: variant for variant in join_variants(dataset, recipes, folder).values()}
@@ -141,6 +143,13 @@ def _read_recipe(path: Path, roots: tuple[Path, ...]) -> Recipe:
     if path.exists():
         plain_file(path, roots)
     return read_recipe(path)
+
+
+def _stored_in(store: StoreKind | None, recipe: Recipe) -> Recipe:
+    """The recipe with the data set's vector store, where it has vectors of its own and names none."""
+    if store is None or recipe.retriever != "dense" or recipe.index.store:
+        return recipe
+    return recipe.model_copy(update={"index": recipe.index.model_copy(update={"store": store})})
 
 
 def _check_fit(data: Path, dataset: str, name: str, recipe: Recipe, settings: Mapping[str, DatasetSettings]) -> None:

@@ -6,7 +6,7 @@ must not change the numbers' meaning.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
@@ -101,6 +101,10 @@ class Recipe(BaseModel):
     def training_settings(self) -> TrainingSettings | None:
         """The section where it is stated; None where nothing is trained, or auto has not been replaced yet."""
         return None if self.training == AUTO else self.training
+
+    def measured(self) -> dict[str, Any]:
+        """All that figures are told of: where vectors are published moves none."""
+        return self.model_dump(mode="json", exclude={"index": {"store"}})
 
     @model_validator(mode="after")
     def _sections_fit_the_retriever(self) -> Self:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from embed_pipeline.artifacts import Manifest
-from embed_pipeline.assembly.variant_encoder import Found, Searcher, load_search, load_searcher
+from embed_pipeline.assembly.variant_encoder import Found, Searcher, find_standing, load_search, load_searcher
 from embed_pipeline.encoding.cross_encoder import TextPair
 from embed_pipeline.encoding.encoder import Encoder, EncoderSettings, Role
 from embed_pipeline.encoding.local import LocalEncoder
@@ -23,7 +22,6 @@ from embed_pipeline.evaluation.measuring import read_calibration, read_returned
 from embed_pipeline.evaluation.returned_labels import ReturnRule
 from embed_pipeline.graph.graph import PAIR_SCORES_FOLDER, VECTORS_FOLDER, Graph
 from embed_pipeline.graph.topology import Node
-from embed_pipeline.merging.candidates import read_promoted
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.retrieval.hybrid import split_query
 from embed_pipeline.retrieval.searching import Search, model_below
@@ -57,19 +55,6 @@ class TokenCounter:
         formatted = [self.settings.format_text(role, text) for text in texts]
         lengths = (len(encoding.ids) for encoding in self.tokenizer.encode_batch_fast(formatted))
         return [(min(length, limit), length > limit) for length in lengths]
-
-
-@dataclass(frozen=True)
-class Standing:
-    """What stands in the store for a name now: the variant it means, and the manifests of all that answers for it."""
-
-    variant: Variant
-    manifests: Mapping[Node, Manifest]
-
-    @property
-    def digests(self) -> dict[str, str]:
-        """The digest of every artifact, by node."""
-        return {str(node): manifest.digest for node, manifest in self.manifests.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,38 +128,6 @@ class Served:
         if encoder is None:
             raise ValueError(f"{self.variant}: it has no vectors. Name a variant with an encoder.")
         return encoder.encode_queries(texts) if role == "query" else encoder.encode_passages(texts)
-
-
-def find_standing(graph: Graph, name: str) -> Standing:
-    """What stands for a variant, or for a data set: the variant whose checkpoint was promoted there.
-
-    Raises:
-        UnknownNameError: there is no such data set or variant.
-        MissingInputError: something was not built yet.
-        ValueError: the artifacts do not belong together, as in the middle of a run.
-    """
-    manifests: dict[Node, Manifest] = {}
-    if name in graph.project.datasets:
-        node = Node("promoted_checkpoint", name)
-        manifests[node] = graph.input(node)
-        variant = graph.project.variant_named(f"{name}/{read_promoted(graph.store.open(manifests[node])).chosen}")
-    else:
-        variant = graph.project.variant_named(name)
-    measured = Node("query_metrics", variant.key)
-    needed = [node for node in graph.upstream(measured) if node.asset != "cleaned_qa"]
-    manifests |= {node: graph.input(node) for node in needed}
-    for node, manifest in manifests.items():
-        for other, digest in manifest.inputs.items():
-            stands = manifests.get(Node.parse(other))
-            if stands is not None and stands.digest != digest:
-                raise ValueError(
-                    f"{name}: expected artifacts that belong together, found {node} built from {other} "
-                    f"{digest[:12]}, where {stands.digest[:12]} stands now. Run `embed-pipeline run`."
-                )
-    calibrated = graph.stored(measured)
-    if calibrated and all(calibrated.inputs.get(str(node)) == manifests[node].digest for node in needed):
-        manifests[measured] = calibrated  # else its threshold is of another index
-    return Standing(variant, manifests)
 
 
 def load_served(graph: Graph, name: str) -> Served:

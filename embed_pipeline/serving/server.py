@@ -15,12 +15,13 @@ import uvicorn
 from starlette.applications import Starlette
 
 from embed_pipeline.artifacts import DamagedObjectError
+from embed_pipeline.assembly.variant_encoder import find_standing
 from embed_pipeline.encoding.encoder import Role
 from embed_pipeline.graph.graph import Graph
 from embed_pipeline.serving.app import Service, build_app
 from embed_pipeline.serving.batching import Batcher
 from embed_pipeline.serving.metrics import Metrics
-from embed_pipeline.serving.served import Served, find_standing, has_changed, load_served
+from embed_pipeline.serving.served import Served, has_changed, load_served
 
 STOP_SECONDS = 20
 """How long requests under way may take to end."""

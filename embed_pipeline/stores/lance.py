@@ -26,7 +26,7 @@ class LanceError(RuntimeError):
 
 
 class LanceStore:
-    """Columns: passage_id, text, attributes (JSON), vector (float32). No server; any number of readers and one writer."""
+    """Columns: passage_id, text, attributes (JSON), vector (float32). No server; any number of readers, one writer."""
 
     def __init__(self, place: Place) -> None:
         """Where a bucket is, and its keys, the environment says as for other programs: AWS_ENDPOINT_URL and so on."""

@@ -14,11 +14,16 @@ import numpy as np
 
 from embed_pipeline.evaluation.latency import SAMPLED_QUERIES, summarise_latency
 from embed_pipeline.retrieval.faiss_index import lowest_of_nearest
+from embed_pipeline.retrieval.fusion import FusionSettings, reciprocal_rank_fusion
+from embed_pipeline.retrieval.ranking import RankedQuery, Ranking
+from embed_pipeline.stores.elasticsearch import ElasticsearchStore
 from embed_pipeline.stores.store import Corpus, Place, VectorStore, open_store
 
 COMPARED_AT = 10
 SCORE_TOLERANCE = 1e-5
 """How far a store's score may be from ours, relative to the larger of 1 and ours."""
+_ASKED_CHARACTERS = 300
+"""Of a passage that is asked as a question: each word of it is a clause."""
 _LONGEST_ALIAS = 49
 """What the shortest limit, PostgreSQL's 63 bytes, leaves beside two underscores and twelve hexadecimal digits."""
 
@@ -40,6 +45,8 @@ class Published:
     """The largest between the store's score and ours, relative to the larger of 1 and ours."""
     query_p50_ms: float
     query_p95_ms: float
+    fused: str = ""
+    """How the store's own search by words and vectors ranks, where it has one and the variant fuses."""
 
     def __str__(self) -> str:
         sent = "sent" if self.uploaded else "there already"
@@ -48,7 +55,7 @@ class Published:
             f"{self.alias} leads to {self.collection}: {self.points:,} passages of {self.dimension} numbers, {sent}; "
             f"recall@{COMPARED_AT} {self.recall:.4f} of an exact search, scores at most "
             f"{self.score_difference:.1e} from ours, {self.query_p50_ms:.1f} ms a query (95 %: "
-            f"{self.query_p95_ms:.1f} ms){dropped}"
+            f"{self.query_p95_ms:.1f} ms){self.fused and f'; fused there: {self.fused}'}{dropped}"
         )
 
 
@@ -114,6 +121,7 @@ def _publish(store: VectorStore, place: Place, corpus: Corpus, alias: str) -> Pu
                 store.drop(name)
             raise
     recall, difference, milliseconds = _compare(store, name, corpus)
+    fused = _compare_fused(store, name, corpus, corpus.fused.fusion) if corpus.fused else ""
     store.point(alias, name)
     dropped = [other for other in store.names(alias) if other != name and ours.fullmatch(other)]
     for other in dropped:
@@ -130,6 +138,7 @@ def _publish(store: VectorStore, place: Place, corpus: Corpus, alias: str) -> Pu
         score_difference=difference,
         query_p50_ms=latency.p50_ms if latency else 0.0,
         query_p95_ms=latency.p95_ms if latency else 0.0,
+        fused=fused,
     )
 
 
@@ -154,3 +163,31 @@ def _compare(store: VectorStore, name: str, corpus: Corpus) -> tuple[float, floa
         scores = np.array([one.score for one in found])
         differences += list(np.abs(scores - exact) / np.maximum(1.0, np.abs(exact)))
     return round(reached / (wanted * len(asked)), 4), float(max(differences)), milliseconds
+
+
+def _compare_fused(store: VectorStore, name: str, corpus: Corpus, fusion: FusionSettings) -> str:
+    """For how many of a few passages, asked as questions, the store ranks as our fusion of its own two lists."""
+    if not isinstance(store, ElasticsearchStore):
+        return ""
+    wanted, alike, milliseconds = min(COMPARED_AT, fusion.depth), 0, []
+    rows = np.random.default_rng(0).permutation(len(corpus.passages))[:SAMPLED_QUERIES].tolist()
+    for row in rows:
+        text, vector = corpus.passages[row].text[:_ASKED_CHARACTERS], corpus.vectors[row]
+        started = time.perf_counter()
+        try:
+            theirs = store.search_fused(name, text, vector, wanted, fusion)
+        except store.failures as error:
+            if "non-compliant" not in str(error):
+                raise
+            return "refused, its licence has no RRF (docs/stores.md)"
+        milliseconds.append((time.perf_counter() - started) * 1000)
+        parts = (store.search_words(name, text, fusion.depth), store.search(name, vector, fusion.depth))
+        lists = [RankedQuery("", tuple(one.passage_id for one in part), (0.0,) * len(part)) for part in parts]
+        rankings = [Ranking((ranked,)) for ranked in lists]
+        (ours,) = reciprocal_rank_fusion(rankings, 2 * fusion.depth, rank_constant=fusion.rank_constant).queries
+        score_of = dict(zip(ours.passage_ids, ours.scores, strict=True))
+        # At equal scores the order is each one's own.
+        alike += [score_of.get(one.passage_id) for one in theirs] == list(ours.scores[:wanted])
+    latency = summarise_latency(milliseconds)
+    told = f", {latency.p50_ms:.1f} ms a query" if latency else ""
+    return f"{alike} of {len(rows)} questions ranked as our fusion of its own lists{told}"

@@ -17,8 +17,18 @@ from urllib.parse import urlsplit, urlunsplit
 import numpy as np
 
 from embed_pipeline.records import Passage, StoreKind
+from embed_pipeline.retrieval.fusion import FusionSettings
+from embed_pipeline.retrieval.lexical import LexicalSettings
 
 _DIGESTED_ROWS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class FusedSearch:
+    """How words and vectors are joined where a recipe fuses them by rank."""
+
+    fusion: FusionSettings
+    words: LexicalSettings
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,8 @@ class Corpus:
     vectors: np.ndarray
     encoder_fingerprint: str
     """Of the encoder whose query vectors fit."""
+    fused: FusedSearch | None = None
+    """Of a variant that fuses; what a store cannot do of it is left out there."""
 
     @property
     def dimension(self) -> int:
@@ -38,6 +50,8 @@ class Corpus:
     def digest(self) -> str:
         """SHA-256 of all of it: the same content has the same name in every store."""
         digest = hashlib.sha256(f"{self.encoder_fingerprint} {self.vectors.shape}\n".encode())
+        if self.fused:
+            digest.update(self.fused.words.model_dump_json().encode() + b"\n")
         for passage in self.passages:
             content = [passage.id, passage.text, dict(passage.attributes)]
             digest.update(json.dumps(content, sort_keys=True).encode() + b"\n")

@@ -1,12 +1,15 @@
 """Servers on 127.0.0.1 that speak the documented REST calls of Elasticsearch and Qdrant that a store is asked by.
 
 Elasticsearch's is written from its reference: documents are found after a refresh, names of indices and aliases exclude
-each other, scores are those of `max_inner_product`. Qdrant's hands the calls to the local mode of qdrant-client.
+each other, scores are those of `max_inner_product`, BM25 and rrf. Qdrant's hands the calls to the local mode of qdrant-client.
 """
 
 import fnmatch
 import json
+import math
+import re
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
@@ -57,6 +60,7 @@ class Elasticsearch:
 
     def __init__(self) -> None:
         self.mappings: dict[str, dict[str, Any]] = {}
+        self.bm25: dict[str, dict[str, Any]] = {}
         self.documents: dict[str, dict[str, Any]] = {}
         self.searchable: dict[str, dict[str, Any]] = {}
         self.aliases: dict[str, str] = {}
@@ -80,7 +84,9 @@ class Elasticsearch:
         if method == "PUT":
             if target in self.mappings or target in self.aliases or target != target.lower():
                 return 400, _error("invalid_index_name_exception")
-            self.mappings[target] = json.loads(body)["mappings"]
+            asked = json.loads(body)
+            self.mappings[target] = asked["mappings"]
+            self.bm25[target] = asked.get("settings", {}).get("index", {}).get("similarity", {}).get("default", {})
             self.documents[target], self.searchable[target] = {}, {}
             return 200, {"acknowledged": True}
         if method == "DELETE":
@@ -95,6 +101,8 @@ class Elasticsearch:
         name = self.aliases.get(target, target)
         if name not in self.mappings:
             return 404, _error("index_not_found_exception")
+        if call == "_settings":
+            return 200, {name: {"settings": {"index": {"similarity": {"default": self.bm25[name]}}}}}
         return {"_bulk": self._bulk, "_refresh": self._refresh, "_search": self._search, "_count": self._count}[call](
             name, body
         )
@@ -135,25 +143,75 @@ class Elasticsearch:
 
     def _search(self, name: str, body: bytes) -> Answer:
         asked = json.loads(body)
-        knn, field = asked["knn"], self.mappings[name]["properties"]["vector"]
-        assert field["similarity"] == "max_inner_product" and field["index_options"] == {"type": "hnsw"}
-        if not knn["k"] <= knn["num_candidates"] <= 10_000 or len(knn["query_vector"]) != field["dims"]:
-            return 400, _error("illegal_argument_exception")
-        query = np.array(knn["query_vector"], dtype=np.float32)
-        found = []
-        for key, one in self._matching(name, knn["filter"]).items():
-            product = float(np.array(one["vector"], dtype=np.float32) @ query)
-            source = {field: one[field] for field in asked["_source"]}
-            score = float(np.float32(1 / (1 - product) if product < 0 else product + 1))
-            found.append({"_index": name, "_id": key, "_score": score, "_source": source})
-        found.sort(key=lambda hit: (-hit["_score"], int(hit["_id"])))
-        return 200, {"hits": {"hits": found[: min(knn["k"], asked["size"])]}}
+        try:
+            found = self._retrieve(name, asked.get("retriever") or {"knn": asked["knn"]}, asked["size"])
+        except ValueError as error:
+            return 400, _error(str(error))
+        documents = self.searchable[name]
+        hits = [
+            {
+                "_index": name,
+                "_id": key,
+                "_score": score,
+                "_source": {at: documents[key][at] for at in asked["_source"]},
+            }
+            for key, score in found
+        ]
+        return 200, {"hits": {"hits": hits}}
+
+    def _retrieve(self, name: str, retriever: dict[str, Any], size: int) -> list[tuple[str, float]]:
+        """Documents and scores, best first, at equal scores the smaller number; `size` of a part of rrf is its window."""
+        ((kind, asked),) = retriever.items()
+        scores: dict[str, float] = {}
+        if kind == "rrf":
+            constant, window = asked.get("rank_constant", 60), asked.get("rank_window_size", 10)
+            if window < size or constant < 1 or len(asked["retrievers"]) < 2:
+                raise ValueError("action_request_validation_exception")
+            for part in asked["retrievers"]:
+                for rank, (key, _) in enumerate(self._retrieve(name, part, window), start=1):
+                    scores[key] = float(np.float32(scores.get(key, 0.0)) + np.float32(1 / (constant + rank)))
+        elif kind == "standard":
+            scores = self._bm25(name, asked["query"]["match"]["text"], asked.get("filter", []))
+        else:
+            field = self.mappings[name]["properties"]["vector"]
+            assert field["similarity"] == "max_inner_product" and field["index_options"] == {"type": "hnsw"}
+            if not asked["k"] <= asked["num_candidates"] <= 10_000 or len(asked["query_vector"]) != field["dims"]:
+                raise ValueError("illegal_argument_exception")
+            query, size = np.array(asked["query_vector"], dtype=np.float32), min(size, asked["k"])
+            for key, one in self._matching(name, asked.get("filter", [])).items():
+                product = float(np.array(one["vector"], dtype=np.float32) @ query)
+                scores[key] = float(np.float32(1 / (1 - product) if product < 0 else product + 1))
+        return sorted(scores.items(), key=lambda hit: (-hit[1], int(hit[0])))[:size]
+
+    def _bm25(self, name: str, text: str, terms: list[dict[str, dict[str, str]]]) -> dict[str, float]:
+        """Lucene's, over words or, with the analyzer `cjk`, over pairs of neighbouring characters."""
+        analyzer = self.mappings[name]["properties"]["text"]["analyzer"]
+        words_of = {key: _words(one["text"], analyzer) for key, one in self.searchable[name].items()}
+        average = sum(map(len, words_of.values())) / max(1, len(words_of))
+        k1, b = self.bm25[name].get("k1", 1.2), self.bm25[name].get("b", 0.75)
+        scores: dict[str, float] = defaultdict(float)
+        allowed = self._matching(name, terms)
+        for word in _words(text, analyzer):
+            having = sum(word in words for words in words_of.values())
+            idf = math.log(1 + (len(words_of) - having + 0.5) / (having + 0.5))
+            for key in allowed:
+                if count := words_of[key].count(word):
+                    scores[key] += idf * count / (count + k1 * (1 - b + b * len(words_of[key]) / average))
+        return {key: float(np.float32(score)) for key, score in scores.items()}
 
     def _matching(self, name: str, terms: list[dict[str, dict[str, str]]]) -> dict[str, Any]:
         assert self.mappings[name]["properties"]["attributes"]["type"] == "flattened"
         wanted = {key.removeprefix("attributes."): value for one in terms for key, value in one["term"].items()}
         found = self.searchable[name].items()
         return {key: one for key, one in found if wanted.items() <= one["attributes"].items()}
+
+
+def _words(text: str, analyzer: str) -> list[str]:
+    found = re.findall(r"\w+", text.lower())
+    if analyzer == "standard":
+        return found
+    assert analyzer == "cjk"
+    return [word[at : at + 2] for word in found for at in range(max(1, len(word) - 1))]
 
 
 def _error(kind: str) -> dict[str, Any]:

@@ -19,8 +19,11 @@ import pytest
 from embed_pipeline.defs.checks.stores import check_published
 from embed_pipeline.records import Passage, StoreKind
 from embed_pipeline.retrieval.faiss_index import IndexSettings
+from embed_pipeline.retrieval.fusion import FusionSettings
+from embed_pipeline.retrieval.lexical import LexicalSettings
+from embed_pipeline.stores.elasticsearch import ElasticsearchStore
 from embed_pipeline.stores.publishing import SCORE_TOLERANCE, alias_of, publish
-from embed_pipeline.stores.store import Corpus, Place, VectorStore, open_store, store_place
+from embed_pipeline.stores.store import Corpus, FusedSearch, Place, VectorStore, open_store, store_place
 from embed_pipeline_tests.deployment.postgres_server import DATABASE, USER, PostgresServer
 from embed_pipeline_tests.s3_server import S3Server
 from embed_pipeline_tests.stores.servers import KEY, Answer, Elasticsearch, Qdrant, serve
@@ -301,6 +304,100 @@ def test_a_server_of_qdrant_indexes_the_attributes_that_are_filtered_by() -> Non
     with serve(speaks.ask) as address:
         publish(Place("qdrant", address, KEY), corpus(3), "x")
     assert speaks.indexed == ['attributes."file"', 'attributes."语言.code"']
+
+
+WORDS = ("card", "limit", "fee", "branch", "app", "loan", "rate", "transfer")
+FUSED = FusedSearch(FusionSettings(dense="e5", depth=20), LexicalSettings(language="en"))
+
+
+def worded() -> Corpus:
+    """Texts of a few words, so that the order by words is another one than that by vectors."""
+    drawn, content = np.random.default_rng(3), corpus()
+    texts = [" ".join(drawn.choice(WORDS, size=drawn.integers(2, 6))) for _ in content.passages]
+    passages = [replace(one, text=text) for one, text in zip(content.passages, texts, strict=True)]
+    return replace(content, passages=passages, fused=FUSED)
+
+
+def store_that_fuses(place: Place) -> ElasticsearchStore:
+    store = open_store(place)
+    assert isinstance(store, ElasticsearchStore)
+    return store
+
+
+@pytest.mark.parametrize("place", ["elasticsearch"], indirect=True)
+def test_elasticsearch_fuses_words_and_vectors_as_we_do(place: Place, alias: str) -> None:
+    content = worded()
+    told = publish(place, content, alias).fused
+    if "licence" in told:
+        pytest.skip(f"the server that make test-stores was given: {told}")
+    assert told.startswith("30 of 30 questions ranked as our fusion")
+    query, text = np.random.default_rng(9).standard_normal(16).astype(np.float32), "Card fee, please"
+    with closing(store_that_fuses(place)) as store:
+        words = [one.passage_id for one in store.search_words(alias, text, 20)]
+        near = best(content, query, 20)
+        assert len(words) == 20 and set(words) != set(near)
+        expected: dict[str, float] = dict.fromkeys((*words, *near), 0.0)
+        for ranked in (words, near):  # the formula, by hand
+            for rank, name in enumerate(ranked, start=1):
+                expected[name] += 1 / (60 + rank)
+        found = store.search_fused(alias, text, query, 10, FUSED.fusion)
+        assert [one.score for one in found] == pytest.approx(sorted(expected.values(), reverse=True)[:10], abs=1e-6)
+        assert [expected[one.passage_id] for one in found] == pytest.approx([one.score for one in found], abs=1e-6)
+        assert {one.passage_id for one in found} - {*near} and {one.passage_id for one in found} - {*words}
+        rows = {f"p{row}" for row in range(0, 60, 3)}
+        filtered = store.search_fused(alias, text, query, 20, FUSED.fusion, {"file": "b.pdf"})
+        assert len(filtered) == 20 and {one.passage_id for one in filtered} == rows
+        assert len(store.search_fused(alias, text, query, 50, FUSED.fusion)) == 20  # depth
+
+
+@pytest.mark.parametrize("place", ["elasticsearch"], indirect=True)
+def test_the_words_of_chinese_count_there_in_pairs_with_our_k1_and_b(place: Place, alias: str) -> None:
+    texts = ("信用卡年费", "年中的费用", "转账限额")
+    passages = [Passage(f"p{at}", text, {}) for at, text in enumerate(texts)]
+    chinese = FusedSearch(FUSED.fusion, LexicalSettings(language="zh", k1=0.9, b=0.4))
+    publish(place, Corpus(passages, np.eye(3, 8, dtype=np.float32), "f", chinese), alias)
+    with closing(store_that_fuses(place)) as store:
+        assert [one.passage_id for one in store.search_words(alias, "年费多少", 3)] == ["p0"]
+        (found,) = store._ask("GET", f"/{alias}/_settings").values()
+    bm25 = found["settings"]["index"]["similarity"]["default"]
+    assert (float(bm25["k1"]), float(bm25["b"])) == (0.9, 0.4)
+
+
+class Basic(Elasticsearch):
+    """Of the free licence, which has no rrf."""
+
+    def _search(self, name: str, body: bytes) -> Answer:
+        if b'"rrf"' not in body:
+            return super()._search(name, body)
+        reason = "current license is non-compliant for [Reciprocal Rank Fusion (RRF)]"
+        return 403, {"error": {"type": "security_exception", "reason": reason}, "status": 403}
+
+
+class Shuffled(Elasticsearch):
+    """Fuses in another way than it says."""
+
+    def _search(self, name: str, body: bytes) -> Answer:
+        status, answer = super()._search(name, body)
+        return status, {"hits": {"hits": answer["hits"]["hits"][::-1]}} if b'"rrf"' in body else answer
+
+
+def test_a_licence_without_fusion_is_said_and_the_vectors_are_published() -> None:
+    with serve(Basic().ask) as address:
+        found = publish(Place("elasticsearch", address, KEY), worded(), "x")
+    assert found.points == 60 and "fused there: refused, its licence has no RRF" in str(found)
+
+
+def test_a_server_that_fuses_otherwise_is_said() -> None:
+    with serve(Shuffled().ask) as address:
+        told = publish(Place("elasticsearch", address, KEY), worded(), "x").fused
+    assert told.startswith("0 of 30 questions ranked as our fusion")
+
+
+def test_a_store_without_words_takes_the_vectors_of_a_variant_that_fuses(tmp_path: Path) -> None:
+    content = worded()
+    found = publish(Place("qdrant", str(tmp_path), None), content, "x")
+    assert (found.points, found.fused) == (60, "")
+    assert content.digest != replace(content, fused=None).digest  # elsewhere words count otherwise
 
 
 class Coarse(Elasticsearch):

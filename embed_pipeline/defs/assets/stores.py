@@ -15,7 +15,7 @@ from embed_pipeline.defs.checks.outcome import CheckOutcome, describe_outcomes, 
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.project.recipes import required
-from embed_pipeline.stores.publishing import Published
+from embed_pipeline.stores.publishing import Published, alias_of
 from embed_pipeline.stores.store import Corpus
 
 RECORD_FILE = "published.json"
@@ -25,7 +25,7 @@ def define_assets(partitions: Partitions) -> Assets:
     """The asset `vector_store`."""
     options = partial(asset_options, partitions, group="stores")
 
-    @dg.asset(**options("vector_store", kinds={"qdrant", "postgres", "elasticsearch"}, specs=checks.SPECS))
+    @dg.asset(**options("vector_store", kinds={"qdrant", "postgres", "elasticsearch", "lancedb"}, specs=checks.SPECS))
     def vector_store(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """The passages of a variant's index with their vectors in the vector store of its recipe, under one alias.
 
@@ -39,7 +39,7 @@ def define_assets(partitions: Partitions) -> Assets:
             step.variant,
             required(step.variant.recipe.index.store, "index.store"),
             step.cached,
-            team=pipeline.team,
+            alias=alias_of(step.variant.key, pipeline.team),
             say=context.log.info,
         )
         outcomes = checks.check_published(found, step.variant.recipe.index)
