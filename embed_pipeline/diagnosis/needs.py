@@ -79,9 +79,11 @@ def judge_stores(project: Project, environment: Mapping[str, str], connect: Conn
             check_package(kind)
             place = store_place(kind, environment)
             parts = urlsplit(place.address)
-            if parts.hostname and kind != "lancedb":  # of an address of a bucket it is the bucket
-                connect(parts.hostname, parts.port or _STORE_PORTS.get(kind, 443 if parts.scheme == "https" else 80))
-            yield Finding(f"store {kind}", "ok", f"{place.shown} is reachable")
+            is_asked = parts.hostname and kind != "lancedb"  # there it is the name of a bucket
+            if is_asked:
+                port = parts.port or _STORE_PORTS.get(kind, 443 if parts.scheme == "https" else 80)
+                connect(parts.hostname or "", port)
+            yield Finding(f"store {kind}", "ok", f"{place.shown} is reachable" if is_asked else place.shown)
         except (ValueError, OSError) as error:
             remedy = "Start it, or correct its address (docs/stores.md)."
             yield Finding(f"store {kind}", "problem", str(error), remedy)

@@ -1,6 +1,7 @@
 """Handing out a model and its figures: to a folder, a Hub and S3, through the command, with a card that is true."""
 
 import io
+import json
 import os
 import shutil
 import signal
@@ -8,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import click
@@ -27,6 +28,9 @@ from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
 from embed_pipeline.graph.freshness import assess
 from embed_pipeline.graph.graph import VECTORS_FOLDER
+from embed_pipeline.graph.topology import Node
+from embed_pipeline.merging.candidates import PROMOTED_FILE
+from embed_pipeline.records import StoreKind
 from embed_pipeline.reporting.database import read_newest, write_newest
 from embed_pipeline.retrieval.faiss_index import read_index
 from embed_pipeline.retrieval.search import top_k
@@ -36,6 +40,8 @@ from embed_pipeline_tests.hub_server import HubServer
 from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.s3_server import S3Server
 from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, mark_project, write_project
+from embed_pipeline_tests.stores.test_stores import place_of
+from embed_pipeline_tests.stores.vector_postgres import start_vector_postgres
 
 TEXTS = ["我肝上有油", "痛风"]
 
@@ -258,6 +264,87 @@ def test_a_run_publishes_the_index_and_the_address_is_no_part_of_it(
     metadata = told.asset_materialization.metadata
     assert metadata["points"].value == metadata["dagster/row_count"].value == 8 and metadata["recall"].value == 1.0
     assert not [name for name, value in metadata.items() if str(tmp_path / "second") in str(value)]
+
+
+@pytest.mark.parametrize("kind", ["qdrant", "lancedb", pytest.param("pgvector", marks=pytest.mark.slow)])
+def test_each_store_answers_for_a_published_variant_as_its_index(
+    project: PipelineProject, kind: StoreKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as servers:
+        place = StorePlace(kind, str(tmp_path), None)
+        if kind == "pgvector":
+            place = place_of(servers.enter_context(start_vector_postgres()))
+            monkeypatch.setenv("EMBED_PIPELINE_PGVECTOR_PASSWORD", place.key or "")
+        monkeypatch.setenv(f"EMBED_PIPELINE_{kind.upper()}_URL", place.address)
+        monkeypatch.setenv("EMBED_PIPELINE_HOME", "home")
+        monkeypatch.chdir(project.root)
+        done = CliRunner().invoke(main, ["publish", "small/base", "--to", kind])
+        assert done.exit_code == 0 and "recall@10 1.0000 of an exact search" in done.output
+        graph = project.graph
+        encoder = load_local_encoder(graph.project.variants["small/base"].local_encoder)
+        vectors = encoder.encode_queries(TEXTS)
+        index = read_index(graph.store.open(project.manifest("faiss_index", "small/base")))
+        ours = top_k(index, TEXTS, vectors, 5).hits()
+        with closing(open_store(place)) as store:
+            found = [hit for vector in vectors for hit in store.search("small-base", vector, 5)]
+    assert [hit.passage_id for hit in found] == [hit.passage_id for hit in ours]
+    assert [hit.score for hit in found] == pytest.approx([hit.score for hit in ours], abs=1e-5)
+
+
+def test_a_data_sets_store_is_that_of_its_dense_variants_and_makes_nothing_else_stale(
+    project: PipelineProject, tmp_path: Path
+) -> None:
+    copy = PipelineProject(Path(shutil.copytree(project.root, tmp_path / "project")))
+    dataset, recipe = copy.root / "data" / "small", copy.root / "data" / "recipes" / "base.yaml"
+    before = {item.node: item.state for item in assess(copy.graph)}
+    plans = {node: copy.graph.plan(node).fingerprint for node in before}
+    edit_dataset(dataset, store="lancedb")
+    graph, node = copy.graph, Node("vector_store", "small/base")
+    assert {item.node: item.state for item in assess(graph)} == before | {node: "missing"}
+    assert {one: graph.plan(one).fingerprint for one in before} == plans
+    assert graph.plan(node).settings["store"] == "lancedb"
+    edit_yaml(recipe, "index", store="qdrant")
+    assert copy.graph.plan(node).settings["store"] == "qdrant"
+    assert {one: copy.graph.plan(one).fingerprint for one in before} == plans
+    edit_dataset(dataset, store="milvus")
+    assert (
+        "store: expected 'qdrant', 'pgvector', 'elasticsearch' or 'lancedb', found 'milvus'"
+        in copy.graph.project.broken["small"]
+    )
+
+
+def test_the_promoted_checkpoint_is_published_under_an_alias_of_its_own(
+    with_store: PipelineProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBED_PIPELINE_HOME", "home")
+    monkeypatch.chdir(with_store.root)
+    graph = with_store.graph
+
+    def publish(name: str) -> tuple[int, str]:
+        done = CliRunner().invoke(main, ["publish", name])
+        return done.exit_code, done.output
+
+    code, told = publish("small")
+    assert code == 1 and "promoted_checkpoint[small] does not exist yet" in told
+
+    def choose(out: Path) -> dict[str, object]:
+        content = {"chosen": "base", "reason": "the best", "kept_gain": None, "candidates": []}
+        (out / PROMOTED_FILE).write_text(json.dumps(content), encoding="utf-8")
+        return {}
+
+    graph.store.build(graph.plan(Node("promoted_checkpoint", "small")), choose)
+    assert publish("small/base")[0] == 0
+    code, told = publish("small")
+    assert code == 0 and "small-promoted leads to small-promoted__" in told
+    with closing(open_store(StorePlace("qdrant", str(tmp_path / "first"), None))) as store:
+        led = [store.current(f"small-{name}") or "" for name in ("base", "promoted")]
+        # Of its own: what a later run publishes of the variant, or drops, is not what users ask.
+        assert len({*led}) == 2 and len({name.partition("__")[2] for name in led}) == 1
+        assert store.count("small-promoted") == 8
+    edit_dataset(with_store.root / "data" / "small", variants=["bm25", "base", "promoted"])
+    shutil.copy(with_store.root / "data/recipes/base.yaml", with_store.root / "data/recipes/promoted.yaml")
+    code, told = publish("small")
+    assert code == 1 and "small/promoted: a variant has the name of the alias" in told
 
 
 def test_publish_names_what_is_missing_and_sends_what_stands_elsewhere_once(

@@ -123,6 +123,11 @@ def test_the_stores_of_recipes_are_tried_and_no_password_is_shown(project: Proje
     (found,) = judge_stores(named, address, lambda host, port: tried.append((host, port)))
     assert (silent.state, found.state, tried) == ("problem", "ok", [("db.example", 5432)])
     assert "secret" not in f"{silent} {found}"
+    edit_dataset(project.data / "small", store="lancedb")
+    edit_yaml(project.data / "recipes" / "base.yaml", "index", store=None)
+    bucket = {"EMBED_PIPELINE_LANCEDB_URL": "s3://vectors/here"}
+    (named_by_the_data_set,) = judge_stores(Project(project.data, project.home), bucket, _no_connection)
+    assert (named_by_the_data_set.state, named_by_the_data_set.found) == ("ok", "s3://vectors/here")
 
 
 def test_recipes_that_are_refused_or_slow_here_say_why(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
 """Servers on 127.0.0.1 that speak the documented REST calls of Elasticsearch and Qdrant that a store is asked by.
 
 Elasticsearch's is written from its reference: documents are found after a refresh, names of indices and aliases exclude
-each other, scores are those of `max_inner_product`, BM25 and rrf. Qdrant's hands the calls to the local mode of qdrant-client.
+each other, scores are those of `max_inner_product`, BM25 and rrf. Qdrant's hands the calls to the local mode of
+qdrant-client.
 """
 
 import fnmatch
@@ -160,7 +161,7 @@ class Elasticsearch:
         return 200, {"hits": {"hits": hits}}
 
     def _retrieve(self, name: str, retriever: dict[str, Any], size: int) -> list[tuple[str, float]]:
-        """Documents and scores, best first, at equal scores the smaller number; `size` of a part of rrf is its window."""
+        """Documents and scores, best first, at equal scores the smaller number; a part of rrf is its window long."""
         ((kind, asked),) = retriever.items()
         scores: dict[str, float] = {}
         if kind == "rrf":
