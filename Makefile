@@ -80,8 +80,8 @@ bench-encoding: $(INSTALLED)  ## Texts a second beside sentence-transformers and
 bench-serve: $(INSTALLED)  ## The service against its own encoder on 127.0.0.1, with a reload under load; minutes
 	$(BIN)/python benchmarks/serve_under_load.py
 
-try-elsewhere: $(INSTALLED)  ## What other libraries make of an exported folder: make try-elsewhere FOLDER=... [SERVED=... MODEL=...]
-	$(BIN)/python benchmarks/try_elsewhere.py $(FOLDER) $(if $(SERVED),--served $(SERVED) --model $(MODEL))
+try-elsewhere: $(INSTALLED)  ## What other libraries make of an exported folder: make try-elsewhere FOLDER=... [SERVED=... MODEL=... [QDRANT=... ALIAS=...]]
+	$(BIN)/python benchmarks/try_elsewhere.py $(FOLDER) $(if $(SERVED),--served $(SERVED) --model $(MODEL)) $(if $(QDRANT),--qdrant $(QDRANT) --alias $(ALIAS))
 
 # In an environment of its own: what it needs is no dependency. --strict: a package that the database could not be asked about
 # is an error, else a machine without a way to it would be told that nothing is known.
