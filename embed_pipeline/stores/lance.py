@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from embed_pipeline.stores.store import Corpus, Found, Place
 
 if TYPE_CHECKING:
     import pyarrow
+    from lancedb.query import LanceVectorQueryBuilder
     from lancedb.table import Table
 
 _BATCH = 5000
@@ -86,10 +87,11 @@ class LanceStore:
     def search(self, name: str, vector: np.ndarray, k: int, where: Mapping[str, str] | None = None) -> Sequence[Found]:
         """See VectorStore; what does not meet `where` is left out before the k are taken."""
         with _told():
-            query = self._open(name).search(vector, vector_column_name="vector").distance_type("dot")
+            asked = self._open(name).search(vector, vector_column_name="vector", query_type="vector")
+            query = cast("LanceVectorQueryBuilder", asked).distance_type("dot").nprobes(_CELLS_LOOKED_AT)
             if where:
-                query = query.where(_condition(where))
-            query = query.nprobes(_CELLS_LOOKED_AT).limit(k).select(["passage_id", "text", "_distance"])
+                query.where(_condition(where))
+            query.limit(k).select(["passage_id", "text", "_distance"])
             return [Found(one["passage_id"], one["text"], 1 - one["_distance"]) for one in query.to_list()]
 
     def count(self, name: str, where: Mapping[str, str] | None = None) -> int:
@@ -101,7 +103,8 @@ class LanceStore:
         """See VectorStore."""
         self._collections.pop(name, None)
         with _told():
-            self._database.drop_table(name, ignore_missing=True)
+            if name in self._database.list_tables().tables:
+                self._database.drop_table(name)
 
     def close(self) -> None:
         """See VectorStore; nothing is open."""

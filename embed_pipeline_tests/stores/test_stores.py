@@ -54,7 +54,7 @@ def place(request: pytest.FixtureRequest, servers: ExitStack, tmp_path_factory: 
     if kind == "pgvector":
         return place_of(servers.enter_context(start_vector_postgres()))
     if kind in ("qdrant in a folder", "lancedb"):
-        return Place(kind.split()[0], str(tmp_path_factory.mktemp("store")), None)
+        return Place("lancedb" if kind == "lancedb" else "qdrant", str(tmp_path_factory.mktemp("store")), None)
     if kind == "lancedb in a bucket":
         s3 = servers.enter_context(S3Server())
         changed = servers.enter_context(pytest.MonkeyPatch.context())
@@ -307,7 +307,7 @@ def test_a_server_of_qdrant_indexes_the_attributes_that_are_filtered_by() -> Non
 
 
 WORDS = ("card", "limit", "fee", "branch", "app", "loan", "rate", "transfer")
-FUSED = FusedSearch(FusionSettings(dense="e5", depth=20), LexicalSettings(language="en"))
+FUSED = FusedSearch(FusionSettings(dense="e5", rank_constant=60, depth=20), LexicalSettings(language="en"))
 
 
 def worded() -> Corpus:
