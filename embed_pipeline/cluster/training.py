@@ -7,6 +7,7 @@ Belongs here: starting them, and starting them again where a node is lost. Does 
 import os
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from embed_pipeline.cluster.cluster import Cluster, check_seen, worker_variables
@@ -45,10 +46,16 @@ def train_on_cluster(cluster: Cluster, job_file: Path, *, processes: int, enviro
             worker_runtime_env={"env_vars": variables},
         ),
     )
+    waiting = ThreadPoolExecutor(1)  # in the main thread it would put itself in the place of who handles SIGINT
     try:
-        trainer.fit()
+        waiting.submit(trainer.fit).result()
     except ray.train.TrainingFailedError as error:
         raise RuntimeError(f"the training on {cluster.address} ended with an error, expected none. {error}") from error
+    except BaseException:
+        ray.shutdown()  # whatever interrupts the wait, no process of it survives
+        raise
+    finally:
+        waiting.shutdown(wait=False)
     if (job.work / REASON_FILE).is_file():
         raise RuntimeError((job.work / REASON_FILE).read_text(encoding="utf-8"))
 
