@@ -24,6 +24,7 @@ from embed_pipeline.cluster.training import train_on_cluster
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
 from embed_pipeline.retrieval.blocks import BlockVectors
+from embed_pipeline.training.finetune import run_process_group, torchrun_command, worker_environment
 from embed_pipeline_tests.cluster.test_cluster import TEXTS, local_encoder
 from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.small_project import edit_yaml, write_project
@@ -104,10 +105,12 @@ def test_negatives_are_searched_on_the_nodes_with_the_same_hits(nodes: Any, tmp_
 
 
 def test_two_processes_on_two_nodes_end_with_torchruns_bytes_though_a_node_is_killed_and_another_comes(
-    nodes: Any, small_model: Path, tmp_path: Path, train: Callable[..., Path]
+    nodes: Any, small_model: Path, tmp_path: Path
 ) -> None:
     recipe = {"epochs": 6, "batch_size": 8, "save_steps": 3}
-    expected = digest(train(root=tmp_path / "torchrun", processes=2, progress=tmp_path / "unused", **recipe))
+    here = write_job(tmp_path / "here", small_model, progress=tmp_path / "unused", **recipe)
+    command = torchrun_command(tmp_path / "here" / "job.json", processes=2)
+    run_process_group(command, environment=worker_environment(threads=1))
     job = write_job(tmp_path / "job", small_model, progress=tmp_path / "progress", **recipe)
     cluster = Cluster(nodes.address, tmp_path, threads=1)
     failed: list[BaseException] = []
@@ -126,7 +129,7 @@ def test_two_processes_on_two_nodes_end_with_torchruns_bytes_though_a_node_is_ki
     nodes.add_node(**NODE)
     training.join(PATIENCE_SECONDS)
     assert not failed and not training.is_alive()
-    assert digest(job.output) == expected
+    assert digest(job.output) == digest(here.output)
 
 
 def test_a_training_that_cannot_succeed_says_why_and_is_not_tried_on_another_node(
