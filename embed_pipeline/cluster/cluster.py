@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-import embed_pipeline
 from embed_pipeline.encoding.file_record import make_once
 from embed_pipeline.paths import digest_of
 from embed_pipeline.training.finetune import STARTER_VARIABLE, worker_environment
@@ -55,7 +54,7 @@ class Cluster:
 
         if ray.is_initialized():
             return
-        package = str(Path(embed_pipeline.__file__).parent)
+        package = str(Path(__file__).parents[1])
         environment = {"py_modules": [package], "env_vars": dict(worker_variables(self.threads))}
         try:
             ray.init(address=self.address, runtime_env=environment, logging_level="WARNING")
