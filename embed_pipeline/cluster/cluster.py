@@ -5,7 +5,7 @@ Belongs here: what encoding, searching and training on it share. Does not belong
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,7 +50,7 @@ class Cluster:
                 f"{_VARIABLE}={self.address}: expected the package ray, found none. Install it: pip install "
                 "'embed-pipeline[ray]'; or unset the variable."
             )
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
 
         if ray.is_initialized():
             return
@@ -78,10 +78,11 @@ class Cluster:
         """The folder where every node sees it: itself inside the storage, else a copy there, made once per content."""
         if folder.resolve().is_relative_to(self.storage.resolve()):
             return folder
-        name = _content_name(path for path in sorted(folder.rglob("*")) if path.is_file())
-        return make_once(
-            self.storage / SHIPPED_FOLDER / name, lambda out: shutil.copytree(folder, out, dirs_exist_ok=True)
-        )
+
+        def copy(out: Path) -> None:
+            shutil.copytree(folder, out, dirs_exist_ok=True)
+
+        return make_once(self.storage / SHIPPED_FOLDER / _content_name(folder), copy)
 
 
 def worker_variables(threads: int | None) -> Mapping[str, str]:
@@ -111,13 +112,13 @@ def check_seen(folder: Path) -> None:
 
 
 def _nodes() -> list[Mapping[str, float]]:
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _content_name(files: Iterable[Path]) -> str:
+def _content_name(folder: Path) -> str:
     total = hashlib.sha256()
-    for path in files:
-        total.update(f"{path.name} {digest_of(path)}\n".encode())
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        total.update(f"{path.relative_to(folder).as_posix()} {digest_of(path)}\n".encode())
     return total.hexdigest()[:40]

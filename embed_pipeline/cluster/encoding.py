@@ -71,7 +71,7 @@ class ClusterEncoder:
             ValueError: as LocalEncoder; a node does not see the model, or sees another one.
         """
         self.cluster.join()
-        import ray.data
+        import ray.data  # pyright: ignore[reportMissingImports]
 
         one = self.cluster.worker()
         context = ray.data.DataContext.get_current()

@@ -25,7 +25,7 @@ class ClusterBlocks:
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """See EachBlock."""
         self.cluster.join()
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
 
         one = self.cluster.worker()
         task = ray.remote(num_cpus=one["CPU"], num_gpus=one.get("GPU", 0), max_retries=-1)(search_block)

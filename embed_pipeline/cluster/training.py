@@ -28,8 +28,8 @@ def train_on_cluster(cluster: Cluster, job_file: Path, *, processes: int, enviro
         ValueError: the cluster cannot be joined.
     """
     cluster.join()
-    import ray.train
-    import ray.train.torch
+    import ray.train  # pyright: ignore[reportMissingImports]
+    import ray.train.torch  # pyright: ignore[reportMissingImports]
 
     job, one = _read(job_file), cluster.worker(processes)
     variables = {**worker_variables(cluster.threads or int(one["CPU"])), **environment}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from embed_pipeline.cluster.cluster import Cluster, fewest_cores, worker_variables
 from embed_pipeline.cluster.encoding import ClusterEncoder, PortionWorker
@@ -15,6 +16,7 @@ from embed_pipeline.encoding.backends import missing_packages
 from embed_pipeline.encoding.encoder import EncoderSettings, Role
 from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
+from embed_pipeline.project.project import ENVIRONMENT
 from embed_pipeline.retrieval.blocks import BlockVectors, search_block
 from embed_pipeline_tests.small_project import encoder_settings, make_rows
 from embed_pipeline_tests.training.conftest import write_job
@@ -178,6 +180,21 @@ def test_a_training_that_begins_again_keeps_its_checkpoints_and_nothing_half_wri
     begin_again(job)
     assert not list(job.output.iterdir()) and not (job.work / "base").exists()
     assert (tmp_path / "progress" / "checkpoint-3").is_file()
+
+
+def test_the_manifest_names_the_pinned_ray_known_variables_and_one_place_for_the_storage() -> None:
+    root = Path(__file__).parents[2]
+    cluster, *_ = yaml.safe_load_all((root / "deploy" / "kuberay.yaml").read_text(encoding="utf-8"))
+    assert f"ray=={cluster['spec']['rayVersion']}" in (root / "constraints.txt").read_text().splitlines()
+    groups = [cluster["spec"]["headGroupSpec"], *cluster["spec"]["workerGroupSpecs"]]
+    pods = [group["template"]["spec"] for group in groups]
+    containers = [container for pod in pods for container in pod["containers"]]
+    for variables in ({one["name"]: one["value"] for one in container["env"]} for container in containers):
+        assert {name for name in variables if name.startswith("EMBED")} <= set(ENVIRONMENT.values())
+        assert variables["EMBED_PIPELINE_RAY_STORAGE"] == "/storage"
+    mounts = [{mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]} for container in containers]
+    assert {mount["storage"] for mount in mounts} == {"/storage"} and len(mounts) == 3
+    assert [container["resources"]["limits"].get("nvidia.com/gpu") for container in containers] == [None, None, "1"]
 
 
 @pytest.mark.parametrize("k", [3, 40])

@@ -5,6 +5,9 @@
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -130,6 +133,35 @@ def test_two_processes_on_two_nodes_end_with_torchruns_bytes_though_a_node_is_ki
     training.join(PATIENCE_SECONDS)
     assert not failed and not training.is_alive()
     assert digest(job.output) == digest(here.output)
+
+
+def test_two_variants_train_side_by_side_and_one_that_is_interrupted_leaves_its_node_free(
+    nodes: Any, small_model: Path, tmp_path: Path
+) -> None:
+    import ray
+
+    starters = {name: start_training(nodes.address, tmp_path, name, small_model) for name in ("one", "other")}
+    wait_until(lambda: all(list((tmp_path / name).glob("progress/checkpoint-*")) for name in starters))
+    assert [starter.poll() for starter in starters.values()] == [None, None]
+    starters["other"].send_signal(signal.SIGINT)
+    assert starters["other"].wait(PATIENCE_SECONDS) != 0
+    assert starters["one"].wait(PATIENCE_SECONDS) == 0
+    assert (tmp_path / "one" / "job" / "output" / "model.safetensors").is_file()
+    assert not (tmp_path / "other" / "job" / "output" / "model.safetensors").exists()
+    Cluster(nodes.address, tmp_path, threads=1).join()
+    wait_until(lambda: ray.available_resources().get("CPU") == 2)
+
+
+def start_training(address: str, root: Path, name: str, model: Path) -> subprocess.Popen:
+    """A step of its own, as each run of a backfill starts."""
+    write_job(root / name / "job", model, progress=root / name / "progress", epochs=40, batch_size=8)
+    code = (
+        "import sys; from pathlib import Path; from embed_pipeline.cluster.cluster import Cluster\n"
+        "from embed_pipeline.cluster.training import train_on_cluster\n"
+        "cluster = Cluster(sys.argv[1], Path(sys.argv[2]), threads=1)\n"
+        "train_on_cluster(cluster, Path(sys.argv[3]), processes=1, environment={})\n"
+    )
+    return subprocess.Popen([sys.executable, "-c", code, address, str(root), str(root / name / "job" / "job.json")])
 
 
 def test_a_training_that_cannot_succeed_says_why_and_is_not_tried_on_another_node(
