@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-all run status metrics dev test test-slow test-ui test-all test-faults test-stores docs check format data bench bench-training bench-encoding bench-serve try-elsewhere audit clean
+.PHONY: help demo demo-all run status metrics dev test test-slow test-ui test-all test-faults test-stores test-ray docs check format data bench bench-training bench-encoding bench-serve try-elsewhere audit clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,10 @@ test-stores: $(INSTALLED)  ## The contract of vector stores on real servers: QDR
 	TEST_QDRANT='$(QDRANT)' TEST_QDRANT_KEY='$(QDRANT_KEY)' TEST_ELASTICSEARCH='$(ELASTICSEARCH)' \
 	TEST_ELASTICSEARCH_KEY='$(ELASTICSEARCH_KEY)' TEST_PGVECTOR='$(PGVECTOR)' TEST_PGVECTOR_KEY='$(PGVECTOR_KEY)' \
 	$(BIN)/python -m pytest embed_pipeline_tests/stores
+
+test-ray: $(INSTALLED)  ## Encoding, mining and training on a Ray cluster of two nodes, one killed; installs the extra ray; minutes, CI does not run it
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
+	$(BIN)/python -m pytest embed_pipeline_tests/cluster
 
 dev: $(INSTALLED)  ## Start the Dagster UI on http://127.0.0.1:3000
 	$(BIN)/embed-pipeline dev

@@ -18,7 +18,7 @@ HEAVY = {
     *("torch", "transformers", "FlagEmbedding", "faiss", "openai", "sentence_transformers", "matplotlib", "datasets"),
     *("sklearn", "scipy", "gensim", "mteb", "pyarrow", "bm25s", "jieba", "duckdb", "ir_measures", "peft"),
     *("pypdf", "docx", "bs4", "lxml", "markdown_it", "charset_normalizer", "pandas", "onnx", "onnxruntime"),
-    *("openvino", "nncf", "py3langid", "qdrant_client", "psycopg2", "lancedb"),
+    *("openvino", "nncf", "py3langid", "qdrant_client", "psycopg2", "lancedb", "ray"),
 }
 # Only the worker process imports these: it cannot do anything without torch.
 WORKER_SIDE = {
@@ -41,7 +41,7 @@ ORDER = (
         "progress",
         "artifacts",
     ),
-    *("dataset", "documents", "encoding", "synthesis", "retrieval", "mining", "training"),
+    *("dataset", "documents", "encoding", "synthesis", "retrieval", "mining", "training", "cluster"),
     *("adaptation", "reranking", "evaluation", "merging", "exporting", "stores", "reporting"),
     *("project", "graph", "assembly", "serving", "diagnosis"),
     *("defs", "definitions", "api"),

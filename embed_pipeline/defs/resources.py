@@ -20,9 +20,12 @@ from embed_pipeline.assembly.questioning import CHAT_FOLDER
 from embed_pipeline.assembly.variant_encoder import (
     load_search,
 )
+from embed_pipeline.cluster.cluster import Cluster
+from embed_pipeline.cluster.encoding import ClusterEncoder
 from embed_pipeline.defs.liveness import keep_alive
 from embed_pipeline.encoding.cross_encoder import CrossEncoder
 from embed_pipeline.encoding.encoder import Encoder, EncoderSettings
+from embed_pipeline.encoding.local import LocalEncoder
 from embed_pipeline.encoding.pair_scores import CachedPairScorer
 from embed_pipeline.encoding.usage import COST_DETAIL, spent_usd
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
@@ -70,9 +73,14 @@ class Step:
         return self.graph.plan_to_build(self.node)
 
     @contextmanager
-    def work_folder(self) -> Iterator[Path]:
-        """An empty folder for intermediate files; what a killed run leaves in it, `embed-pipeline gc` finds."""
-        with TemporaryDirectory(dir=self.project.home, prefix=work_prefix(self.plan.fingerprint)) as folder:
+    def work_folder(self, inside: Path | None = None) -> Iterator[Path]:
+        """An empty folder for intermediate files; what a killed run leaves in it, `embed-pipeline gc` finds.
+
+        `inside`: where it lies, if not in the project's home; gc does not look there.
+        """
+        where = inside or self.project.home
+        where.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=where, prefix=work_prefix(self.plan.fingerprint)) as folder:
             yield Path(folder)
 
     @property
@@ -151,6 +159,9 @@ class Step:
 
     def cached(self, encoder: Encoder) -> CachedEncoder:
         """An encoder behind the cache of vectors."""
+        cluster = self.pipeline.cluster()
+        if cluster and isinstance(encoder, LocalEncoder):
+            encoder = ClusterEncoder(encoder, cluster)
         return CachedEncoder(encoder, VectorCache(self.project.home / VECTORS_FOLDER), progress=self.log_progress())
 
     def log_progress(self, done_to: str = "encoded", what: str = "texts") -> Callable[[int, int], None]:
@@ -234,6 +245,8 @@ class PipelineResource(dg.ConfigurableResource):
     ui_path: str = Field("", description="The webserver's --path-prefix, as /dagster.")
 
     on_request: bool = Field(False, description="Whether variants on request take part, where a data set names some.")
+    ray_address: str | None = Field(None, description="Ray cluster that encodes, mines and trains, as head:6379.")
+    ray_storage: str | None = Field(None, description="Folder that all its nodes mount at one place; default: home.")
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Refuses a run whose own config names places that this machine's owner did not; else says who carries it.
@@ -258,6 +271,13 @@ class PipelineResource(dg.ConfigurableResource):
         threads = self.training_threads or max(1, (os.cpu_count() or 1) // self.training_processes)
         return Runtime(device=self.device, processes=self.training_processes, threads=threads)
 
+    def cluster(self) -> Cluster | None:
+        """The Ray cluster that heavy steps run on; None where no address is set."""
+        if self.ray_address is None:
+            return None
+        storage = Path(self.ray_storage or self.home).absolute()
+        return Cluster(self.ray_address, storage, self.device, self.training_threads)
+
     def graph(self, report: Callable[[str], None] | None = None) -> Graph:
         """The graph over the project and the store; `report` is told when a packed model had to be unpacked."""
         project = self.project()
@@ -278,9 +298,15 @@ def check_named_places(given: Mapping[str, object], own: PipelineResource) -> No
     Raises:
         ValueError: a place in `given` is neither inside the project's folder nor inside one that `own` names.
     """
+    if given.get("ray_address") not in (None, own.ray_address):
+        raise ValueError(
+            f"run config, resources.pipeline.config.ray_address: expected {own.ray_address or 'none'}, found "
+            f"{str(given['ray_address'])[:200]!r}. Remove it; another one is set by {ENVIRONMENT['ray_address']} where "
+            "the server runs."
+        )
     linked = parse_linked_folders(own.linked_folders)
     roots = [folder.resolve() for folder in (Path.cwd(), Path(own.data), Path(own.home), *linked)]
-    for name in ("data", "home", "artifacts", "linked_folders"):
+    for name in ("data", "home", "artifacts", "linked_folders", "ray_storage"):
         value = given.get(name)
         if value is None or value == getattr(own, name):
             continue

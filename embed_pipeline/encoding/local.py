@@ -193,9 +193,7 @@ class LocalEncoder:
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         if not texts:
             return vectors
-        formatted = [self.settings.format_text(role, text) for text in texts]
-        tokens = self._tokenizer(formatted, truncation=True, max_length=self.settings.max_length(role))
-        token_ids: list[list[int]] = tokens["input_ids"]
+        token_ids = self.token_ids(role, texts)
         lengths = [len(ids) for ids in token_ids]
         if not min(lengths):
             raise ValueError(
@@ -217,11 +215,19 @@ class LocalEncoder:
             )
         return vectors
 
-    def _runner_for(self, tokens: int) -> Runner:
-        """What computes a call of so many tokens. What fits into one batch, as a question does, changes nothing."""
+    def token_ids(self, role: Role, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each text as the model sees them."""
+        formatted = [self.settings.format_text(role, text) for text in texts]
+        return self._tokenizer(formatted, truncation=True, max_length=self.settings.max_length(role))["input_ids"]
+
+    def backend_for(self, tokens: int) -> Backend:
+        """What computes a call of so many tokens, which counts as made. What fits into one batch changes nothing."""
         if tokens > self.batch_tokens:
             self._tokens_in_bulk += tokens
-        wanted = self._wanted_backend()
+        return self._wanted_backend()
+
+    def _runner_for(self, tokens: int) -> Runner:
+        wanted = self.backend_for(tokens)
         if self._runner is None or self._runner.backend != wanted:
             try:
                 self._runner = self._open(wanted)

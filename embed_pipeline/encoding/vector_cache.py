@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import accumulate, groupby, islice, pairwise
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -199,6 +199,15 @@ class Portioned(Protocol):
         ...
 
 
+@runtime_checkable
+class Parallel(Protocol):
+    """An encoder that computes several portions at once."""
+
+    def encode_portions(self, role: Role, portions: Sequence[Sequence[str]]) -> Iterator[tuple[int, np.ndarray]]:
+        """(position of a portion, float32 (its texts, dimension)), each as soon as it is there, in any order."""
+        ...
+
+
 class CachedEncoder:
     """Implements Encoder; what is stored is never encoded again, and every portion is stored as soon as it is done."""
 
@@ -269,17 +278,32 @@ class CachedEncoder:
                     return {rows[0]: error}
                 found, refused = error.vectors, {rows[at]: error for at in error.refused}
             good = [at for at, row in enumerate(rows) if row not in refused]
-            vectors[[rows[at] for at in good]] = found[good]
-            self.cache.store(fingerprint, [portion[at] for at in good], found[good])
-            self.encoded += len(good)
+            keep([rows[at] for at in good], found[good])
             return refused
 
+        def keep(rows: Sequence[int], found: np.ndarray) -> None:
+            vectors[rows] = found
+            self.cache.store(fingerprint, [distinct[row] for row in rows], found)
+            self.encoded += len(rows)
+
         done, refused = 0, dict[int, RefusedTextsError]()
-        for size in self._portions(role, [distinct[row] for row in missing]):
-            refused |= self._encode_portion(missing[done : done + size], distinct, encode_rows)
-            done += size
+
+        def tell(rows: Sequence[int]) -> None:
+            nonlocal done
+            done += len(rows)
             if self.progress:
                 self.progress(done, len(missing))
+
+        ends = accumulate(self._portions(role, [distinct[row] for row in missing]), initial=0)
+        portions = [missing[start:end] for start, end in pairwise(ends)]
+        if isinstance(self.encoder, Parallel) and len(portions) > 1:
+            for at, found in self.encoder.encode_portions(role, [[distinct[row] for row in rows] for rows in portions]):
+                keep(portions[at], found)
+                tell(portions[at])
+            portions = []
+        for rows in portions:
+            refused |= self._encode_portion(rows, distinct, encode_rows)
+            tell(rows)
             if len(refused) >= _MOST_REFUSED:
                 break
         if refused:

@@ -15,7 +15,7 @@ from embed_pipeline.encoding.pair_scores import PairScorer
 from embed_pipeline.mining.corpus import MiningCorpus
 from embed_pipeline.mining.settings import Miner, MiningSettings
 from embed_pipeline.records import Query
-from embed_pipeline.retrieval.blocks import BLOCK_ROWS, block_index
+from embed_pipeline.retrieval.blocks import BLOCK_ROWS, EachBlock, block_index
 from embed_pipeline.retrieval.faiss_index import PassageIndex
 from embed_pipeline.retrieval.lexical import LexicalIndex, LexicalSettings, build_lexical_index, lexical_top_k
 from embed_pipeline.retrieval.ranking import RankedQuery
@@ -107,6 +107,7 @@ class CandidateSearch:
         lexical: LexicalSettings | None = None,
         device: Literal["cpu", "cuda"] = "cpu",
         block_rows: int = BLOCK_ROWS,
+        elsewhere: EachBlock | None = None,
     ) -> None:
         """Raises ValueError when the range is empty, or bm25 is a miner and `lexical` does not say how words are."""
         self._corpus = corpus
@@ -116,7 +117,9 @@ class CandidateSearch:
         self._lexical: LexicalIndex | None = None
         if "dense" in settings.miners:
             ids = [corpus.passages[row].id for row in corpus.unique]
-            self._dense = block_index(ids, corpus.vectors, corpus.unique, block_rows=block_rows, device=device)
+            self._dense = block_index(
+                ids, corpus.vectors, corpus.unique, block_rows=block_rows, device=device, elsewhere=elsewhere
+            )
         if "bm25" in settings.miners:
             if lexical is None:
                 raise ValueError("mining: the miner bm25 needs the language of the texts. Pass lexical settings.")

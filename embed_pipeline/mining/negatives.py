@@ -17,6 +17,7 @@ from embed_pipeline.mining.corpus import MiningCorpus, query_random, text_key
 from embed_pipeline.mining.groups import TrainingGroup, positives_of
 from embed_pipeline.mining.settings import MiningSettings
 from embed_pipeline.records import Judgment, Query
+from embed_pipeline.retrieval.blocks import EachBlock
 from embed_pipeline.retrieval.lexical import LexicalSettings
 
 SCORE_DECIMALS = 4
@@ -131,6 +132,7 @@ def mine(
     reranker: PairScorer | None = None,
     lexical: LexicalSettings | None = None,
     device: Literal["cpu", "cuda"] = "cpu",
+    elsewhere: EachBlock | None = None,
 ) -> MinedNegatives:
     """A group per query that has a positive, in the order of `queries`; the same input gives the same groups.
 
@@ -152,7 +154,7 @@ def mine(
     if not rows:
         return MinedNegatives((), CandidateTally())
     scores = scores_of(corpus, settings, reranker)
-    search = CandidateSearch(corpus, settings, lexical=lexical, device=device)
+    search = CandidateSearch(corpus, settings, lexical=lexical, device=device, elsewhere=elsewhere)
     groups: list[TrainingGroup] = []
     tally = CandidateTally()
     for portion in search.find([queries[row] for row in rows], query_vectors[rows], excluded):

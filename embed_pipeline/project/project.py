@@ -144,6 +144,8 @@ ENVIRONMENT = {
     "team": "EMBED_PIPELINE_TEAM",
     "ui_path": "EMBED_PIPELINE_UI_PATH",
     "on_request": "EMBED_PIPELINE_ON_REQUEST",
+    "ray_address": "EMBED_PIPELINE_RAY_ADDRESS",
+    "ray_storage": "EMBED_PIPELINE_RAY_STORAGE",
 }
 """The settings of where things lie and run, and the environment variable of each."""
 

@@ -4,14 +4,24 @@ Belongs here: what Faiss's flat index does, with the vectors where they lie (an 
 Does not belong here: the order of equal scores and ties at the cut (search.py, ranking.py).
 """
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal, Protocol
 
 import numpy as np
 
 from embed_pipeline.retrieval.faiss_index import PassageIndex
 
 BLOCK_ROWS = 32_768
+
+
+class EachBlock(Protocol):
+    """Compares queries with block after block."""
+
+    def __call__(
+        self, queries: np.ndarray, k: int, starts: Sequence[int], block_at: Callable[[int], np.ndarray]
+    ) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+        """What search_block finds in the block at each of `starts`, in their order."""
+        ...
 
 
 class BlockVectors:
@@ -24,11 +34,13 @@ class BlockVectors:
         *,
         block_rows: int = BLOCK_ROWS,
         device: Literal["cpu", "cuda"] = "cpu",
+        elsewhere: EachBlock | None = None,
     ) -> None:
         self._vectors = vectors
         self._rows = rows
         self._block_rows = block_rows
-        self._device = device
+        self._device: Literal["cpu", "cuda"] = device
+        self._elsewhere = elsewhere
         self.ntotal = len(rows)
         self.d = vectors.shape[1]
 
@@ -40,9 +52,9 @@ class BlockVectors:
         """
         scores = np.empty((len(queries), 0), dtype=np.float32)
         positions = np.empty((len(queries), 0), dtype=np.int64)
-        for start in range(0, self.ntotal, self._block_rows):
-            block = self._block(start)
-            found, at = self._search_block(queries, block, min(k, len(block)))
+        starts = range(0, self.ntotal, self._block_rows)
+        each = self._elsewhere if self._elsewhere and len(starts) > 1 else self._each
+        for start, (found, at) in zip(starts, each(queries, k, starts, self._block), strict=True):
             scores, positions = _best(np.hstack([scores, found]), np.hstack([positions, at + start]), k)
         order = np.argsort(-scores, axis=1, kind="stable")
         return np.take_along_axis(scores, order, 1), np.take_along_axis(positions, order, 1)
@@ -64,15 +76,24 @@ class BlockVectors:
             )
         return block
 
-    def _search_block(self, queries: np.ndarray, block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        import faiss
+    def _each(
+        self, queries: np.ndarray, k: int, starts: Sequence[int], block_at: Callable[[int], np.ndarray]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        return (search_block(queries, block_at(start), k, self._device) for start in starts)
 
-        if self._device == "cpu":
-            return faiss.knn(queries, block, k, metric=faiss.METRIC_INNER_PRODUCT)
-        if not hasattr(faiss, "get_num_gpus") or faiss.get_num_gpus() == 0:
-            raise ValueError("search: expected a GPU that Faiss can use because cuda was asked for, found none.")
-        resources = faiss.StandardGpuResources()
-        return faiss.knn_gpu(resources, queries, block, k, metric=faiss.METRIC_INNER_PRODUCT)
+
+def search_block(
+    queries: np.ndarray, block: np.ndarray, k: int, device: Literal["cpu", "cuda"]
+) -> tuple[np.ndarray, np.ndarray]:
+    """float32 scores and int64 rows of the block, both (queries, min(k, rows))."""
+    import faiss
+
+    k = min(k, len(block))
+    if device == "cpu":
+        return faiss.knn(queries, block, k, metric=faiss.METRIC_INNER_PRODUCT)
+    if not hasattr(faiss, "get_num_gpus") or faiss.get_num_gpus() == 0:
+        raise ValueError("search: expected a GPU that Faiss can use because cuda was asked for, found none.")
+    return faiss.knn_gpu(faiss.StandardGpuResources(), queries, block, k, metric=faiss.METRIC_INNER_PRODUCT)
 
 
 def block_index(
@@ -82,13 +103,17 @@ def block_index(
     *,
     block_rows: int = BLOCK_ROWS,
     device: Literal["cpu", "cuda"] = "cpu",
+    elsewhere: EachBlock | None = None,
 ) -> PassageIndex:
     """An index of the vectors (all, d) at `rows`, one passage id each, that copies none; search it with device cpu.
 
-    `device` is where the blocks are compared. The hits are those of an exact index of the same vectors.
+    `device` is where blocks are compared, `elsewhere` compares several of them on other machines. The hits are those
+    of an exact index of the same vectors.
     """
     return PassageIndex(
-        faiss_index=BlockVectors(vectors, rows, block_rows=block_rows, device=device),  # type: ignore[arg-type]
+        faiss_index=BlockVectors(  # type: ignore[arg-type]
+            vectors, rows, block_rows=block_rows, device=device, elsewhere=elsewhere
+        ),
         passage_ids=tuple(passage_ids),
         kind="flat",
         dimension=vectors.shape[1],

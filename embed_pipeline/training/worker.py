@@ -72,23 +72,36 @@ def _leave_process_group() -> None:
         torch.distributed.destroy_process_group()
 
 
-def main() -> None:
-    """Train the job named on the command line."""
-    _end_with_starter()
+def train_job(job_file: Path) -> None:
+    """Train a job as the process that RANK and WORLD_SIZE say this is.
+
+    Raises:
+        HopelessTrainingError: it cannot succeed; the reason lies in REASON_FILE of the job's folder for intermediate
+            files as well.
+    """
     # Set up before FlagEmbedding does: at its level it prints two hundred lines of arguments.
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     logging.getLogger("FlagEmbedding").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     warnings.filterwarnings("ignore", message="`max_length` is ignored")
     transformers_logging.disable_progress_bar()
-    job = FinetuneJob.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    job = FinetuneJob.model_validate_json(job_file.read_text(encoding="utf-8"))
     with _run_log() as (report, warn):
         try:
             train(job, report, warn)
         except HopelessTrainingError as error:
             (job.work / REASON_FILE).write_text(str(error), encoding="utf-8")
-            sys.exit(str(error))
+            raise
         _leave_process_group()
+
+
+def main() -> None:
+    """Train the job named on the command line."""
+    _end_with_starter()
+    try:
+        train_job(Path(sys.argv[1]))
+    except HopelessTrainingError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

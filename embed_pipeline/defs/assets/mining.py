@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from embed_pipeline.cluster.searching import ClusterBlocks
 from embed_pipeline.dataset.formats import CORPUS_FILE, RetrievalDataset, read_dataset, write_passage_line
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, detail_table, materialized, picture, table
 from embed_pipeline.defs.checks import mining as checks
@@ -85,6 +86,7 @@ def _unmined(dataset: RetrievalDataset) -> Mined:
 def _mined(step: Step, dataset: RetrievalDataset, settings: MiningSettings) -> Mined:
     encoder, reranker, queries = step.mining_encoder(), step.reranker(), dataset.queries_of("train")
     lexical = LexicalSettings(language=step.project.datasets[step.dataset].language)
+    cluster = step.pipeline.cluster()
     with step.work_folder() as work:
         query_vectors = encoder.encode_queries([query.text for query in queries])
         texts = [passage.text for passage in dataset.passages]
@@ -99,6 +101,7 @@ def _mined(step: Step, dataset: RetrievalDataset, settings: MiningSettings) -> M
             reranker=reranker,
             lexical=lexical,
             device=device,
+            elsewhere=ClusterBlocks(cluster) if cluster else None,
         )
         report = report_mined(mined, corpus, queries, query_vectors, settings, reranker=reranker)
     counts = {"texts_encoded": encoder.encoded, "texts_from_cache": encoder.served}

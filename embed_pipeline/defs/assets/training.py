@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from embed_pipeline.cluster.training import train_on_cluster
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, picture, svg_picture, table
 from embed_pipeline.defs.checks import training as checks
@@ -94,9 +95,12 @@ def _finetune(step: Step, out: Path) -> dict[str, object]:
     chosen = step.graph.automatic_training(step.project.variants[step.node.partition])
     for line in chosen.lines if chosen else ():
         step.context.log.info(line)
-    with step.work_folder() as work:
+    cluster = step.pipeline.cluster()
+    with step.work_folder(cluster.storage if cluster else None) as work:
         job = _write_job(step, base, work, out)
         _run(step, work / _JOB_FILE, work / REASON_FILE, progress=job.progress)
+        if job.output != out:
+            shutil.copytree(job.output, out, dirs_exist_ok=True)
         # A run that went on from the checkpoint of the last step has nothing to log any more.
         speeds = read_training_log(work / SPEED_FILE) if (work / SPEED_FILE).is_file() else []
     if job.progress:
@@ -109,16 +113,20 @@ def _finetune(step: Step, out: Path) -> dict[str, object]:
 
 
 def _write_job(step: Step, base: LocalEncoder, work: Path, out: Path) -> FinetuneJob:
-    mined, home, pipeline = step.folder("mined_negatives"), step.project.home, step.pipeline
+    mined, directory, pipeline = step.folder("mined_negatives"), base.directory, step.pipeline
+    cluster, home, output = pipeline.cluster(), step.project.home, out
+    if cluster:  # its nodes see the storage alone
+        mined, directory = cluster.ship(mined), cluster.ship(directory)
+        home, output = cluster.storage, work / "output"
     training = required(step.variant.recipe.training_settings, "training")
     progress = home / PROGRESS_FOLDER / step.plan.fingerprint
     progress.mkdir(parents=True, exist_ok=True)
     job = FinetuneJob(
         groups=mined / "groups.jsonl",
         corpus=mined / "corpus.jsonl",
-        base=base.directory,
+        base=directory,
         work=work,
-        output=out,
+        output=output,
         encoder=base.settings,
         validation=mined / VALIDATION_FILE if training.validation else None,
         progress=progress,
@@ -132,16 +140,20 @@ def _write_job(step: Step, base: LocalEncoder, work: Path, out: Path) -> Finetun
 
 
 def _run(step: Step, job: Path, reason: Path, *, progress: Path | None) -> None:
-    runtime = step.pipeline.runtime()
+    runtime, cluster = step.pipeline.runtime(), step.pipeline.cluster()
     with dg.open_pipes_session(
         context=step.context,
-        context_injector=dg.PipesTempFileContextInjector(),
-        message_reader=dg.PipesTempFileMessageReader(),
+        context_injector=dg.PipesFileContextInjector(str(job.parent / "pipes_context")),
+        message_reader=dg.PipesFileMessageReader(str(job.parent / "pipes_messages")),
     ) as session:
-        environment = {**worker_environment(threads=runtime.threads), **session.get_bootstrap_env_vars()}
-        command = torchrun_command(job, processes=runtime.processes)
+        told = session.get_bootstrap_env_vars()
         try:
-            run_process_group(command, environment=environment, reason=reason)
+            if cluster:
+                train_on_cluster(cluster, job, processes=runtime.processes, environment=told)
+            else:
+                environment = {**worker_environment(threads=runtime.threads), **told}
+                command = torchrun_command(job, processes=runtime.processes)
+                run_process_group(command, environment=environment, reason=reason)
         except RuntimeError:
             if progress and reason.is_file():
                 shutil.rmtree(progress)  # going on would end the same way
