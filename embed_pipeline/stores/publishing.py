@@ -24,6 +24,7 @@ SCORE_TOLERANCE = 1e-5
 """How far a store's score may be from ours, relative to the larger of 1 and ours."""
 _ASKED_CHARACTERS = 300
 """Of a passage that is asked as a question: each word of it is a clause."""
+_TOLD_CHARACTERS = 300
 _LONGEST_ALIAS = 49
 """What the shortest limit, PostgreSQL's 63 bytes, leaves beside two underscores and twelve hexadecimal digits."""
 
@@ -176,10 +177,8 @@ def _compare_fused(store: VectorStore, name: str, corpus: Corpus, fusion: Fusion
         started = time.perf_counter()
         try:
             theirs = store.search_fused(name, text, vector, wanted, fusion)
-        except store.failures as error:
-            if "non-compliant" not in str(error):
-                raise
-            return "refused, its licence has no RRF (docs/stores.md)"
+        except store.failures as error:  # a licence or a version without it; the vectors can be asked all the same
+            return f"refused: {str(error)[:_TOLD_CHARACTERS]} (docs/stores.md)"
         milliseconds.append((time.perf_counter() - started) * 1000)
         parts = (store.search_words(name, text, fusion.depth), store.search(name, vector, fusion.depth))
         lists = [RankedQuery("", tuple(one.passage_id for one in part), (0.0,) * len(part)) for part in parts]
