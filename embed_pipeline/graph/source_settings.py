@@ -21,7 +21,7 @@ from embed_pipeline.synthesis.templates import template_digests
 _NOT_CLEANING = {
     *("description", "language", "documents", "synthesis", "automation"),
     *("variants", "variants_on_request", "baseline", "headline", "store"),
-    *("answer_precision", "general_suite", "general_loss_limit"),
+    *("answer_precision", "general_suite", "general_loss_limit", "promotion_loss_limit"),
 }
 # What changes how calls are made, and not what is asked.
 _NOT_ASKED = {

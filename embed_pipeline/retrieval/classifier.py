@@ -52,10 +52,13 @@ class ClassifierSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     penalty: float = Field(
-        0.1, gt=0, description="Of the ridge regression; more of it follows single train questions less closely."
+        default=0.1,
+        gt=0,
+        description="Of the ridge regression; more of it follows single train questions less closely.",
     )
     vectors: bool = Field(
-        False, description="hybrid: questions are compared by their vectors too; every train question is encoded."
+        default=False,
+        description="hybrid: questions are compared by their vectors too; every train question is encoded.",
     )
 
 
@@ -121,7 +124,8 @@ def fit_classifier(
         mean = encoded.mean(axis=0)
         vectors = _about(encoded, mean)
         kernel += vectors.astype(np.float64) @ vectors.T
-    fitted = KernelRidge(alpha=settings.penalty, kernel="precomputed").fit(kernel, truth)
+    ridge = KernelRidge(alpha=settings.penalty, kernel="precomputed")  # pyright: ignore[reportArgumentType] (a float)
+    fitted = ridge.fit(kernel, truth)
     return ClassifierIndex(questions, tuple(column_of), fitted.dual_coef_.astype(np.float32), mean, vectors)
 
 
