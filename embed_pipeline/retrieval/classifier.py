@@ -54,11 +54,11 @@ class ClassifierSettings(BaseModel):
     penalty: float = Field(
         default=0.1,
         gt=0,
-        description="Of the ridge regression; more of it follows single train questions less closely.",
+        description="Of the ridge regression; a larger one follows single questions less closely.",
     )
     vectors: bool = Field(
         default=False,
-        description="hybrid: questions are compared by their vectors too; every train question is encoded.",
+        description="hybrid: questions are compared by vectors too; every train question is encoded.",
     )
 
 
