@@ -10,12 +10,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
 
+import numpy as np
+
 from embed_pipeline.dataset.formats import CORPUS_FILE, read_passages, write_passage_line
 from embed_pipeline.encoding.encoder import Encoder, EncoderBehind, RefusedTextsError
 from embed_pipeline.encoding.pair_scores import CachedPairScorer, PairScorer
 from embed_pipeline.encoding.vector_cache import CachedEncoder
 from embed_pipeline.records import Passage
 from embed_pipeline.retrieval.faiss_index import (
+    ADDED_AT_ONCE,
     RECALL_AT,
     IndexSettings,
     build_index,
@@ -109,12 +112,9 @@ def write_search_index(search: Search, passages: Sequence[Passage], directory: P
         write_tfidf_index(build_tfidf_index(passages, TfidfSettings()), directory)
         return found
     encoder = _needed(search.encoder, "encoder")
-    try:
-        vectors = encoder.encode_passages([passage.text for passage in passages])
-    except RefusedTextsError as error:
-        if not error.refused:
-            raise
-        raise ValueError(f"{', '.join(_places(passages, error.refused))}: {error}") from error
+    vectors = EncodedPassages(encoder, passages)
+    if len(passages) <= ADDED_AT_ONCE:
+        vectors = vectors.rows(np.arange(len(passages)))
     index = build_index(
         [passage.id for passage in passages],
         vectors,
@@ -125,6 +125,45 @@ def write_search_index(search: Search, passages: Sequence[Passage], directory: P
     if index.kind != "flat":
         found[RECALL_DETAIL] = round(recall_against_exact(index, vectors), 4)
     return {**found, "kind": index.kind, "dimension": index.dimension, **encoding_counts(encoder)}
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPassages:
+    """Implements Vectors: what an encoder makes of passages, encoded or found in the cache when it is asked for.
+
+    Memory holds a block of texts and vectors, so put an encoder with a cache before it: blocks are gone through more
+    than once.
+    """
+
+    encoder: Encoder
+    passages: Sequence[Passage]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """See Vectors."""
+        return len(self.passages), self.encoder.dimension
+
+    def rows(self, wanted: np.ndarray) -> np.ndarray:
+        """See Vectors; raises ValueError where the encoder refuses texts, with the places of their passages."""
+        found = np.empty((len(wanted), self.encoder.dimension), dtype=np.float32)
+        for start in range(0, len(wanted), ADDED_AT_ONCE):
+            some = wanted[start : start + ADDED_AT_ONCE].tolist()
+            found[start : start + ADDED_AT_ONCE] = self._encode([self.passages[at] for at in some])
+        return found
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """See Vectors; raises as `rows`."""
+        passages = iter(self.passages)
+        while portion := list(islice(passages, ADDED_AT_ONCE)):
+            yield self._encode(portion)
+
+    def _encode(self, passages: Sequence[Passage]) -> np.ndarray:
+        try:
+            return self.encoder.encode_passages([passage.text for passage in passages])
+        except RefusedTextsError as error:
+            if not error.refused:
+                raise
+            raise ValueError(f"{', '.join(_places(passages, error.refused))}: {error}") from error
 
 
 def _places(passages: Sequence[Passage], positions: Iterable[int]) -> Iterator[str]:
