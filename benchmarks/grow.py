@@ -18,7 +18,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate, islice, product
+from itertools import accumulate, product
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ from embed_pipeline.dataset.formats import (
     read_dataset,
     read_passages,
 )
-from embed_pipeline.records import EVALUATED_SPLIT, Hit, Query
+from embed_pipeline.records import EVALUATED_SPLIT, Hit
 
 PAIRS_FILE = "pairs.json"
 QUERIES_PER_PASSAGE = 0.1
@@ -137,9 +137,15 @@ def _renamed(document: object, number: str) -> object:
 
 def audit(data: Path, out: Path, options: argparse.Namespace) -> Parts:
     """The audits of `cleaned_qa`, as its checks call them."""
-    from embed_pipeline.dataset.audit import describe_labels, find_contradictions, find_leaks, measure_shift
+    from embed_pipeline.dataset.audit import (
+        compared_passages,
+        describe_labels,
+        find_contradictions,
+        find_duplicate_passages,
+        find_leaks,
+        measure_shift,
+    )
     from embed_pipeline.dataset.facts import data_facts
-    from embed_pipeline.defs.checks.dataset import _check_passages
 
     dataset = read_dataset(data)
     yield "(read)", len(dataset.queries)
@@ -149,7 +155,9 @@ def audit(data: Path, out: Path, options: argparse.Namespace) -> Parts:
     shift = measure_shift(dataset, dataset.queries_of("train"), dataset.queries_of("test"))
     yield "shift", f"{shift.length.distance:.4f}"
     yield "contradictions", len(find_contradictions(dataset, 0.85))
-    yield "near-equal passages", str(_check_passages(dataset).figures)[:60]
+    compared = compared_passages(len(dataset.passages))
+    found = find_duplicate_passages(dataset.passages, compared=compared)
+    yield "near-equal passages", f"{len(found):,} of {len(compared):,}"
 
 
 def cache(data: Path, out: Path, options: argparse.Namespace) -> Parts:
@@ -187,17 +195,17 @@ def _write_some(folder: Path, texts: list[str], dimension: int) -> None:
 
 def index(data: Path, out: Path, options: argparse.Namespace) -> Parts:
     """Each kind of index built, read, and searched beside Faiss alone."""
-    from embed_pipeline.retrieval.faiss_index import IndexSettings
-    from embed_pipeline.retrieval.searching import Search, open_retriever, write_search_index
-
     import faiss
+
+    from embed_pipeline.retrieval.faiss_index import INDEX_FILE, IndexSettings, read_index
+    from embed_pipeline.retrieval.search import top_k
+    from embed_pipeline.retrieval.searching import Search, write_search_index
 
     encoder, passages = TableEncoder(options.dimension), PassageFile(data / CORPUS_FILE)
     lists = round(4 * len(passages) ** 0.5)
-    some = islice(passages, 0, None, max(1, len(passages) // options.asked))
-    queries = [Query(one.id, one.text, EVALUATED_SPLIT) for one in some]
-    vectors = encoder.encode_queries([query.text for query in queries])
-    yield "(read)", len(queries)
+    some = [passages[at] for at in range(0, len(passages), -(-len(passages) // options.asked))]
+    vectors, ids = encoder.encode_queries([one.text for one in some]), [one.id for one in some]
+    yield "(read)", len(ids)
     for kind in options.kinds:
         name = kind.format(lists=lists)
         settings = IndexSettings(kind=name)
@@ -206,16 +214,16 @@ def index(data: Path, out: Path, options: argparse.Namespace) -> Parts:
         folder.mkdir()
         found = write_search_index(search, passages, folder)
         yield f"{name} built", str(found)
-        retriever = open_retriever(search, folder)
+        opened = read_index(folder)
         yield f"{name} read", f"{sum(path.stat().st_size for path in folder.iterdir()) / 1e6:,.0f} MB"
-        bare = faiss.read_index(str(folder / "index.faiss"))
+        bare = faiss.read_index(str(folder / INDEX_FILE))
         yield f"{name} read, bare", faiss.omp_get_max_threads()
         ours, theirs = [], []
         for _ in range(ROUNDS):
             theirs.append(_seconds(lambda: bare.search(vectors, NEIGHBOURS)))
-            ours.append(_seconds(lambda: retriever.search(queries, NEIGHBOURS)))
+            ours.append(_seconds(lambda: top_k(opened, ids, vectors, NEIGHBOURS)))
         ratio = sorted(mine / other for mine, other in zip(ours, theirs, strict=True))[ROUNDS // 2]
-        each = [f"{1000 * sorted(times)[ROUNDS // 2] / len(queries):.3f} ms" for times in (ours, theirs)]
+        each = [f"{1000 * sorted(times)[ROUNDS // 2] / len(ids):.3f} ms" for times in (ours, theirs)]
         yield f"{name} searched", f"a query {each[0]}, bare Faiss {each[1]}, ratio {ratio:.3f} (median of {ROUNDS})"
 
 
