@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embed_pipeline.assembly.variant_encoder import describe_search
-from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.graph.source_settings import round_trip_recipe
 from embed_pipeline.project.project import Project
@@ -93,7 +92,7 @@ class Questioning:
             return None
         encoder = self.encoder(recipe.encoder) if recipe.encoder else None
         search = describe_search(recipe, self._language, encoder)
-        write_search_index(search, RetrievalDataset.of_passages(passages), folder)
+        write_search_index(search, passages, folder)
         retriever = open_retriever(search, folder)
 
         def find(questions: Sequence[str]) -> list[list[str]]:

@@ -4,11 +4,13 @@ Belongs here: the three files and their consistency. Does not belong here: how t
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO, TypeVar, overload
 
+import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from embed_pipeline.records import SPLITS, Judgment, Passage, Query, Split
@@ -16,6 +18,8 @@ from embed_pipeline.records import SPLITS, Judgment, Passage, Query, Split
 QUERIES_FILE = "queries.jsonl"
 CORPUS_FILE = "corpus.jsonl"
 JUDGMENTS_FILE = "judgments.jsonl"
+
+_READ_AT_ONCE = 1 << 24
 
 Line = TypeVar("Line", bound=BaseModel)
 Record = TypeVar("Record", Query, Passage, Judgment)
@@ -28,11 +32,6 @@ class RetrievalDataset:
     queries: tuple[Query, ...]
     passages: tuple[Passage, ...]
     judgments: tuple[Judgment, ...]
-
-    @classmethod
-    def of_passages(cls, passages: Iterable[Passage]) -> "RetrievalDataset":
-        """A corpus without a question, in the order given."""
-        return cls((), tuple(passages), ())
 
     def queries_of(self, split: Split) -> tuple[Query, ...]:
         """The queries of one split, sorted by id."""
@@ -107,7 +106,47 @@ def read_queries(path: Path) -> Iterator[Query]:
 
 def read_passages(path: Path) -> Iterator[Passage]:
     """The passages of a file, in its order. Raises ValueError as `read_dataset` does."""
-    return _read_records(path, lambda found: Passage(_text(found, "id"), _text(found, "text"), _attributes(found)))
+    return _read_records(path, _parse_passage)
+
+
+class PassageFile(Sequence[Passage]):
+    """The passages of a file, each read when it is asked for: memory holds where its line begins, 8 bytes.
+
+    Raises ValueError as `read_dataset` does, when a line is read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __iter__(self) -> Iterator[Passage]:
+        return read_passages(self._path)
+
+    @overload
+    def __getitem__(self, at: int) -> Passage: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Passage, ...]: ...
+    def __getitem__(self, at: int | slice) -> Passage | tuple[Passage, ...]:
+        rows = range(len(self))[at]
+        if isinstance(rows, range):
+            return tuple(self[row] for row in rows)
+        with self._path.open("rb") as file:
+            file.seek(self._starts[rows])
+            return _parse_line(self._path, rows + 1, file.readline(), _parse_passage)
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        """int64 (passages + 1,): where each line begins, and where the last one ends."""
+        ends: list[np.ndarray] = [np.zeros(1, dtype=np.int64)]
+        at = 0
+        with self._path.open("rb") as file:
+            while block := file.read(_READ_AT_ONCE):
+                ends.append(np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n")) + at + 1)
+                at += len(block)
+        starts = np.concatenate(ends)
+        return starts if starts[-1] == at else np.append(starts, at)  # a last line without its end
 
 
 def read_judgments(path: Path) -> Iterator[Judgment]:
@@ -148,14 +187,21 @@ def _read_records(path: Path, parse: Callable[[Mapping[str, Any]], Record]) -> I
         raise ValueError(f"{path}: no such file. Materialise cleaned_qa again.")
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            try:
-                found = json.loads(line)
-                if not isinstance(found, dict):
-                    raise ValueError(f"expected an object, found {type(found).__name__}")
-                record = parse(found)
-            except ValueError as error:  # JSON and UTF-8 errors are ValueErrors
-                raise ValueError(f"{path}, line {number}: {error}. Correct the line.") from error
-            yield record
+            yield _parse_line(path, number, line, parse)
+
+
+def _parse_line(path: Path, number: int, line: bytes, parse: Callable[[Mapping[str, Any]], Record]) -> Record:
+    try:
+        found = json.loads(line)
+        if not isinstance(found, dict):
+            raise ValueError(f"expected an object, found {type(found).__name__}")
+        return parse(found)
+    except ValueError as error:  # JSON and UTF-8 errors are ValueErrors
+        raise ValueError(f"{path}, line {number}: {error}. Correct the line.") from error
+
+
+def _parse_passage(found: Mapping[str, Any]) -> Passage:
+    return Passage(_text(found, "id"), _text(found, "text"), _attributes(found))
 
 
 def _parse_query(found: Mapping[str, Any]) -> Query:

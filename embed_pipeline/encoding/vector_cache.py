@@ -61,12 +61,25 @@ class VectorCache:
         """What is stored for the texts, in their order; a row whose checksum or length is wrong counts as not found."""
         vectors = np.zeros((len(texts), dimension), dtype=np.float32)
         found = np.zeros(len(texts), dtype=bool)
-        stored = self._stored(fingerprint, [_text_digest(text) for text in dict.fromkeys(texts)])
+        rows_of: dict[bytes, list[int]] = {}
         for row, text in enumerate(texts):
-            vector = stored.get(_text_digest(text), b"")
-            if len(vector) == dimension * 4:
-                vectors[row] = np.frombuffer(vector, dtype="<f4")
-                found[row] = True
+            rows_of.setdefault(_text_digest(text), []).append(row)
+        digests = list(rows_of)
+
+        def select(connection: sqlite3.Connection) -> None:
+            # Straight to their rows: the vectors of a large corpus are in memory once. What a damaged file gave goes.
+            vectors.fill(0)
+            found.fill(False)
+            for start in range(0, len(digests), _ROWS_PER_LOOKUP):
+                part = digests[start : start + _ROWS_PER_LOOKUP]
+                for digest, vector, checksum in connection.execute(_LOOKUP.format(",".join("?" * len(part))), part):
+                    whole = isinstance(vector, bytes) and zlib.crc32(digest + vector) == checksum
+                    if whole and len(vector) == dimension * 4:
+                        vectors[rows_of[digest]] = np.frombuffer(vector, dtype="<f4")
+                        found[rows_of[digest]] = True
+
+        if digests:
+            self._run(fingerprint, select)
         return Lookup(vectors=vectors, found=found)
 
     def store(self, fingerprint: str, texts: Sequence[str], vectors: np.ndarray) -> None:
@@ -125,18 +138,6 @@ class VectorCache:
                 if not dry_run:
                     path.unlink()
         return freed
-
-    def _stored(self, fingerprint: str, digests: Sequence[bytes]) -> dict[bytes, bytes]:
-        def select(connection: sqlite3.Connection) -> dict[bytes, bytes]:
-            stored = {}
-            for start in range(0, len(digests), _ROWS_PER_LOOKUP):
-                part = digests[start : start + _ROWS_PER_LOOKUP]
-                for digest, vector, checksum in connection.execute(_LOOKUP.format(",".join("?" * len(part))), part):
-                    if isinstance(vector, bytes) and zlib.crc32(digest + vector) == checksum:
-                        stored[digest] = vector
-            return stored
-
-        return self._run(fingerprint, select) if digests else {}
 
     def _run(self, fingerprint: str, work: Callable[[sqlite3.Connection], Result]) -> Result:
         generation = self._generation(fingerprint)
@@ -308,8 +309,10 @@ class CachedEncoder:
                 break
         if refused:
             raise _explain_refused({distinct[row]: error for row, error in refused.items()}, texts, role)
+        if len(distinct) == len(texts):
+            return vectors
         row_of = {text: row for row, text in enumerate(distinct)}
-        return vectors[[row_of[text] for text in texts]] if texts else vectors
+        return vectors[[row_of[text] for text in texts]]
 
     def _encode_portion(
         self,

@@ -226,7 +226,7 @@ def _measure_language_pairs(search: Search, dataset: RetrievalDataset, out: Path
 
 def _search_passages(search: Search, passages: Sequence[Passage], queries: Sequence[Query], k: int) -> tuple[Hit, ...]:
     with tempfile.TemporaryDirectory() as folder:
-        write_search_index(search, RetrievalDataset.of_passages(passages), Path(folder))
+        write_search_index(search, passages, Path(folder))
         retriever: Retriever = open_retriever(search, Path(folder))
         return retriever.search(queries, k)
 

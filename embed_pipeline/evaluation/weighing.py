@@ -41,7 +41,7 @@ def weigh_scores(search: Search, dataset: RetrievalDataset, headline: Measure) -
             "data set a share, or fuse by rank (retriever: fused), which chooses nothing."
         )
     with tempfile.TemporaryDirectory() as folder:
-        write_search_index(search, dataset, Path(folder))
+        write_search_index(search, dataset.passages, Path(folder), questions=dataset)
         needed = HybridWeights(max(settings.part_weights), 1.0, 1.0)
         depth = max(settings.depth, HITS_PER_QUERY)
         scored = list(open_hybrid(search, Path(folder), VECTORS_ALONE).score(queries, depth, needed))

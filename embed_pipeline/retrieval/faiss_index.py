@@ -5,10 +5,11 @@ Belongs here: the index, its files, and which encoder it belongs to. Does not be
 
 import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -33,7 +34,8 @@ DESCRIPTION_FILE = "index.json"
 RECALL_AT = 10
 _RECALL_SAMPLE = 200
 _TRAINING_VECTORS_PER_LIST = 64
-_ADDED_AT_ONCE = 100_000
+ADDED_AT_ONCE = 100_000
+"""Passages whose vectors are in memory at once while they are indexed; another number gives a graph other bytes."""
 _MAPPED_FROM_BYTES = 1 << 30
 """A larger file's cells are read when they are searched, not into memory before."""
 
@@ -83,6 +85,42 @@ class IndexSettings(BaseModel):
         return self.model_dump(mode="json", exclude={"recall_at_least", "store"})
 
 
+class Vectors(Protocol):
+    """Vectors that need not fit into memory; row i is passage i."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Passages and dimension."""
+        ...
+
+    def rows(self, wanted: np.ndarray) -> np.ndarray:
+        """float32 (len(wanted), dimension): the vectors of these rows, in their order."""
+        ...
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """float32 (at most ADDED_AT_ONCE, dimension): all vectors in their order, every block as long as it may be."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _InMemory:
+    """Implements Vectors over an array."""
+
+    array: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        rows, dimension = self.array.shape
+        return rows, dimension
+
+    def rows(self, wanted: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(self.array[wanted], dtype=np.float32)
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        for start in range(0, len(self.array), ADDED_AT_ONCE):
+            yield np.ascontiguousarray(self.array[start : start + ADDED_AT_ONCE], dtype=np.float32)
+
+
 @dataclass(frozen=True, slots=True)
 class PassageIndex:
     """Row i of the Faiss index is the vector of passage_ids[i]; scores are inner products."""
@@ -103,22 +141,23 @@ class PassageIndex:
 
 def build_index(
     passage_ids: Sequence[str],
-    vectors: np.ndarray,
+    vectors: np.ndarray | Vectors,
     *,
     encoder_fingerprint: str,
     settings: IndexSettings | None = None,
 ) -> PassageIndex:
     """The inner-product index of float32 vectors (passages, dimension), the same for the same input; maybe empty.
 
-    A graph is built on one thread, because the order in which passages are linked changes it.
+    Beside the index a block of the vectors is in memory, and what k-means sees of them. A graph is built on one thread,
+    because the order in which passages are linked changes it.
     Raises ValueError for wrong shapes, repeated ids, vectors that hold NaN or infinity, and a factory string that
     Faiss does not take.
     """
     settings = settings or IndexSettings()
-    _check_vectors(passage_ids, vectors)
+    _check_shape(passage_ids, vectors.shape)
     kind = settings.kind_for(len(passage_ids))
     return PassageIndex(
-        faiss_index=_filled_index(np.ascontiguousarray(vectors, dtype=np.float32), kind, settings),
+        faiss_index=_filled_index(passage_ids, _vectors(vectors), kind, settings),
         passage_ids=tuple(passage_ids),
         kind=kind,
         dimension=vectors.shape[1],
@@ -132,7 +171,7 @@ def write_index(index: PassageIndex, directory: Path) -> None:
 
     directory.mkdir(parents=True, exist_ok=True)
     faiss.write_index(index.faiss_index, str(directory / INDEX_FILE))
-    _write_json(directory / PASSAGE_IDS_FILE, list(index.passage_ids))
+    _write_ids(directory / PASSAGE_IDS_FILE, index.passage_ids)
     description = {
         "kind": index.kind,
         "dimension": index.dimension,
@@ -166,38 +205,46 @@ def read_index(directory: Path) -> PassageIndex:
     )
 
 
-def recall_against_exact(index: PassageIndex, vectors: np.ndarray, *, seed: int = 0) -> float:
+def recall_against_exact(index: PassageIndex, vectors: np.ndarray | Vectors, *, seed: int = 0) -> float:
     """The share of the RECALL_AT nearest passages of an exact search that the index finds.
 
     Asked are vectors of the corpus itself, a drawn sample: they cost no encoding. `vectors` is what the index was built
     from; passages at equal distance stand for each other.
     """
-    rows = np.random.default_rng(seed).permutation(len(vectors))[:_RECALL_SAMPLE]
-    wanted = min(RECALL_AT, len(vectors))
+    corpus = vectors.shape[0]
+    rows = np.random.default_rng(seed).permutation(corpus)[:_RECALL_SAMPLE]
+    wanted = min(RECALL_AT, corpus)
     if not wanted:
         return 1.0
-    asked = np.ascontiguousarray(vectors[rows], dtype=np.float32)
+    vectors = _vectors(vectors)
+    asked = vectors.rows(rows)
     _, found = index.faiss_index.search(asked, wanted)
+    known = np.unique(found[found >= 0])
+    vector_of = dict(zip(known.tolist(), vectors.rows(known), strict=True))
     reached = [
-        (vectors[ids[ids >= 0]] @ query >= worst - 1e-5).sum()
+        sum(vector_of[at] @ query >= worst - 1e-5 for at in ids[ids >= 0].tolist())
         for query, ids, worst in zip(asked, found, lowest_of_nearest(vectors, asked, wanted), strict=True)
     ]
     return float(sum(reached)) / (wanted * len(rows))
 
 
-def lowest_of_nearest(vectors: np.ndarray, asked: np.ndarray, wanted: int) -> np.ndarray:
+def lowest_of_nearest(vectors: np.ndarray | Vectors, asked: np.ndarray, wanted: int) -> np.ndarray:
     """The score from which on a hit is among the `wanted` nearest of an exact search, (queries,).
 
     `vectors` (passages, dimension) and `asked` (queries, dimension) are float32; there are at least `wanted` passages.
     """
     best = np.full((len(asked), wanted), -np.inf, dtype=np.float32)
-    for start in range(0, len(vectors), _ADDED_AT_ONCE):
-        scores = np.concatenate([best, asked @ vectors[start : start + _ADDED_AT_ONCE].T], axis=1)
+    for block in _vectors(vectors).blocks():
+        scores = np.concatenate([best, asked @ block.T], axis=1)
         best = np.partition(scores, scores.shape[1] - wanted, axis=1)[:, -wanted:]
     return best.min(axis=1)
 
 
-def _filled_index(vectors: np.ndarray, kind: str, settings: IndexSettings) -> "faiss.Index":
+def _vectors(vectors: np.ndarray | Vectors) -> Vectors:
+    return _InMemory(vectors) if isinstance(vectors, np.ndarray) else vectors
+
+
+def _filled_index(passage_ids: Sequence[str], vectors: Vectors, kind: str, settings: IndexSettings) -> "faiss.Index":
     import faiss
 
     rows, dimension = vectors.shape
@@ -224,9 +271,11 @@ def _filled_index(vectors: np.ndarray, kind: str, settings: IndexSettings) -> "f
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1 if "HNSW" in string else threads)
     try:
-        index.train(vectors[_training_rows(rows, cells.nlist if cells is not None else 0, settings.seed)])
-        for start in range(0, rows, _ADDED_AT_ONCE):
-            index.add(vectors[start : start + _ADDED_AT_ONCE])
+        if not index.is_trained:
+            seen = _training_rows(rows, cells.nlist if cells is not None else 0, settings.seed)
+            index.train(_finite([passage_ids[row] for row in seen.tolist()], vectors.rows(seen)))
+        for start, block in zip(range(0, rows, ADDED_AT_ONCE), vectors.blocks(), strict=True):
+            index.add(_finite(passage_ids[start : start + ADDED_AT_ONCE], block))
     finally:
         faiss.omp_set_num_threads(threads)
     if cells is not None:
@@ -249,27 +298,41 @@ def _inmost(index: "faiss.Index") -> "faiss.Index":
     return _inmost(faiss.downcast_index(index.index)) if isinstance(index, faiss.IndexPreTransform) else index
 
 
-def _training_rows(rows: int, lists: int, seed: int) -> "slice | np.ndarray":
+def _training_rows(rows: int, lists: int, seed: int) -> np.ndarray:
     """What k-means sees: all, or a draw that is large enough for the cells and for 8-bit codes."""
-    enough = max(_TRAINING_VECTORS_PER_LIST * lists, _ADDED_AT_ONCE)
-    return slice(None) if rows <= enough else np.sort(np.random.default_rng(seed).permutation(rows)[:enough])
+    enough = max(_TRAINING_VECTORS_PER_LIST * lists, ADDED_AT_ONCE)
+    return np.arange(rows) if rows <= enough else np.sort(np.random.default_rng(seed).permutation(rows)[:enough])
 
 
-def _check_vectors(passage_ids: Sequence[str], vectors: np.ndarray) -> None:
-    if vectors.ndim != 2 or len(vectors) != len(passage_ids):
+def _check_shape(passage_ids: Sequence[str], shape: tuple[int, ...]) -> None:
+    if len(shape) != 2 or shape[0] != len(passage_ids):
         raise ValueError(
             f"index: expected one vector for each of {len(passage_ids)} passages, found an array of shape "
-            f"{vectors.shape}. Encode the corpus again."
+            f"{shape}. Encode the corpus again."
         )
     if len(set(passage_ids)) != len(passage_ids):
-        repeated = next(passage_id for passage_id in passage_ids if list(passage_ids).count(passage_id) > 1)
+        repeated = Counter(passage_ids).most_common(1)[0][0]
         raise ValueError(f"index: passage id {repeated!r} occurs more than once. Unite passages of one id.")
+
+
+def _finite(passage_ids: Sequence[str], vectors: np.ndarray) -> np.ndarray:
+    """The vectors of these passages; raises ValueError where one holds NaN or infinity."""
     unusable = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if unusable.size:
         raise ValueError(
             f"index: {unusable.size} vectors hold NaN or infinity, the first of passage "
             f"{passage_ids[unusable[0]]!r}. The encoder is broken; encode again in float32."
         )
+    return vectors
+
+
+def _write_ids(path: Path, passage_ids: Sequence[str]) -> None:
+    """The bytes that _write_json gives a list, an id at a time: json needs gigabytes for the text of millions."""
+    encode = json.JSONEncoder(ensure_ascii=False).encode
+    with path.open("w", encoding="utf-8") as file:
+        file.write("[")
+        file.writelines(f"{',' * bool(at)}\n {encode(one)}" for at, one in enumerate(passage_ids))
+        file.write("\n]\n" if passage_ids else "]\n")
 
 
 def _write_json(path: Path, content: object) -> None:

@@ -10,6 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
 
+import numpy as np
+
 from embed_pipeline.dataset.formats import CORPUS_FILE, RetrievalDataset, read_passages, write_passage_line
 from embed_pipeline.encoding.encoder import Encoder, EncoderBehind, RefusedTextsError
 from embed_pipeline.encoding.pair_scores import CachedPairScorer, PairScorer
@@ -24,6 +26,7 @@ from embed_pipeline.retrieval.classifier import (
     write_classifier,
 )
 from embed_pipeline.retrieval.faiss_index import (
+    ADDED_AT_ONCE,
     RECALL_AT,
     IndexSettings,
     build_index,
@@ -84,6 +87,11 @@ class Search:
     """How the vectors are indexed, where there are any."""
 
     @property
+    def learns_from_questions(self) -> bool:
+        """Whether its index holds a classifier over train questions, where these share answers."""
+        return self.retriever == "classifier" or bool(self.hybrid and max(self.hybrid.classifier_weights) > 0)
+
+    @property
     def hybrid_settings(self) -> HybridSettings:
         """Those of a hybrid variant; raises ValueError for any other."""
         return _needed(self.hybrid, "hybrid")
@@ -98,43 +106,45 @@ class Search:
         return replace(self, language=language)
 
 
-def write_search_index(search: Search, dataset: RetrievalDataset, directory: Path) -> dict[str, object]:
+def write_search_index(
+    search: Search, passages: Sequence[Passage], directory: Path, *, questions: RetrievalDataset | None = None
+) -> dict[str, object]:
     """Write the index of the passages into the directory; returns what is in it and what it took.
 
-    Of the queries only the train queries are looked at, and those by a classifier alone.
+    Of `questions` the train split teaches the classifier of a search that `learns_from_questions`; without them a
+    hybrid search has none.
+
+    Raises:
+        ValueError: a classifier was asked for, and there is nothing to learn; or a passage cannot be encoded.
     """
-    passages = dataset.passages
     if search.rerank is not None:
         with (directory / CORPUS_FILE).open("w", encoding="utf-8") as file:
             for passage in passages:
                 write_passage_line(passage, file)
-        return write_search_index(replace(search, rerank=None), dataset, directory)
+        return write_search_index(replace(search, rerank=None), passages, directory, questions=questions)
     found: dict[str, object] = {"passages": len(passages), "kind": search.retriever}
     if search.retriever in _LEXICAL_PARTS:
         lexical = _lexical_part(search)
-        write_search_index(lexical, dataset, directory / lexical.retriever)
-        if search.hybrid and max(search.hybrid.classifier_weights) > 0 and is_learnable(dataset):
-            fitted = fit_classifier(dataset, search.hybrid.classifier, search.encoder)
+        write_search_index(lexical, passages, directory / lexical.retriever)
+        if search.hybrid and search.learns_from_questions and questions and is_learnable(questions):
+            fitted = fit_classifier(questions, search.hybrid.classifier, search.encoder)
             write_classifier(fitted, directory / CLASSIFIER_FOLDER)
-        dense = write_search_index(dense_part(search), dataset, directory / DENSE_FOLDER)
+        dense = write_search_index(dense_part(search), passages, directory / DENSE_FOLDER)
         return {**dense, "kind": search.retriever}
     if search.retriever == "bm25":
         write_lexical_index(build_lexical_index(passages, LexicalSettings(language=search.language)), directory)
         return found
     if search.retriever == "classifier":
-        fitted = fit_classifier(dataset, ClassifierSettings())
+        fitted = fit_classifier(_needed(questions, "train questions"), ClassifierSettings())
         write_classifier(fitted, directory)
         return {**found, "train_questions": len(fitted.questions.passage_ids), "learnt": len(fitted.passage_ids)}
     if search.retriever == "tfidf":
         write_tfidf_index(build_tfidf_index(passages, TfidfSettings()), directory)
         return found
     encoder = _needed(search.encoder, "encoder")
-    try:
-        vectors = encoder.encode_passages([passage.text for passage in passages])
-    except RefusedTextsError as error:
-        if not error.refused:
-            raise
-        raise ValueError(f"{', '.join(_places(passages, error.refused))}: {error}") from error
+    vectors = EncodedPassages(encoder, passages)
+    if len(passages) <= ADDED_AT_ONCE:
+        vectors = vectors.rows(np.arange(len(passages)))
     index = build_index(
         [passage.id for passage in passages],
         vectors,
@@ -145,6 +155,45 @@ def write_search_index(search: Search, dataset: RetrievalDataset, directory: Pat
     if index.kind != "flat":
         found[RECALL_DETAIL] = round(recall_against_exact(index, vectors), 4)
     return {**found, "kind": index.kind, "dimension": index.dimension, **encoding_counts(encoder)}
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPassages:
+    """Implements Vectors: what an encoder makes of passages, encoded or found in the cache when it is asked for.
+
+    Memory holds a block of texts and vectors, so put an encoder with a cache before it: blocks are gone through more
+    than once.
+    """
+
+    encoder: Encoder
+    passages: Sequence[Passage]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """See Vectors."""
+        return len(self.passages), self.encoder.dimension
+
+    def rows(self, wanted: np.ndarray) -> np.ndarray:
+        """See Vectors; raises ValueError where the encoder refuses texts, with the places of their passages."""
+        found = np.empty((len(wanted), self.encoder.dimension), dtype=np.float32)
+        for start in range(0, len(wanted), ADDED_AT_ONCE):
+            some = wanted[start : start + ADDED_AT_ONCE].tolist()
+            found[start : start + ADDED_AT_ONCE] = self._encode([self.passages[at] for at in some])
+        return found
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """See Vectors; raises as `rows`."""
+        passages = iter(self.passages)
+        while portion := list(islice(passages, ADDED_AT_ONCE)):
+            yield self._encode(portion)
+
+    def _encode(self, passages: Sequence[Passage]) -> np.ndarray:
+        try:
+            return self.encoder.encode_passages([passage.text for passage in passages])
+        except RefusedTextsError as error:
+            if not error.refused:
+                raise
+            raise ValueError(f"{', '.join(_places(passages, error.refused))}: {error}") from error
 
 
 def _places(passages: Sequence[Passage], positions: Iterable[int]) -> Iterator[str]:

@@ -1,6 +1,6 @@
 import random
 
-from embed_pipeline.dataset.audit import find_contradictions, find_duplicate_passages
+from embed_pipeline.dataset.audit import compared_passages, find_contradictions, find_duplicate_passages
 from embed_pipeline.dataset.formats import build_dataset
 from embed_pipeline.dataset.normalisation import canonical_form
 from embed_pipeline.records import Judgment, Passage, Query
@@ -66,3 +66,21 @@ def test_passages_are_compared_on_their_first_characters() -> None:
     assert find_duplicate_passages(passages) == ()
     assert len(find_duplicate_passages(passages, characters=len(LONG))) == 1
     assert find_duplicate_passages(()) == ()
+
+
+def test_a_draw_of_passages_is_compared_with_all_before_it_however_far_away() -> None:
+    texts = [f"{chance.getrandbits(64):016x}" for chance in [random.Random(3)] for _ in range(30_060)]
+    texts[30_050], texts[30_055], texts[20] = texts[10], texts[30_052], texts[10]
+    passages = [Passage(f"p{n:05}", text) for n, text in enumerate(texts)]
+    found = find_duplicate_passages(passages, compared=[20, 30_000, 30_050, 30_055])
+    assert [(one.earlier.id, one.passage.id) for one in found] == [
+        ("p00010", "p00020"),
+        ("p00010", "p30050"),
+        ("p30052", "p30055"),
+    ]
+
+
+def test_all_passages_are_compared_up_to_a_size_and_a_draw_above_it() -> None:
+    assert compared_passages(50_000) == range(50_000)
+    drawn = compared_passages(50_001)
+    assert len(set(drawn)) == 10_000 and list(drawn) == sorted(drawn) and drawn == compared_passages(50_001)

@@ -3,7 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from embed_pipeline.dataset.formats import RetrievalDataset, build_dataset, read_dataset, read_passages, write_dataset
+from embed_pipeline.dataset.formats import (
+    PassageFile,
+    RetrievalDataset,
+    build_dataset,
+    read_dataset,
+    read_passages,
+    write_dataset,
+)
 from embed_pipeline.dataset.sampling import sample_dataset
 from embed_pipeline.records import Judgment, Passage, Query
 
@@ -97,3 +104,23 @@ def test_repeated_and_unknown_ids_are_refused(tmp_path: Path) -> None:
         file.write(json.dumps({"query_id": "q-1", "passage_id": "p-x", "grade": 1}) + "\n")
     with pytest.raises(ValueError, match="p-x"):
         read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_a_passage_file_gives_what_reading_all_gives(tmp_path: Path, end: str) -> None:
+    file = tmp_path / "corpus.jsonl"
+    lines = [json.dumps({"id": f"p{n}", "text": "乙\u2028" * (n + 1)}, ensure_ascii=False) for n in range(9)]
+    file.write_bytes(("\n".join(lines) + end).encode())
+    passages, expected = PassageFile(file), tuple(read_passages(file))
+    assert len(passages) == 9 and tuple(passages) == expected
+    assert (passages[0], passages[-1], passages[2:7:2]) == (expected[0], expected[-1], expected[2:7:2])
+    assert passages[4:100] == expected[4:]
+
+
+def test_a_passage_file_of_no_line_is_empty_and_a_wrong_line_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "corpus.jsonl"
+    file.write_bytes(b"")
+    assert len(PassageFile(file)) == 0 and PassageFile(file)[:3] == ()
+    file.write_text('{"id": "a", "text": "b"}\n[]\n')
+    with pytest.raises(ValueError, match="line 2: expected an object"):
+        PassageFile(file)[1]

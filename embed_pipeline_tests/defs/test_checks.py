@@ -244,11 +244,7 @@ def test_an_index_that_misses_what_an_exact_one_finds_warns(tmp_path: Path) -> N
     passages = [Passage(f"p{at}", f"{at * 7919:06d}") for at in range(200)]
     for kind, passed in (("flat", True), ("ivf", False)):
         settings = IndexSettings(kind=kind, ivf_lists=40, ivf_probes=1)
-        found = write_search_index(
-            Search("dense", "en", FakeEncoder(), index=settings),
-            RetrievalDataset.of_passages(passages),
-            tmp_path / kind,
-        )
+        found = write_search_index(Search("dense", "en", FakeEncoder(), index=settings), passages, tmp_path / kind)
         (outcome,) = check_index(found, settings)
         assert (outcome.passed, outcome.figures["kind"]) == (passed, kind)
     assert 0 < outcome.figures["recall"] < outcome.figures["limit"] == 0.95

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.encoding.encoder import RefusedTextsError
 from embed_pipeline.encoding.hosted import load_hosted_encoder
 from embed_pipeline.encoding.vector_cache import CachedEncoder, VectorCache
@@ -119,7 +118,7 @@ def test_the_passage_that_has_no_vector_is_named_with_its_id_and_file(tmp_path: 
     ):
         write_search_index(
             Search("dense", "en", cached(server, tmp_path)),
-            RetrievalDataset.of_passages(passages),
+            passages,
             tmp_path / "index",
         )
 

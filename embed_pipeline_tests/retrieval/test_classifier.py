@@ -114,7 +114,7 @@ def test_of_very_many_questions_a_draw_is_taken(monkeypatch: pytest.MonkeyPatch)
 
 def hybrid(tmp_path: Path, settings: HybridSettings, encoder: FakeEncoder) -> HybridRetriever:
     search = Search("hybrid", "zh", encoder, hybrid=settings)
-    write_search_index(search, dataset(), tmp_path)
+    write_search_index(search, dataset().passages, tmp_path, questions=dataset())
     return open_hybrid(search, tmp_path, HybridWeights(0, 0, 1.0))
 
 
@@ -153,7 +153,7 @@ def test_the_weight_is_chosen_on_validation_and_0_alone_fits_none(tmp_path: Path
 
 def test_as_a_retriever_it_is_opened_from_its_index(tmp_path: Path) -> None:
     search = Search("classifier", "zh", None)
-    found = write_search_index(search, dataset(), tmp_path)
+    found = write_search_index(search, dataset().passages, tmp_path, questions=dataset())
     assert found == {"passages": 4, "kind": "classifier", "train_questions": 7, "learnt": 3}
     hits = open_retriever(search, tmp_path).search(dataset().queries_of("test"), 1)
     assert [hit.passage_id for hit in hits] == ["gout", "asthma", "fatty_liver"]

@@ -1,13 +1,18 @@
 """Laws of the Faiss index and the one top-k, held against a search by hand."""
 
 import hashlib
+import json
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from embed_pipeline.dataset.formats import PassageFile
 from embed_pipeline.records import Query
 from embed_pipeline.retrieval.faiss_index import (
+    ADDED_AT_ONCE,
     IndexSettings,
     PassageIndex,
     build_index,
@@ -16,6 +21,7 @@ from embed_pipeline.retrieval.faiss_index import (
     write_index,
 )
 from embed_pipeline.retrieval.search import DenseRetriever, top_k
+from embed_pipeline.retrieval.searching import Search, write_search_index
 from embed_pipeline_tests.fakes import FakeEncoder
 
 ENCODER = "e" * 64
@@ -223,3 +229,40 @@ def test_the_order_of_codes_that_no_search_here_uses_is_not_trained(kind: str) -
     while isinstance(index, faiss.IndexPreTransform):
         index = faiss.downcast_index(index.index)
     assert index.do_polysemous_training is False and index.is_trained
+
+
+class ChecksumEncoder:
+    """Implements Encoder in microseconds; `most` is the largest number of texts of a call."""
+
+    fingerprint = query_fingerprint = passage_fingerprint = ENCODER
+    dimension = 4
+    most = 0
+
+    def encode_passages(self, texts: Sequence[str]) -> np.ndarray:
+        self.most = max(self.most, len(texts))
+        sums = np.array([zlib.crc32(text.encode()) for text in texts], dtype=np.uint32)
+        return (sums[:, None] >> np.array([0, 8, 16, 24]) & 255).astype(np.float32) / 255
+
+    encode_queries = encode_passages
+
+
+def test_a_corpus_that_does_not_fit_into_memory_gets_the_index_of_one_that_does(tmp_path: Path) -> None:
+    ids = [f"p{row:06d}" for row in range(ADDED_AT_ONCE + 3)]
+    (tmp_path / "corpus.jsonl").write_text("".join(f'{{"id": "{one}", "text": "{one}"}}\n' for one in ids))
+    settings, encoder = IndexSettings(kind="ivf_sq8", ivf_lists=4), ChecksumEncoder()
+    search = Search("dense", "en", encoder, index=settings)
+    found = write_search_index(search, PassageFile(tmp_path / "corpus.jsonl"), tmp_path)
+    assert encoder.most == ADDED_AT_ONCE
+    vectors = encoder.encode_passages(ids)
+    whole = index_of(ids, vectors, settings)
+    write_index(whole, tmp_path / "whole")
+    for name in ("index.faiss", "passage_ids.json", "index.json"):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert found["recall_at_10_against_exact"] == round(recall_against_exact(whole, vectors), 4)
+
+
+@pytest.mark.parametrize("ids", [[], ["a"], ["a", '乙\n"', "\u2028"]])
+def test_ids_are_written_as_json_writes_a_list(tmp_path: Path, ids: list[str]) -> None:
+    write_index(index_of(ids, unit_vectors(3)[: len(ids)]), tmp_path)
+    expected = json.dumps(ids, ensure_ascii=False, indent=1) + "\n"
+    assert (tmp_path / "passage_ids.json").read_text(encoding="utf-8") == expected

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from embed_pipeline.dataset.formats import read_dataset
+from embed_pipeline.dataset.formats import CORPUS_FILE, PassageFile, read_dataset
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, picture, table
 from embed_pipeline.defs.checks import retrieval as checks
 from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
@@ -32,7 +32,7 @@ def define_assets(partitions: Partitions) -> Assets:
         """
         step = pipeline.step(context)
         manifest = step.build(lambda out: _build_index(step, out))
-        passages = read_dataset(step.folder("cleaned_qa")).passages
+        passages = PassageFile(step.folder("cleaned_qa") / CORPUS_FILE)
         metadata = {"samples": table([{"row": row, "passage": p.text} for row, p in enumerate(passages[:SAMPLE_ROWS])])}
         checked = results(outcomes_of(manifest), checks.SPECS)
         return materialized(manifest, rows=len(passages), folder=step.open(manifest), metadata=metadata, checks=checked)
@@ -71,5 +71,7 @@ def _weigh(step: Step, out: Path) -> dict[str, object]:
 
 def _build_index(step: Step, out: Path) -> dict[str, object]:
     search = step.search()
-    found = write_search_index(search, read_dataset(step.folder("cleaned_qa")), out)
+    folder = step.folder("cleaned_qa")
+    questions = read_dataset(folder) if search.learns_from_questions else None
+    found = write_search_index(search, PassageFile(folder / CORPUS_FILE), out, questions=questions)
     return {**found, **describe_outcomes(checks.check_index(found, search.index))}

@@ -8,6 +8,7 @@ from embed_pipeline.dataset.audit import (
     COMPARED_CHARACTERS,
     SIMILAR_FROM,
     Shift,
+    compared_passages,
     describe_labels,
     find_contradictions,
     find_duplicate_passages,
@@ -208,8 +209,9 @@ def _check_contradictions(dataset: RetrievalDataset, threshold: float) -> CheckO
 
 
 def _check_passages(dataset: RetrievalDataset) -> CheckOutcome:
-    found = find_duplicate_passages(dataset.passages)
-    share = len(found) / len(dataset.passages) if dataset.passages else 0.0
+    compared = compared_passages(len(dataset.passages))
+    found = find_duplicate_passages(dataset.passages, compared=compared)
+    share = len(found) / len(compared) if compared else 0.0
     examples = [f"{d.passage.id} ~ {d.earlier.id}: {shorten_value(d.passage.text)}" for d in found[:_EXAMPLES]]
     return CheckOutcome(
         name="passages_differ",
@@ -217,6 +219,7 @@ def _check_passages(dataset: RetrievalDataset) -> CheckOutcome:
         figures={
             "share_repeating": round(share, 4),
             "repeating": len(found),
+            "compared": len(compared),
             "passages": len(dataset.passages),
             "similarity_from": SIMILAR_FROM,
             "characters_compared": COMPARED_CHARACTERS,
