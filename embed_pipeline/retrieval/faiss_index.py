@@ -273,7 +273,8 @@ def _filled_index(passage_ids: Sequence[str], vectors: Vectors, kind: str, setti
     try:
         if not index.is_trained:
             seen = _training_rows(rows, cells.nlist if cells is not None else 0, settings.seed)
-            index.train(_finite([passage_ids[row] for row in seen.tolist()], vectors.rows(seen)))
+            ids: list[str] = [str(passage_ids[row]) for row in seen.tolist()]
+            index.train(_finite(ids, vectors.rows(seen)))
         for start, block in zip(range(0, rows, ADDED_AT_ONCE), vectors.blocks(), strict=True):
             index.add(_finite(passage_ids[start : start + ADDED_AT_ONCE], block))
     finally:
