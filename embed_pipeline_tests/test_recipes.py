@@ -32,7 +32,8 @@ def test_the_shipped_recipes_name_the_promised_models() -> None:
     [
         (
             {"description": "x", "retriever": "bm26"},
-            "retriever: expected 'dense', 'bm25', 'tfidf', 'classifier', 'word2vec', 'fused', 'hybrid' or 'reranked', found 'bm26'",
+            "retriever: expected 'dense', 'bm25', 'tfidf', 'classifier', 'word2vec', 'fused', 'hybrid' or 'reranked', "
+            "found 'bm26'",
         ),
         ({"description": "x"}, "retriever: dense needs an encoder section"),
         ({"retriever": "bm25", "descripton": "x"}, "descripton: no such field. Nearest: 'description'. Remove"),
