@@ -27,9 +27,10 @@ from embed_pipeline.graph.topology import Node
 from embed_pipeline.merging.candidates import read_promoted
 from embed_pipeline.merging.promotion import read_sweep
 from embed_pipeline.mining.groups import read_groups
+from embed_pipeline.retrieval.classifier import classifier_scores, read_classifier
 from embed_pipeline.retrieval.faiss_index import read_index
 from embed_pipeline.retrieval.hybrid import read_weighing, split_query
-from embed_pipeline.retrieval.searching import NGRAMS_FOLDER
+from embed_pipeline.retrieval.searching import CLASSIFIER_FOLDER, NGRAMS_FOLDER
 from embed_pipeline.retrieval.tfidf import read_tfidf_index, tfidf_scores
 from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, encoder_settings, write_yaml
@@ -249,7 +250,9 @@ def test_other_weights_of_a_pretrained_cross_encoder_concern_its_scores(project:
 
 def test_a_hybrid_search_takes_the_weights_that_were_best_on_validation(project: PipelineProject) -> None:
     weighing = read_weighing(_folder(project, "hybrid_weights", "small/hybrid"))
-    assert [(point.parts, point.lexical) for point in weighing.points] == [(0.5, 0.2), (0.5, 3), (1, 0.2), (1, 3)]
+    tried = [(0.5, 0.2), (0.5, 3), (1, 0.2), (1, 3)]
+    assert list(dict.fromkeys((point.parts, point.lexical) for point in weighing.points)) == tried
+    assert {point.classifier for point in weighing.points} == {0, 0.1, 0.2, 0.5, 1, 2}
     assert weighing.chosen.value == max(point.value for point in weighing.points)
     manifest = project.manifest("hybrid_weights", "small/hybrid")
     tuned = project.manifest("finetuned_checkpoint", "small/tuned")
@@ -259,15 +262,19 @@ def test_a_hybrid_search_takes_the_weights_that_were_best_on_validation(project:
     hits = read_hits(_folder(project, "query_metrics", "small/hybrid") / HITS_FILE)
     vectors = read_hits(_folder(project, "query_metrics", "small/tuned") / HITS_FILE)
     ngrams = read_tfidf_index(_folder(project, "faiss_index", "small/hybrid") / NGRAMS_FOLDER)
+    learnt = read_classifier(_folder(project, "faiss_index", "small/hybrid") / CLASSIFIER_FOLDER)
     whole = {(hit.query_id, hit.passage_id): hit.score for hit in vectors}
     dataset = read_dataset(_folder(project, "cleaned_qa", "small"))
     checked = 0
     for query in dataset.queries_of("test"):
         cosines = dict(zip(ngrams.passage_ids, tfidf_scores(ngrams, [query.text]).toarray()[0], strict=True))
+        known = dict(zip(learnt.passage_ids, classifier_scores(learnt, [query.text])[0], strict=True))
         for hit in (hit for hit in hits if hit.query_id == query.id and not split_query(query.text)):
             # The parts of a question of one clause are the whole question.
             dense = whole[query.id, hit.passage_id] * (1 + weighing.weights.parts)
-            assert hit.score == pytest.approx(dense + weighing.weights.lexical * cosines[hit.passage_id], abs=1e-4)
+            counted = weighing.weights.lexical * cosines[hit.passage_id]
+            counted += weighing.weights.classifier * known.get(hit.passage_id, 0.0)
+            assert hit.score == pytest.approx(dense + counted, abs=1e-4)
             checked += 1
     assert checked > 20
 
