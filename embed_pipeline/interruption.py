@@ -109,10 +109,11 @@ def interruptible(announce: Callable[[str], None], *, grace_seconds: float = GRA
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     before = {number: signal.getsignal(number) for number in _SIGNALS}
-    wakeup_before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    wakeup_before, hook_before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False), sys.unraisablehook
     watcher = threading.Thread(target=interruption.watch, args=(ours,), name="signal watcher", daemon=True)
     watcher.start()
     try:
+        sys.unraisablehook = _raise_again
         signal.signal(signal.SIGINT, _raise)
         signal.signal(signal.SIGTERM, _raise)
         if _HANGUP and before[_HANGUP] is not signal.SIG_IGN:  # nohup
@@ -120,6 +121,7 @@ def interruptible(announce: Callable[[str], None], *, grace_seconds: float = GRA
         yield interruption
     finally:
         signal.set_wakeup_fd(wakeup_before)
+        sys.unraisablehook = hook_before
         for number, handler in before.items():
             signal.signal(number, handler)
         theirs.close()
@@ -166,6 +168,16 @@ def _end(tree: list, grace_seconds: float) -> None:
 
 def _raise(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _raise_again(unraisable: "sys.UnraisableHookArgs") -> None:
+    # Python drops what is raised while an object is finalised, as when a module was imported at that moment. A moment
+    # later, which the watcher takes for the same signal, the main thread is somewhere else.
+    if issubclass(unraisable.exc_type, Exception) or "Interrupt" not in unraisable.exc_type.__name__:  # Dagster's too
+        sys.__unraisablehook__(unraisable)
+        return
+    main = threading.main_thread().ident
+    threading.Timer(_DOUBLE_SECONDS / 4, lambda: main and signal.pthread_kill(main, signal.SIGINT)).start()
 
 
 def _pass_on(number: int, frame: FrameType | None) -> None:

@@ -75,3 +75,23 @@ def test_a_second_signal_does_not_wait_for_the_grace() -> None:
     process.communicate(timeout=30)
     assert time.monotonic() - began < 20
     assert process.returncode == 143 and not is_running(child)
+
+
+def test_a_signal_that_meets_the_end_of_an_object_ends_the_command_all_the_same() -> None:
+    code = """
+import os, signal, sys, time
+from embed_pipeline.interruption import interruptible
+class Ends:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0)
+with interruptible(lambda line: print(line, flush=True), grace_seconds=20) as interruption:
+    try:
+        Ends()
+        time.sleep(60)
+    except KeyboardInterrupt:
+        sys.exit(interruption.exit_code)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15)
+    assert (done.returncode, done.stderr) == (130, "")
+    assert done.stdout.count("Stopping") == 1
