@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 
 GRACE_SECONDS = 4.0
@@ -113,7 +114,7 @@ def interruptible(announce: Callable[[str], None], *, grace_seconds: float = GRA
     watcher = threading.Thread(target=interruption.watch, args=(ours,), name="signal watcher", daemon=True)
     watcher.start()
     try:
-        sys.unraisablehook = _raise_again
+        sys.unraisablehook = partial(_raise_again, hook_before)
         signal.signal(signal.SIGINT, _raise)
         signal.signal(signal.SIGTERM, _raise)
         if _HANGUP and before[_HANGUP] is not signal.SIG_IGN:  # nohup
@@ -170,11 +171,11 @@ def _raise(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _raise_again(unraisable: "sys.UnraisableHookArgs") -> None:
+def _raise_again(other: Callable[..., object], unraisable: "sys.UnraisableHookArgs") -> None:
     # Python drops what is raised while an object is finalised, as when a module was imported at that moment. A moment
     # later, which the watcher takes for the same signal, the main thread is somewhere else.
     if issubclass(unraisable.exc_type, Exception) or "Interrupt" not in unraisable.exc_type.__name__:  # Dagster's too
-        sys.__unraisablehook__(unraisable)
+        other(unraisable)
         return
     main = threading.main_thread().ident
     threading.Timer(_DOUBLE_SECONDS / 4, lambda: main and signal.pthread_kill(main, signal.SIGINT)).start()

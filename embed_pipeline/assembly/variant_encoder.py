@@ -20,7 +20,7 @@ from embed_pipeline.encoding.word_vectors import WordVectorEncoder, read_word_ve
 from embed_pipeline.graph.graph import Graph
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.merging.candidates import read_promoted
-from embed_pipeline.project.recipes import Recipe, required
+from embed_pipeline.project.recipes import WITHOUT_VECTORS, Recipe, required
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.records import Passage, Query
 from embed_pipeline.retrieval.faiss_index import read_index
@@ -228,7 +228,7 @@ def load_corpus(graph: Graph, variant: Variant, cached: Callable[[Encoder], Cach
         MissingInputError: there is no index yet.
         ValueError: the variant has no vectors of its own, or its index is of another encoder.
     """
-    if variant.recipe.retriever in ("bm25", "tfidf", "classifier", "reranked"):
+    if variant.recipe.retriever in WITHOUT_VECTORS:
         first = f"; its first stage is {variant.first_stage.key}" if variant.first_stage else ""
         raise ValueError(
             f"{variant.key}: expected a variant with vectors, found retriever {variant.recipe.retriever}{first}. Name "

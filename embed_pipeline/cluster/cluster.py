@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from embed_pipeline.encoding.file_record import make_once
+from embed_pipeline.encoding.file_record import make_once, recorded_sha256
 from embed_pipeline.paths import digest_of
 from embed_pipeline.training.finetune import STARTER_VARIABLE, worker_environment
 
@@ -120,5 +120,6 @@ def _nodes() -> list[Mapping[str, float]]:
 def _content_name(folder: Path) -> str:
     total = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        total.update(f"{path.relative_to(folder).as_posix()} {digest_of(path)}\n".encode())
+        name = path.relative_to(folder).as_posix()
+        total.update(f"{name} {recorded_sha256(folder, name) or digest_of(path)}\n".encode())
     return total.hexdigest()[:40]

@@ -5,6 +5,7 @@ kept of them (encoding/vector_cache.py), what computes a portion (encoding/local
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,21 @@ import numpy as np
 
 from embed_pipeline.cluster.cluster import Cluster, check_seen
 from embed_pipeline.encoding.backends import missing_packages
-from embed_pipeline.encoding.encoder import Backend, EncoderSettings, Role
+from embed_pipeline.encoding.encoder import (
+    Backend,
+    EncoderAround,
+    EncoderSettings,
+    Role,
+    encode_as,
+    fingerprint_as,
+)
 from embed_pipeline.encoding.local import CONVERSION_PAYS_TOKENS, Device, LocalEncoder, load_local_encoder
 
 _CALLS_PER_WORKER = 2
 """One is computed while the next one's texts are on their way."""
 
 
-class ClusterEncoder:
+class ClusterEncoder(EncoderAround[LocalEncoder]):
     """Implements Encoder and Parallel: a local encoder whose portions are computed on the nodes of a cluster.
 
     The same portions by the same backend in the same precision, so the same bytes, wherever the nodes' processors are
@@ -29,26 +37,6 @@ class ClusterEncoder:
     def __init__(self, encoder: LocalEncoder, cluster: Cluster) -> None:
         self.encoder = encoder
         self.cluster = cluster
-
-    @property
-    def query_fingerprint(self) -> str:
-        """See Encoder."""
-        return self.encoder.query_fingerprint
-
-    @property
-    def passage_fingerprint(self) -> str:
-        """See Encoder."""
-        return self.encoder.passage_fingerprint
-
-    @property
-    def fingerprint(self) -> str:
-        """See Encoder."""
-        return self.encoder.fingerprint
-
-    @property
-    def dimension(self) -> int:
-        """See Encoder."""
-        return self.encoder.dimension
 
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
         """float32 (len(texts), dimension), row i for text i."""
@@ -62,7 +50,7 @@ class ClusterEncoder:
         if self.cluster.device == "cuda" and texts:
             ((_, vectors),) = self.encode_portions(role, [texts])
             return vectors
-        return (self.encoder.encode_queries if role == "query" else self.encoder.encode_passages)(texts)
+        return encode_as(self.encoder, role, texts)
 
     def encode_portions(self, role: Role, portions: Sequence[Sequence[str]]) -> Iterator[tuple[int, np.ndarray]]:
         """See Parallel. A portion whose node is lost is computed by another.
@@ -95,7 +83,7 @@ class ClusterEncoder:
 
     def rows(self, role: Role, portions: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
         """What a worker needs of each portion, in order; see PortionWorker."""
-        fingerprint = self.query_fingerprint if role == "query" else self.passage_fingerprint
+        fingerprint = fingerprint_as(self, role)
         for at, texts in enumerate(portions):
             backend = self._backend(role, texts)
             yield {"at": at, "role": role, "texts": list(texts), "backend": backend, "fingerprint": fingerprint}
@@ -105,10 +93,15 @@ class ClusterEncoder:
         return {
             "settings": self.encoder.settings.model_copy(update={"dtype": self.encoder.dtype}).model_dump(),
             "device": self.cluster.device,
-            "directory": str(self.cluster.ship(self.encoder.directory)),
+            "directory": str(self._directory),
             "batch_tokens": self.encoder.batch_tokens,
             "compiled": str(self.cluster.storage / "compiled"),
         }
+
+    @cached_property
+    def _directory(self) -> Path:
+        """The model where every node sees it; asked once, for its files may have to be read to name them."""
+        return self.cluster.ship(self.encoder.directory)
 
     def _backend(self, role: Role, texts: Sequence[str]) -> Backend:
         """What one machine would compute the portion by, after those before it."""
@@ -134,14 +127,14 @@ class PortionWorker:
         """`at` of the portion, its float32 `vectors` as bytes, row after row, and the `error` that it ended with."""
         try:
             encoder = self._encoder(row["backend"])
-            found = encoder.query_fingerprint if row["role"] == "query" else encoder.passage_fingerprint
+            found = fingerprint_as(encoder, row["role"])
             if found != row["fingerprint"]:
                 raise ValueError(
                     f"{self.directory}: expected the model {row['fingerprint'][:12]} on every node, found "
                     f"{found[:12]}. The nodes do not see the same folder."
                 )
-            encode = encoder.encode_queries if row["role"] == "query" else encoder.encode_passages
-            return {"at": row["at"], "vectors": encode(list(row["texts"])).tobytes(), "error": ""}
+            vectors = encode_as(encoder, row["role"], list(row["texts"]))
+            return {"at": row["at"], "vectors": vectors.tobytes(), "error": ""}
         except ValueError as error:  # it travels as its words; what Ray makes of it is a page
             return {"at": row["at"], "vectors": b"", "error": str(error)}
 

@@ -7,7 +7,7 @@ not belong here: reading a model directory (model_directory.py), running a model
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import Generic, Literal, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -66,6 +66,45 @@ class Encoder(Protocol):
     def encode_passages(self, texts: Sequence[str]) -> np.ndarray:
         """float32 (len(texts), dimension), also for no texts."""
         ...
+
+
+Inner = TypeVar("Inner", bound=Encoder)
+
+
+class EncoderAround(Generic[Inner]):
+    """The part of Encoder that says what an encoder is, passed on from `encoder`: for what changes no vector of it."""
+
+    encoder: Inner
+
+    @property
+    def query_fingerprint(self) -> str:
+        """See Encoder."""
+        return self.encoder.query_fingerprint
+
+    @property
+    def passage_fingerprint(self) -> str:
+        """See Encoder."""
+        return self.encoder.passage_fingerprint
+
+    @property
+    def fingerprint(self) -> str:
+        """See Encoder."""
+        return self.encoder.fingerprint
+
+    @property
+    def dimension(self) -> int:
+        """See Encoder."""
+        return self.encoder.dimension
+
+
+def encode_as(encoder: Encoder, role: Role, texts: Sequence[str]) -> np.ndarray:
+    """float32 (len(texts), dimension): the texts as queries or as passages."""
+    return encoder.encode_queries(texts) if role == "query" else encoder.encode_passages(texts)
+
+
+def fingerprint_as(encoder: Encoder, role: Role) -> str:
+    """The digest of everything that changes the vectors of that role."""
+    return encoder.query_fingerprint if role == "query" else encoder.passage_fingerprint
 
 
 class RefusedTextsError(ValueError):

@@ -22,7 +22,15 @@ from typing import Protocol, TypeVar, runtime_checkable
 import numpy as np
 from filelock import FileLock
 
-from embed_pipeline.encoding.encoder import Encoder, Progress, RefusedTextsError, Role, show_texts
+from embed_pipeline.encoding.encoder import (
+    Encoder,
+    EncoderAround,
+    Progress,
+    RefusedTextsError,
+    Role,
+    fingerprint_as,
+    show_texts,
+)
 
 Result = TypeVar("Result")
 
@@ -209,7 +217,7 @@ class Parallel(Protocol):
         ...
 
 
-class CachedEncoder:
+class CachedEncoder(EncoderAround[Encoder]):
     """Implements Encoder; what is stored is never encoded again, and every portion is stored as soon as it is done."""
 
     def __init__(self, encoder: Encoder, cache: VectorCache, *, progress: Progress | None = None) -> None:
@@ -221,26 +229,6 @@ class CachedEncoder:
         self.served = 0
         """Distinct texts that came from the cache, over all calls."""
         self._most_texts: int | None = None
-
-    @property
-    def query_fingerprint(self) -> str:
-        """See Encoder."""
-        return self.encoder.query_fingerprint
-
-    @property
-    def passage_fingerprint(self) -> str:
-        """See Encoder."""
-        return self.encoder.passage_fingerprint
-
-    @property
-    def fingerprint(self) -> str:
-        """See Encoder."""
-        return self.encoder.fingerprint
-
-    @property
-    def dimension(self) -> int:
-        """See Encoder."""
-        return self.encoder.dimension
 
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
         """float32 (len(texts), dimension), row i for text i.
@@ -256,7 +244,7 @@ class CachedEncoder:
         return self._encode("passage", self.encoder.encode_passages, texts)
 
     def _encode(self, role: Role, encode: Callable[[Sequence[str]], np.ndarray], texts: Sequence[str]) -> np.ndarray:
-        fingerprint = self.query_fingerprint if role == "query" else self.passage_fingerprint
+        fingerprint = fingerprint_as(self, role)
         distinct = list(dict.fromkeys(texts))
         lookup = self.cache.lookup(fingerprint, distinct, self.dimension)
         vectors = lookup.vectors

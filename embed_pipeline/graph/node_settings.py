@@ -219,8 +219,8 @@ def _index_settings(variant: Variant, language: str) -> dict:
 
 
 def _classifier_settings(recipe: Recipe) -> dict | None:
-    hybrid = recipe.hybrid
-    return hybrid.classifier.model_dump(mode="json") if hybrid and max(hybrid.classifier_weights) else None
+    fitted = recipe.hybrid.fitted_classifier if recipe.hybrid else None
+    return fitted.model_dump(mode="json") if fitted else None
 
 
 def _search_settings(variant: Variant, second_stage: Callable[[Variant], CrossEncoder | None]) -> dict:

@@ -26,6 +26,8 @@ from embed_pipeline.training.settings import TrainingSettings
 
 AUTO = "auto"
 _TRAINING_KINDS = ("chosen from the data", "stated")
+WITHOUT_VECTORS = ("bm25", "tfidf", "classifier", "reranked")
+"""Retrievers whose index has no vectors of its own."""
 _NOT_IN_THE_FILE = (*ENCODER_KINDS, *_TRAINING_KINDS)
 """Kinds that pydantic names in an error's location."""
 
@@ -116,7 +118,7 @@ class Recipe(BaseModel):
             raise ValueError("retriever: hybrid and a hybrid section go together; add one or remove the other")
         if (self.rerank is not None) != (self.retriever == "reranked"):
             raise ValueError("retriever: reranked and a rerank section go together; add one or remove the other")
-        if self.retriever in ("bm25", "tfidf", "classifier", "reranked") and self.index != IndexSettings():
+        if self.retriever in WITHOUT_VECTORS and self.index != IndexSettings():
             raise ValueError(f"retriever: {self.retriever} has no vectors and no index section; remove it")
         hosted = isinstance(self.encoder, HostedEncoderSettings)
         of_encoder = self.retriever == "dense" and not self.adaptation and not hosted

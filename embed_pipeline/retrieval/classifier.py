@@ -91,8 +91,7 @@ class ClassifierIndex:
 
 def is_learnable(dataset: RetrievalDataset) -> bool:
     """Whether train questions share answers, so that one tells about another."""
-    own = _answers(dataset)
-    return len(own) >= QUESTIONS_PER_PASSAGE * max(1, len({judgment.passage_id for judgment in own}))
+    return _share_passages(_answers(dataset))
 
 
 def fit_classifier(
@@ -107,7 +106,7 @@ def fit_classifier(
         ValueError: train questions share no answers (`is_learnable`).
     """
     answers = _answers(dataset)
-    if not is_learnable(dataset):
+    if not _share_passages(answers):
         raise ValueError(
             "classifier: expected train questions that share answers (labels, or several questions about a passage), "
             f"found {len(answers)} answers among {len({judgment.passage_id for judgment in answers})} passages. Use "
@@ -199,6 +198,10 @@ def read_classifier(directory: Path) -> ClassifierIndex:
 def _answers(dataset: RetrievalDataset) -> list[Judgment]:
     train = {query.id for query in dataset.queries_of("train")}
     return [judgment for judgment in dataset.judgments if judgment.grade > 0 and judgment.query_id in train]
+
+
+def _share_passages(answers: Sequence[Judgment]) -> bool:
+    return len(answers) >= QUESTIONS_PER_PASSAGE * max(1, len({judgment.passage_id for judgment in answers}))
 
 
 def _draw(query: Query) -> bytes:

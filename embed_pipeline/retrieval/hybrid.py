@@ -58,6 +58,11 @@ class HybridSettings(BaseModel):
     classifier: ClassifierSettings = Field(ClassifierSettings(), description="How that classifier is fitted.")
     depth: int = Field(100, ge=1, description="Hits of each score, and of each clause, that become candidates.")
 
+    @property
+    def fitted_classifier(self) -> ClassifierSettings | None:
+        """How a classifier is fitted; None where no weight but 0 is tried for one."""
+        return self.classifier if max(self.classifier_weights) > 0 else None
+
     @field_validator("part_weights", "lexical_weights", "classifier_weights")
     @classmethod
     def _check_weights(cls, weights: tuple[float, ...]) -> tuple[float, ...]:

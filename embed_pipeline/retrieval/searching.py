@@ -89,7 +89,7 @@ class Search:
     @property
     def learns_from_questions(self) -> bool:
         """Whether its index holds a classifier over train questions, where these share answers."""
-        return self.retriever == "classifier" or bool(self.hybrid and max(self.hybrid.classifier_weights) > 0)
+        return self.retriever == "classifier" or bool(self.hybrid and self.hybrid.fitted_classifier)
 
     @property
     def hybrid_settings(self) -> HybridSettings:
@@ -126,8 +126,9 @@ def write_search_index(
     if search.retriever in _LEXICAL_PARTS:
         lexical = _lexical_part(search)
         write_search_index(lexical, passages, directory / lexical.retriever)
-        if search.hybrid and search.learns_from_questions and questions and is_learnable(questions):
-            fitted = fit_classifier(questions, search.hybrid.classifier, search.encoder)
+        wanted = search.hybrid.fitted_classifier if search.hybrid else None
+        if wanted and questions and is_learnable(questions):
+            fitted = fit_classifier(questions, wanted, search.encoder)
             write_classifier(fitted, directory / CLASSIFIER_FOLDER)
         dense = write_search_index(dense_part(search), passages, directory / DENSE_FOLDER)
         return {**dense, "kind": search.retriever}
@@ -143,8 +144,8 @@ def write_search_index(
         return found
     encoder = _needed(search.encoder, "encoder")
     vectors = EncodedPassages(encoder, passages)
-    if len(passages) <= ADDED_AT_ONCE:
-        vectors = vectors.rows(np.arange(len(passages)))
+    if len(passages) <= ADDED_AT_ONCE:  # asked for once, in their order
+        vectors = next(vectors.blocks(), np.empty(vectors.shape, dtype=np.float32))
     index = build_index(
         [passage.id for passage in passages],
         vectors,

@@ -12,7 +12,7 @@ import numpy as np
 
 from embed_pipeline.assembly.variant_encoder import Found, Searcher, find_standing, load_search, load_searcher
 from embed_pipeline.encoding.cross_encoder import TextPair
-from embed_pipeline.encoding.encoder import Encoder, EncoderSettings, Role
+from embed_pipeline.encoding.encoder import Encoder, EncoderSettings, Role, encode_as
 from embed_pipeline.encoding.local import LocalEncoder
 from embed_pipeline.encoding.pair_scores import CachedPairScorer
 from embed_pipeline.encoding.tokens import load_tokenizer
@@ -127,7 +127,7 @@ class Served:
         encoder = self.search.encoder
         if encoder is None:
             raise ValueError(f"{self.variant}: it has no vectors. Name a variant with an encoder.")
-        return encoder.encode_queries(texts) if role == "query" else encoder.encode_passages(texts)
+        return encode_as(encoder, role, texts)
 
 
 def load_served(graph: Graph, name: str) -> Served:
