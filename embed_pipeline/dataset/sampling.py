@@ -3,13 +3,25 @@
 Belongs here: drawing. Does not belong here: splitting (splitting.py), what is measured on the draw.
 """
 
+import hashlib
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from typing import TypeVar
 
 from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.records import Split
+
+Item = TypeVar("Item")
+
+
+def draw_by_hash(items: Sequence[Item], most: int | None, key: Callable[[Item], str]) -> list[Item]:
+    """At most so many, in their order: those whose key has the smallest SHA-256, so that a new one moves few others."""
+    if most is None or len(items) <= most:
+        return list(items)
+    places = sorted(range(len(items)), key=lambda at: hashlib.sha256(key(items[at]).encode()).digest())
+    return [items[at] for at in sorted(places[:most])]
 
 
 def draw_with(needed: AbstractSet[str], items: Iterable[str], limit: int, chance: random.Random) -> AbstractSet[str]:

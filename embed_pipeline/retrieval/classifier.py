@@ -10,7 +10,6 @@ Defense of One-Vs-All Classification"; scikit-learn, KernelRidge. It says nothin
 is about.
 """
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from embed_pipeline.dataset.formats import RetrievalDataset
+from embed_pipeline.dataset.sampling import draw_by_hash
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.records import Hit, Judgment, Passage, Query
 from embed_pipeline.retrieval.ranking import Ranking, check_k, rank_passages
@@ -115,8 +115,8 @@ def fit_classifier(
     from sklearn.kernel_ridge import KernelRidge
 
     answered = {judgment.query_id for judgment in answers}
-    asked = sorted((query for query in dataset.queries_of("train") if query.id in answered), key=_draw)[:MAX_QUESTIONS]
-    asked.sort(key=lambda query: query.id)
+    asked = [query for query in dataset.queries_of("train") if query.id in answered]
+    asked = draw_by_hash(asked, MAX_QUESTIONS, lambda query: query.id)
     row_of = {query.id: row for row, query in enumerate(asked)}
     answers = [judgment for judgment in answers if judgment.query_id in row_of]
     often = Counter(judgment.passage_id for judgment in answers)
@@ -202,10 +202,6 @@ def _answers(dataset: RetrievalDataset) -> list[Judgment]:
 
 def _share_passages(answers: Sequence[Judgment]) -> bool:
     return len(answers) >= QUESTIONS_PER_PASSAGE * max(1, len({judgment.passage_id for judgment in answers}))
-
-
-def _draw(query: Query) -> bytes:
-    return hashlib.sha256(query.id.encode()).digest()
 
 
 def _about(vectors: np.ndarray, mean: np.ndarray) -> np.ndarray:

@@ -4,26 +4,19 @@ Its reader repeats negatives silently when a group has too few and divides by ze
 is filled with other passages of the corpus instead, drawn with a seed, never a positive.
 """
 
-import hashlib
 import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
 
+from embed_pipeline.dataset.sampling import draw_by_hash
 from embed_pipeline.mining.groups import TrainingGroup
 from embed_pipeline.records import Passage
 
 
 def draw_groups(groups: Sequence[TrainingGroup], most: int | None, seed: int) -> list[TrainingGroup]:
     """At most so many of the groups, in their order; those whose query's id has the smallest hash under the seed."""
-    if most is None or len(groups) <= most:
-        return list(groups)
-
-    def place(group: TrainingGroup) -> bytes:
-        return hashlib.sha256(f"{seed}:{group.query_id}".encode()).digest()
-
-    drawn = {group.query_id for group in sorted(groups, key=place)[:most]}
-    return [group for group in groups if group.query_id in drawn]
+    return draw_by_hash(groups, most, lambda group: f"{seed}:{group.query_id}")
 
 
 def write_flagembedding_groups(
