@@ -98,7 +98,7 @@ clean:  ## Remove all state: artifacts, vectors, metrics, Dagster's storage
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12) and "Python 3.11 or 3.12 is needed, found " + sys.version + ". Name one: make PYTHON=python3.11")'
-	@echo "Creating $(VENV) and installing the locked packages (once, some minutes, about 4 GB)"
+	@echo "Creating $(VENV) and installing the locked packages (once, some minutes, about 5 GB)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
