@@ -18,6 +18,9 @@ CHOSEN_ON: Split = "validation"
 LANGUAGE = "language"
 """The attribute that holds an ISO 639 code, of a query or a passage."""
 
+LABEL = "label"
+"""The attribute that holds the label alone, of a passage that is a label with its description."""
+
 Attributes = Mapping[str, str]
 
 StoreKind = Literal["qdrant", "pgvector", "elasticsearch", "lancedb"]

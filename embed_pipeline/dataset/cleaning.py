@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 from embed_pipeline.dataset.formats import RetrievalDataset, build_dataset, write_dataset
+from embed_pipeline.dataset.label_list import LabelList, read_label_list
 from embed_pipeline.dataset.ledger import (
     CELL_REASONS,
     LEDGER_FILE,
@@ -22,9 +23,9 @@ from embed_pipeline.dataset.normalisation import normalise_text, passage_id, que
 from embed_pipeline.dataset.raw_files import workbook_paths
 from embed_pipeline.dataset.settings import DatasetSettings, required
 from embed_pipeline.dataset.splitting import SplitAssignment, SplitConflict, split_texts
-from embed_pipeline.dataset.workbook import CellProblem, LabelList, RawCell, RawRow, read_label_list, read_rows
+from embed_pipeline.dataset.workbook import CellProblem, RawCell, RawRow, read_rows
 from embed_pipeline.nearest import Nearest
-from embed_pipeline.records import Judgment, Passage, Query
+from embed_pipeline.records import Judgment, Query
 
 _PROGRESS_ROWS = 1000
 # What stands between several labels in a cell, where the settings do not say.
@@ -221,7 +222,7 @@ def _make_dataset(questions: Sequence[_Question], assignment: SplitAssignment, l
         query = Query(query_id(question.text), question.text, split, question.attributes)
         queries.append(query)
         judgments += [Judgment(query.id, passage_id(label)) for label in question.labels]
-    return build_dataset(queries, [Passage(passage_id(label), label) for label in labels.texts], judgments)
+    return build_dataset(queries, [labels.passage(label) for label in labels.texts], judgments)
 
 
 def _count(rows: int, dataset: RetrievalDataset, ledger: Sequence[LedgerEntry]) -> CleaningCounts:

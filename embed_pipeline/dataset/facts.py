@@ -9,6 +9,7 @@ import statistics
 from pydantic import BaseModel, ConfigDict, Field
 
 from embed_pipeline.dataset.formats import RetrievalDataset
+from embed_pipeline.records import LABEL
 
 LABEL_LENGTH = 40
 """Characters up to which a text is taken for a label, by the median."""
@@ -22,7 +23,7 @@ class DataFacts(BaseModel):
 
     train_queries: int = Field(ge=0, description="Train queries with at least one relevant passage.")
     passages: int = Field(ge=0)
-    passage_length: float = Field(ge=0, description="In characters, the median.")
+    passage_length: float = Field(ge=0, description="In characters, the median; of a label without its description.")
     is_label_list: bool = Field(description="Few short passages that many questions share.")
 
 
@@ -34,7 +35,8 @@ def is_label_list(passage_length: float, passages: int, queries: int) -> bool:
 def data_facts(dataset: RetrievalDataset) -> DataFacts:
     """The figures of a cleaned data set; the length of no passages is 0."""
     answered = {judgment.query_id for judgment in dataset.judgments if judgment.grade > 0}
-    passage_length = float(statistics.median([len(passage.text) for passage in dataset.passages] or [0]))
+    lengths = [len(passage.attributes.get(LABEL, passage.text)) for passage in dataset.passages]
+    passage_length = float(statistics.median(lengths or [0]))
     return DataFacts(
         train_queries=sum(query.id in answered for query in dataset.queries_of("train")),
         passages=len(dataset.passages),

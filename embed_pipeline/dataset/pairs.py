@@ -6,13 +6,14 @@ Ids stay those of the files, so that a result leads back to the user's own syste
 language goes before the id.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from embed_pipeline.dataset.cleaning import CleanedData, CleaningCounts
 from embed_pipeline.dataset.exchange.registry import read_content
 from embed_pipeline.dataset.formats import build_dataset
+from embed_pipeline.dataset.label_list import LabelList, read_label_list
 from embed_pipeline.dataset.ledger import LedgerEntry, Reason, shorten_value
 from embed_pipeline.dataset.near_duplicates import NearDuplicateIndex, shingle_texts
 from embed_pipeline.dataset.normalisation import canonical_form, normalise_text
@@ -49,11 +50,13 @@ def clean_pairs(directory: Path, settings: DatasetSettings) -> CleanedData:
     paths = raw_paths(directory, settings)
     contents = [
         (entry, read_content(path, entry.format, entry.columns))
-        for entry, path in zip(settings.pairs, paths, strict=True)
+        for entry, path in zip(settings.pairs, paths, strict=False)  # behind them the label list
     ]
     for entry, content in contents:
         ledger += [_reject(entry.file, "file", 0, "noted", "", f"{note}.") for note in content.notes]
     passages = _collect_passages(contents, ledger)
+    if settings.label_list:
+        passages = _described(passages, read_label_list(directory / settings.label_list), settings.label_list, ledger)
     candidates = list(_collect_queries(contents, passages, ledger, settings))
     _assign_splits(candidates, settings)
     kept = _without_leaks(candidates, settings.near_duplicate_threshold, ledger)
@@ -99,6 +102,22 @@ def _collect_passages(
             else:
                 found[key] = Passage(key, text, {**_language(entry), **content.passage_attributes.get(name, {})})
     return found
+
+
+def _described(
+    passages: Mapping[str, Passage], labels: LabelList, file: str, ledger: list[LedgerEntry]
+) -> dict[str, Passage]:
+    """The passages with what the list says of them, and the labels of the list that no file has."""
+    found = {key: labels.passage(passage.text, key, passage.attributes) for key, passage in passages.items()}
+    texts = dict.fromkeys(passage.text for passage in passages.values())
+    for position, text in enumerate((text for text in texts if text not in labels), start=1):
+        nearest = labels.nearest(text)
+        hint = f"nearest is {nearest.text!r}" if nearest else "nothing there resembles it"
+        detail = f"A passage that is not in the label list; {hint}. It stays, without a description."
+        ledger.append(_reject(file, "labels", position, "noted", text, detail))
+    return found | {
+        added.id: added for added in (labels.passage(label) for label in labels.texts if label not in texts)
+    }
 
 
 def _collect_queries(

@@ -14,7 +14,7 @@ from embed_pipeline.paths import check_relative, copy_new, plain_file
 
 
 def raw_paths(directory: Path, settings: DatasetSettings, roots: Iterable[Path] = ()) -> tuple[Path, ...]:
-    """Every raw file of a data set, in reading order: workbooks and label list, or the files of pairs.
+    """Every raw file of a data set, in reading order: workbooks or files of pairs, and behind them the label list.
 
     Links may lead into the folder itself and into the folders `roots`.
 
@@ -22,11 +22,11 @@ def raw_paths(directory: Path, settings: DatasetSettings, roots: Iterable[Path] 
         ValueError: a named file is missing, no plain file, or a link that leads elsewhere.
     """
     if settings.workbooks:
-        found = (*workbook_paths(directory, settings), *_named(directory, "label_list", settings.label_list))
+        found = workbook_paths(directory, settings)
     else:
         found = _named(directory, "pairs", *(entry.file for entry in settings.pairs))
-    allowed = (directory, *roots)
-    return tuple(plain_file(path, allowed) for path in found)
+    allowed, labels = (directory, *roots), _named(directory, "label_list", settings.label_list)
+    return tuple(plain_file(path, allowed) for path in (*found, *labels))
 
 
 def workbook_paths(directory: Path, settings: DatasetSettings) -> tuple[Path, ...]:

@@ -125,7 +125,11 @@ class DatasetSettings(BaseModel):
     )
     sheet: str | None = Field(None, min_length=1, description="Sheet to read; left out: the first visible one.")
     columns: ColumnSettings | None = Field(None, description="Headers of the question and label columns.")
-    label_list: FileName | None = Field(None, description="Text file with every label, one a line; # is a comment.")
+    label_list: FileName | None = Field(
+        None,
+        description="Text file with every label, one a line, behind a tab what it means; # is a comment. "
+        "pairs: left out, the labels are those of the files.",
+    )
     pairs: tuple[PairsFile, ...] = Field((), description="Files of question-passage pairs, instead of workbooks.")
     documents: Mapping[str, Any] | None = Field(
         None, description="Documents to cut into passages, instead of workbooks; fields: docs/documents.md."
@@ -215,8 +219,10 @@ class DatasetSettings(BaseModel):
             raise ValueError("synthesis belongs to documents; remove it")
         if self.workbooks and (self.columns is None or self.label_list is None):
             raise ValueError("workbooks need columns and label_list")
-        if not self.workbooks and (self.columns or self.label_list or self.sheet):
-            raise ValueError("columns, label_list and sheet belong to workbooks; remove them")
+        if not self.workbooks and (self.columns or self.sheet):
+            raise ValueError("columns and sheet belong to workbooks; remove them")
+        if self.documents is not None and self.label_list:
+            raise ValueError("label_list belongs to workbooks and pairs; remove it")
         if self.parallel_languages and not all(entry.language for entry in self.pairs):
             raise ValueError("parallel_languages needs a language for every file of pairs")
         if self.evaluation_only and any(entry.split not in (None, "test") for entry in self.pairs):

@@ -1,5 +1,4 @@
-"""The rows of a workbook as the data set sees them: a question, label cells, and what is wrong with a cell; beside it
-the label list: every label a data set knows, which is its corpus.
+"""The rows of a workbook as the data set sees them: a question, label cells, and what is wrong with a cell.
 
 Belongs here: headers, cells, merged cells. Does not belong here: what a row means (cleaning), the file (workbook_file).
 """
@@ -7,7 +6,6 @@ Belongs here: headers, cells, merged cells. Does not belong here: what a row mea
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -15,7 +13,7 @@ from typing import Literal
 from embed_pipeline.dataset.normalisation import normalise_text
 from embed_pipeline.dataset.settings import ColumnSettings
 from embed_pipeline.dataset.workbook_file import Cell, MergedRange, Sheet, open_sheet
-from embed_pipeline.nearest import Nearest, nearest_text
+from embed_pipeline.nearest import nearest_text
 
 CellProblem = Literal["not_text", "formula_without_value", "error_value"]
 
@@ -164,47 +162,3 @@ def _make_row(workbook: str, sheet: str, row_number: int, columns: ColumnSetting
 
     labels, slices = (tuple(map(raw_cell, names)) for names in (columns.labels, columns.slices))
     return RawRow(workbook, sheet, row_number, raw_cell(columns.question), labels, slices)
-
-
-class LabelList:
-    """The normalised labels in the order of the file; a cell's label is known if, normalised, it is one of them."""
-
-    def __init__(self, texts: tuple[str, ...]) -> None:
-        self.texts = texts
-        self._known = frozenset(texts)
-        # The same mistyped label comes back in row after row.
-        self.nearest = lru_cache(maxsize=65536)(self._find_nearest)
-
-    def __contains__(self, label: str) -> bool:
-        return label in self._known
-
-    def _find_nearest(self, label: str) -> Nearest | None:
-        """The known label that resembles an unknown one most, None if none does at all."""
-        return nearest_text(label, self.texts)
-
-
-def read_label_list(path: Path) -> LabelList:
-    """The labels of a UTF-8 text file, one a line, normalised; blank lines and lines beginning with # are skipped.
-
-    Raises:
-        ValueError: the file is missing, not UTF-8, without labels, or has a label twice.
-    """
-    if not path.is_file():
-        raise ValueError(f"{path.name}: no such label list. Write it, one label a line, or correct `label_list`.")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path.name}: expected UTF-8 text: {error}. Save it as UTF-8.") from error
-    first_line: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        label = normalise_text(line)
-        if not label or label.startswith("#"):
-            continue
-        if label in first_line:
-            raise ValueError(
-                f"{path.name}, line {number}: label {label!r} stands in line {first_line[label]} already. Delete one."
-            )
-        first_line[label] = number
-    if not first_line:
-        raise ValueError(f"{path.name}: expected labels, one a line, found none. Fill the file.")
-    return LabelList(tuple(first_line))

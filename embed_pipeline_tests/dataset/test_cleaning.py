@@ -8,11 +8,12 @@ import pytest
 from embed_pipeline.dataset.audit import find_leaks
 from embed_pipeline.dataset.cleaning import CleanedData, clean_rows, clean_workbooks, write_cleaned
 from embed_pipeline.dataset.formats import read_dataset
+from embed_pipeline.dataset.label_list import LabelList
 from embed_pipeline.dataset.ledger import LedgerEntry, read_ledger, summarise_ledger
 from embed_pipeline.dataset.normalisation import passage_id, query_id
 from embed_pipeline.dataset.settings import DatasetSettings
 from embed_pipeline.dataset.splitting import hash_split
-from embed_pipeline.dataset.workbook import LabelList, RawCell, RawRow
+from embed_pipeline.dataset.workbook import RawCell, RawRow
 
 LABELS = LabelList(("糖尿病", "高血压", "脂肪肝", "甲状腺结节"))
 HEADER = ("Question", "Label", "Label2")

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from embed_pipeline.dataset.workbook import read_label_list
+from embed_pipeline.dataset.label_list import LabelList, read_label_list
 
 
 def write(tmp_path: Path, text: str, encoding: str = "utf-8") -> Path:
@@ -37,3 +37,17 @@ def test_unusable_label_lists_are_refused(tmp_path: Path) -> None:
         read_label_list(write(tmp_path, "# nothing\n\n"))
     with pytest.raises(ValueError, match="expected UTF-8"):
         read_label_list(write(tmp_path, "糖尿病", encoding="gb18030"))
+
+
+def test_what_stands_behind_a_tab_is_searched_with_the_label_and_changes_no_id(tmp_path: Path) -> None:
+    labels = read_label_list(write(tmp_path, "糖尿病\t血糖高,\t 消渴\n脂肪肝\t\n"))
+    assert labels.texts == ("糖尿病", "脂肪肝") and "糖尿病" in labels
+    described, plain = map(labels.passage, labels.texts)
+    assert (described.text, dict(described.attributes)) == ("糖尿病: 血糖高, 消渴", {"label": "糖尿病"})
+    assert described.id == LabelList(("糖尿病",)).passage("糖尿病").id
+    assert (plain.text, dict(plain.attributes)) == ("脂肪肝", {})
+
+
+def test_a_description_without_a_label_names_its_line(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"labels\.txt, line 2: expected a label before the tab, found none before"):
+        read_label_list(write(tmp_path, "糖尿病\n\t血糖高\n"))

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from embed_pipeline.dataset.audit import find_leaks
+from embed_pipeline.dataset.facts import data_facts
 from embed_pipeline.dataset.ledger import summarise_ledger
 from embed_pipeline.dataset.pairs import clean_pairs
+from embed_pipeline.dataset.raw_files import raw_paths
 from embed_pipeline.dataset.settings import DatasetSettings
 
 CORPUS = {"p1": "Cards arrive within five days.", "p2": "Refunds take a week.", "p3": "Unused."}
@@ -159,3 +161,31 @@ def test_settings_that_contradict_each_other_are_refused(changes: dict, message:
     fields = {"description": "d", "pairs": [{"file": "a.json", "split": "train"}], "variants": ["bm25"]}
     with pytest.raises(ValueError, match=message):
         DatasetSettings.model_validate(fields | changes)
+
+
+def test_a_label_list_says_what_labels_mean_adds_those_that_no_file_has_and_names_misspelt_ones(tmp_path: Path) -> None:
+    rows = {
+        "queries": {"a": "Where is it?", "b": "My money is gone"},
+        "corpus": {"c1": "card arrival", "c2": "refund"},
+        "relevant_docs": {"a": ["c1"], "b": ["c2"]},
+    }
+    _write(tmp_path, "test.json", rows)
+    described = "card arrival\tThe card has not come.\nrefunds\tMoney back.\n"
+    (tmp_path / "labels.txt").write_text(described, encoding="utf-8")
+    settings = _settings({"file": "test.json"}, evaluation_only=True, variants=[], label_list="labels.txt")
+    cleaned = clean_pairs(tmp_path, settings)
+    texts = {passage.id: passage.text for passage in cleaned.dataset.passages}
+    assert (texts.pop("c1"), texts.pop("c2")) == ("card arrival: The card has not come.", "refund")
+    assert list(texts.values()) == ["refunds: Money back."]
+    assert [entry.value for entry in cleaned.ledger] == ["refund"] and "'refunds'" in cleaned.ledger[0].detail
+    assert {path.name for path in raw_paths(tmp_path, settings)} == {"test.json", "labels.txt"}
+
+
+def test_labels_with_long_descriptions_are_a_list_of_labels_still(tmp_path: Path) -> None:
+    queries = {str(at): f"question number {at} of many" for at in range(4)}
+    rows = {"queries": queries, "corpus": {"c1": "card arrival"}, "relevant_docs": {key: ["c1"] for key in queries}}
+    _write(tmp_path, "test.json", rows)
+    (tmp_path / "labels.txt").write_text(f"card arrival\t{'The card has not come. ' * 9}\n", encoding="utf-8")
+    settings = _settings({"file": "test.json"}, evaluation_only=True, variants=[], label_list="labels.txt")
+    facts = data_facts(clean_pairs(tmp_path, settings).dataset)
+    assert facts.is_label_list and facts.passage_length == len("card arrival")

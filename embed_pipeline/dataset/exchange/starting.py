@@ -112,6 +112,9 @@ def _yaml(inspection: Inspection, entries: list[dict[str, object]], data_folder:
             f"  # {one_line(f'{file.path.name}: {reason}')}" for reason in file.reasons[: 1 if file.language else None]
         ]
     lines += [f"  - {yaml_value(entry)}" for entry in entries]
+    if inspection.is_label_corpus and not inspection.parallel_languages:
+        lines += ["# What labels mean: a text file with a label in each line and, behind a tab, a sentence about it."]
+        lines += ["# label_list: labels.txt"]
     if inspection.parallel_languages:
         lines += ["# Every file has the same ids and judgments: the files are languages of one data set."]
         lines += ["parallel_languages: true"]

@@ -60,6 +60,12 @@ def test_short_passages_for_many_questions_are_a_list_of_labels(tmp_path: Path) 
     inspection = inspect(tmp_path / "in")
     assert (inspection.is_label_corpus, inspection.headline) == (True, "hit_rate@1")
     assert inspection.variants == ("bm25", "tfidf", "classifier", "e5", "e5_auto", "e5_auto_hybrid")
+    made = write_dataset_yaml(inspection, "made", tmp_path / "data")
+    text = made.read_text(encoding="utf-8").replace("# label_list: labels.txt", "label_list: labels.txt")
+    made.write_text(text, encoding="utf-8")  # as whoever has sentences about labels does
+    (made.parent / "labels.txt").write_text("label 1\tthe first\n", encoding="utf-8")
+    passages = clean_pairs(made.parent, read_dataset_settings(made.parent)).dataset.passages
+    assert "label 1: the first" in {passage.text for passage in passages}
 
 
 def test_of_train_and_test_files_a_tenth_of_train_becomes_validation(tmp_path: Path) -> None:
