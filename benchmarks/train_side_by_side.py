@@ -414,19 +414,31 @@ def word_hits(trial: Trial) -> Sequence[Hit]:
 
 
 def show(name: str, arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Each arm over all seeds: mean and spread, seconds; against ours the difference and its p, paired by query."""
+    """Each arm over all seeds: mean and spread, seconds; against it our vectors alone and with all scores beside them.
+
+    Differences and their p are paired by query, over the mean of the seeds.
+    """
     table = Table(title=f"{name}, {TASKS[name].headline}", title_justify="left")
-    for header in ("recipe", "mean", "spread", "seconds", "ours against it", "p"):
+    ours = [arm for arm in ("ours", "ours + hybrid") if arm in arms]
+    for header in (
+        "recipe",
+        "mean",
+        "spread",
+        "seconds",
+        *(part for arm in ours for part in (f"{arm} against it", "p")),
+    ):
         table.add_column(header, justify="left" if header == "recipe" else "right")
     for arm, results in arms.items():
         means = [_mean_value(result) for result in results]
         seconds = float(np.mean([result["seconds"] for result in results]))
         against = (
-            _against(TASKS[name].headline, results, arms["ours"]) if "ours" in arms and arm != "ours" else ("", "")
+            part
+            for own in ours
+            for part in (_against(TASKS[name].headline, results, arms[own]) if own != arm else ("", ""))
         )
         spread = f"{min(means):.1f} to {max(means):.1f}"
         table.add_row(arm, f"{np.mean(means):.1f}", spread, f"{seconds:.0f}", *against)
-    Console(width=120).print(table)
+    Console(width=140).print(table)
 
 
 def _against(
