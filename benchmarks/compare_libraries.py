@@ -329,8 +329,7 @@ def compare_pace(data: Path) -> None:
     """When attempts go out: 20 of eight threads at 240 a minute; and what is sent while the service asks for 2 s."""
     from openai import OpenAI
 
-    from embed_pipeline.synthesis.chat import ChatRequest
-    from embed_pipeline.synthesis.chat_settings import ChatSettings
+    from embed_pipeline.synthesis.chat import ChatRequest, ChatSettings
     from embed_pipeline.synthesis.chat_workers import Pace
     from embed_pipeline.synthesis.hosted_chat import load_hosted_chat
     from embed_pipeline_tests.chat_server import ChatServer

@@ -21,8 +21,7 @@ from embed_pipeline.records import Passage
 from embed_pipeline.synthesis.chat_writing import Written
 from embed_pipeline.synthesis.questions import SyntheticQuestion
 from embed_pipeline.synthesis.settings import SynthesisSettings
-from embed_pipeline.synthesis.source_splits import SourceSplits
-from embed_pipeline.synthesis.sources import Sources, file_of, heading_path
+from embed_pipeline.synthesis.sources import Sources, SourceSplits, file_of, heading_path
 
 SENTENCE = "sentence"
 HEADING = "heading"
