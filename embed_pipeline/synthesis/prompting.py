@@ -1,6 +1,7 @@
 """The requests to a chat model: which passages with which template, and the form of the answers.
 
-Belongs here: building requests. Does not belong here: reading the answers (chat_writing, filters), sending them (hosted_chat).
+Belongs here: building requests. Does not belong here: reading the answers (chat_writing, filters), sending the requests
+(hosted_chat).
 """
 
 import hashlib
