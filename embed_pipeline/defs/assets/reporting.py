@@ -12,9 +12,16 @@ import dagster as dg
 
 from embed_pipeline.artifacts import Manifest
 from embed_pipeline.assembly.alerts import alert_hook, describe_drops
-from embed_pipeline.assembly.collecting import collect_report, measured_again, measured_variants, profiles
+from embed_pipeline.assembly.collecting import (
+    ROWS_FILE,
+    collect_report,
+    earlier_batches,
+    measured_again,
+    measured_variants,
+    profiles,
+    standing_variants,
+)
 from embed_pipeline.assembly.hosted_samples import Sample, newest_samples
-from embed_pipeline.assembly.standing import ROWS_FILE, earlier_batches, standing_variants
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, picture, table
 from embed_pipeline.defs.checks import CheckOutcome, describe_outcomes, results
 from embed_pipeline.defs.lineage_links import link_rows, pages_of
