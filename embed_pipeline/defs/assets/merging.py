@@ -16,8 +16,17 @@ from embed_pipeline.defs.checks import CheckOutcome, describe_outcomes, outcomes
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.merging.candidates import Candidate, Promoted, promote, read_promoted, write_promoted
-from embed_pipeline.merging.choosing import Trial, measure_mixtures, mix
-from embed_pipeline.merging.promotion import MergePoint, Promotion, Sweep, choose_alpha, read_sweep, write_sweep
+from embed_pipeline.merging.promotion import (
+    MergePoint,
+    Promotion,
+    Sweep,
+    Trial,
+    choose_alpha,
+    measure_mixtures,
+    mix,
+    read_sweep,
+    write_sweep,
+)
 from embed_pipeline.merging.settings import MergeSettings
 from embed_pipeline.project.recipes import required
 from embed_pipeline.reporting.plots import plot_trade_off
