@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
-from embed_pipeline.artifacts.canonical import canonical_json, sha256_of_json
+from embed_pipeline.artifacts.digests import canonical_json, sha256_of_json
 from embed_pipeline.encoding.service_errors import ServiceError
 from embed_pipeline.encoding.usage import CallRefusedError
 from embed_pipeline.synthesis.call_cache import CallCache, CallClaims, StoredAnswer

@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from embed_pipeline.artifacts import Manifest
-from embed_pipeline.artifacts.canonical import JSON
+from embed_pipeline.artifacts.digests import JSON
 from embed_pipeline.definitions import STAGES, defs
 from embed_pipeline.defs.assets.publishing import materialized, table
 from embed_pipeline.defs.checks import CheckOutcome, results
