@@ -279,7 +279,7 @@ def compare_languages(data: Path) -> None:
     texts["zh, noisy"] = list(read_set(data / "toyhom_neike/test.json.gz")["queries"].values())[:1000]
 
     def ours() -> Callable[[str], str]:
-        from embed_pipeline.dataset.exchange.languages import guess_language
+        from embed_pipeline.dataset.exchange.inspection import guess_language
 
         return lambda text: guess_language([text]).code
 
