@@ -17,7 +17,7 @@ from embed_pipeline.defs.assets.publishing import Assets, asset_options, detail_
 from embed_pipeline.defs.checks import CheckOutcome, describe_outcomes, outcomes_of, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.mining.corpus import MiningCorpus, encode_to_file
+from embed_pipeline.mining.candidates import MiningCorpus, encode_to_file
 from embed_pipeline.mining.groups import Replay, TrainingGroup, draw_replay, positive_groups, read_groups, write_groups
 from embed_pipeline.mining.negatives import mine
 from embed_pipeline.mining.report import MiningReport, choose_examples, report_mined, report_unmined, score_gaps
