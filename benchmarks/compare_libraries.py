@@ -279,7 +279,7 @@ def compare_languages(data: Path) -> None:
     texts["zh, noisy"] = list(read_set(data / "toyhom_neike/test.json.gz")["queries"].values())[:1000]
 
     def ours() -> Callable[[str], str]:
-        from embed_pipeline.dataset.exchange.languages import guess_language
+        from embed_pipeline.dataset.exchange.inspection import guess_language
 
         return lambda text: guess_language([text]).code
 
@@ -329,8 +329,7 @@ def compare_pace(data: Path) -> None:
     """When attempts go out: 20 of eight threads at 240 a minute; and what is sent while the service asks for 2 s."""
     from openai import OpenAI
 
-    from embed_pipeline.synthesis.chat import ChatRequest
-    from embed_pipeline.synthesis.chat_settings import ChatSettings
+    from embed_pipeline.synthesis.chat import ChatRequest, ChatSettings
     from embed_pipeline.synthesis.chat_workers import Pace
     from embed_pipeline.synthesis.hosted_chat import load_hosted_chat
     from embed_pipeline_tests.chat_server import ChatServer

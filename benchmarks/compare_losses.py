@@ -24,7 +24,7 @@ import numpy as np
 
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.local import load_local_encoder
-from embed_pipeline.mining.corpus import MiningCorpus
+from embed_pipeline.mining.candidates import MiningCorpus
 from embed_pipeline.mining.groups import write_groups
 from embed_pipeline.mining.negatives import mine
 from embed_pipeline.mining.settings import MiningSettings

@@ -230,7 +230,7 @@ def index(data: Path, out: Path, options: argparse.Namespace) -> Parts:
 
 def mine(data: Path, out: Path, options: argparse.Namespace) -> Parts:
     """Negatives for a thousand questions, by exact search."""
-    from embed_pipeline.mining.corpus import MiningCorpus, encode_to_file
+    from embed_pipeline.mining.candidates import MiningCorpus, encode_to_file
     from embed_pipeline.mining.negatives import mine as mine_negatives
     from embed_pipeline.mining.report import report_mined
     from embed_pipeline.mining.settings import MiningSettings

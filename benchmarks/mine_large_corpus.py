@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embed_pipeline.mining.corpus import MiningCorpus
+from embed_pipeline.mining.candidates import MiningCorpus
 from embed_pipeline.mining.groups import write_groups
 from embed_pipeline.mining.negatives import MinedNegatives, mine
 from embed_pipeline.mining.report import report_mined

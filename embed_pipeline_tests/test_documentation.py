@@ -29,7 +29,7 @@ from embed_pipeline.project.recipes import Recipe
 from embed_pipeline.reranking.settings import RerankerSettings, RerankSettings
 from embed_pipeline.retrieval.fusion import FusionSettings
 from embed_pipeline.retrieval.hybrid import HybridSettings
-from embed_pipeline.synthesis.chat_settings import ChatSettings
+from embed_pipeline.synthesis.chat import ChatSettings
 from embed_pipeline.synthesis.settings import RoundTripSettings, SynthesisSettings
 from embed_pipeline.training.settings import LoraSettings, TrainingSettings, ValidationSettings, VocabularyExtension
 from embed_pipeline_tests.documented_commands import parse_command, text_commands

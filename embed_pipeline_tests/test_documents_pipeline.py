@@ -20,7 +20,7 @@ from embed_pipeline.defs.running import execute
 from embed_pipeline.graph.work import ready_work
 from embed_pipeline.reporting.database import read_newest
 from embed_pipeline.synthesis.assembling import shared_sources
-from embed_pipeline.synthesis.chat_settings import ChatSettings
+from embed_pipeline.synthesis.chat import ChatSettings
 from embed_pipeline.synthesis.questions import read_questions
 from embed_pipeline_tests.chat_server import ChatServer
 from embed_pipeline_tests.pipeline_project import PipelineProject

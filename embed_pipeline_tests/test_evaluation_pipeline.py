@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from embed_pipeline.definitions import build_definitions
-from embed_pipeline.defs.checks.outcome import outcomes_of
+from embed_pipeline.defs.checks import outcomes_of
 from embed_pipeline.defs.reproduction import reproduce
 from embed_pipeline.evaluation.measuring import read_calibration, read_returned, read_scores
 from embed_pipeline.graph.catalogue import ALL

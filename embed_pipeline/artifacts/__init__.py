@@ -6,13 +6,12 @@
     refs/<asset>/<partition>.json      where an asset's partition stands now → its manifest
     locks/ staging/                    of the running processes, always on this machine
 
-plan says what the work is, content and the backends keep the bytes, catalog keeps the records, store puts them
+plan says what the work is, digests names the bytes, the backends keep them, catalog keeps the records, store puts them
 together, garbage throws away. Does not belong here: dagster, or anything that knows what a stage does.
 """
 
 from embed_pipeline.artifacts.backends import is_digest
-from embed_pipeline.artifacts.canonical import JSON
-from embed_pipeline.artifacts.content import DamagedObjectError
+from embed_pipeline.artifacts.digests import JSON, DamagedObjectError
 from embed_pipeline.artifacts.garbage import GarbageReport
 from embed_pipeline.artifacts.manifest import Manifest, installed_packages
 from embed_pipeline.artifacts.plan import Difference, Plan, differences

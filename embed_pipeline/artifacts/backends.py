@@ -14,7 +14,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from embed_pipeline.artifacts.content import DIGESTS, DamagedObjectError, file_states, flush, seal, total_bytes
+from embed_pipeline.artifacts.digests import DIGESTS, DamagedObjectError, file_states, flush, seal, total_bytes
 from embed_pipeline.artifacts.workspace import remove_tree, scratch_path, workspace
 
 

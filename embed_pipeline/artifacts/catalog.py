@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from embed_pipeline.artifacts.backends import Backend, is_digest
-from embed_pipeline.artifacts.canonical import canonical_json
-from embed_pipeline.artifacts.content import DamagedObjectError
+from embed_pipeline.artifacts.digests import DamagedObjectError, canonical_json
 from embed_pipeline.artifacts.manifest import Manifest, format_manifest, parse_manifest
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from embed_pipeline.artifacts.canonical import JSON, canonical_json, sha256_of_json
+from embed_pipeline.artifacts.digests import JSON, canonical_json, sha256_of_json
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
-from embed_pipeline.artifacts.canonical import JSON, canonical_json, checked_object, sha256_of_json
+from embed_pipeline.artifacts.digests import JSON, canonical_json, checked_object, sha256_of_json
 
 _Name = TypeVar("_Name", str, tuple[str, ...])
 

@@ -12,9 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from embed_pipeline.artifacts.backends import open_backend
-from embed_pipeline.artifacts.canonical import checked_object
 from embed_pipeline.artifacts.catalog import Catalog
-from embed_pipeline.artifacts.content import DIGESTS, DamagedObjectError, seal
+from embed_pipeline.artifacts.digests import DIGESTS, DamagedObjectError, checked_object, seal
 from embed_pipeline.artifacts.garbage import PUBLISH_LOCK, GarbageReport, collect_garbage
 from embed_pipeline.artifacts.manifest import Manifest, git_commit, installed_packages
 from embed_pipeline.artifacts.plan import Plan

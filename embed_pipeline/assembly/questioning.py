@@ -17,8 +17,7 @@ from embed_pipeline.project.recipes import AnyEncoderSettings
 from embed_pipeline.records import Passage, Query
 from embed_pipeline.retrieval.searching import open_retriever, write_search_index
 from embed_pipeline.synthesis import filters
-from embed_pipeline.synthesis.chat import ChatEstimate, Progress
-from embed_pipeline.synthesis.chat_settings import ChatSettings
+from embed_pipeline.synthesis.chat import ChatEstimate, ChatSettings, Progress
 from embed_pipeline.synthesis.generation import RequestPlan, SynthesisResult, plan_requests, synthesise
 from embed_pipeline.synthesis.hosted_chat import HostedChat, load_hosted_chat
 from embed_pipeline.synthesis.templates import own_templates

@@ -227,7 +227,7 @@ def _label(work: "Work") -> str:
 
 def _failed_checks(graph: Graph, node: Node) -> Iterator[str]:
     """A line per check that the newest artifact of a partition did not pass: figures, limit, remedy."""
-    from embed_pipeline.defs.checks.outcome import describe_outcome, outcomes_of
+    from embed_pipeline.defs.checks import describe_outcome, outcomes_of
 
     manifest = graph.store.read(node.asset, node.partition)
     for outcome in outcomes_of(manifest) if manifest else ():

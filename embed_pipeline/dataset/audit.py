@@ -1,7 +1,7 @@
 """What is true of a written data set: leaks, contradictions, duplicate passages, labels, and shifts between queries.
 
 Belongs here: finding and counting, in bounded memory, from the data set alone. Does not belong here: which groups are
-compared and which figure fails a check (defs/checks).
+compared and which figure fails a check (defs/assets/dataset_checks.py).
 """
 
 import random

@@ -1,7 +1,7 @@
 """Documents cut into passages: whole sentences of one section, as many as the token limit holds.
 
-Belongs here: where a passage begins and ends. Does not belong here: what is a sentence (sentences) or an article
-(articles), writing passages to files (passages).
+Belongs here: where a sentence ends, in Chinese and in European languages, and where a passage begins and ends. Does not
+belong here: what is a heading or an article (headings), writing passages to files (passages).
 """
 
 import re
@@ -13,7 +13,6 @@ from itertools import accumulate
 from embed_pipeline.dataset.normalisation import normalise_text, passage_id
 from embed_pipeline.documents.document import Block, Document
 from embed_pipeline.documents.headings import article_name
-from embed_pipeline.documents.sentences import Span, sentence_spans, strip_span
 from embed_pipeline.documents.settings import DocumentSettings
 from embed_pipeline.records import Passage
 
@@ -26,6 +25,32 @@ _CLAUSE_END = re.compile(r"[，,;:、：]\s*")
 _SPACE = re.compile(r"\s+")
 _CHARACTERS_PER_TOKEN = 16
 """Where more characters than that per token of the limit are too long, what is longer need not be counted."""
+_CLOSING = "\"'”’»）)】」』》〉]"
+# Chinese marks end a sentence wherever they stand; of the others only those that a space, or the end, follows.
+_END = re.compile(
+    rf"(?:[。！？；…]+[{re.escape(_CLOSING)}]*)|(?:(?<![.!?])[.!?]+[{re.escape(_CLOSING)}]*(?=\s|$|[\u4e00-\u9fff]))|(?:\n\s*\n)"
+)
+_ABBREVIATION = re.compile(
+    r"""(?:^|[\s(（"“„«\['’])(?:
+        (?:art|arts|abs|al|approx|bzw|ca|cap|cf|ch|chap|co|corp|dept|dr|ed|eds|eq|etc|ex|fig|figs|ff|gen|hr|inc|jr|lit|
+           ltd|max|mio|mme|mr|mrs|ms|min|no|nos|nr|op|p|par|para|pp|prof|resp|s|sec|sect|sr|st|str|tab|tel|u\.?a|usw|v|
+           vgl|vol|vs|z|zzgl|jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez)
+      | (?:[a-z]\.\s?)+[a-z]         # e.g., i.e., z. B., p. ex., U.S.
+      | p\.\s?ex
+      | [A-Z]                        # initials
+      | \(?\d{1,3}                   # 1. of an enumeration or a date
+    )\.$""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_LOOKED_BACK = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The characters `text[start:end]`."""
+
+    start: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,3 +244,42 @@ def _passage(document: Document, section: _Section, prefix: str, first: _Piece, 
     if first.page is not None:
         attributes["page"] = str(first.page)
     return Passage(passage_id(text), text, attributes)
+
+
+def sentence_spans(text: str) -> list[Span]:
+    """The sentences in their order, without white space around them; every other character is in exactly one.
+
+    A full stop after an abbreviation, an initial or a number ends none, unless a blank line follows.
+    """
+    spans = []
+    start = 0
+    for end in _ends(text):
+        spans.append((start, end))
+        start = end
+    spans.append((start, len(text)))
+    return [stripped for start, end in spans if (stripped := strip_span(text, start, end)) is not None]
+
+
+def strip_span(text: str, start: int, end: int) -> Span | None:
+    """The span without white space at both ends; None where nothing is left."""
+    while start < end and text[start].isspace():
+        start += 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return Span(start, end) if start < end else None
+
+
+def _ends(text: str) -> Iterator[int]:
+    for match in _END.finditer(text):
+        mark = match.group()
+        if not mark.isspace() and mark.rstrip(_CLOSING) == "." and _goes_on(text, match.start(), match.end()):
+            continue
+        yield match.end()
+
+
+def _goes_on(text: str, stop: int, end: int) -> bool:
+    following = text[end : end + 3].lstrip()
+    if not following or "\n\n" in text[end : end + 3]:
+        return False
+    before = text[max(0, stop - _LOOKED_BACK) : stop + 1]
+    return bool(_ABBREVIATION.search(before)) or following[0].islower()

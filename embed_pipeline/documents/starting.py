@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from embed_pipeline.dataset.exchange.languages import LanguageGuess, guess_language
+from embed_pipeline.dataset.exchange.inspection import LanguageGuess, guess_language
 from embed_pipeline.dataset.exchange.starting import new_dataset_folder, one_line, yaml_value
 from embed_pipeline.dataset.ledger import REASONS
 from embed_pipeline.dataset.settings import SETTINGS_FILE

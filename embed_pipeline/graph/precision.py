@@ -6,7 +6,7 @@ processor has (encoding/precision.py). Why it is so: docs/adr/0021-precision-fol
 
 from collections.abc import Mapping
 
-from embed_pipeline.artifacts.canonical import JSON
+from embed_pipeline.artifacts.digests import JSON
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.precision import AUTO, AUTO_PRECISIONS, NativePrecision, Precision, refuse_emulated
 from embed_pipeline.project.project import Project

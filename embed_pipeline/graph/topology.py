@@ -20,9 +20,8 @@ from embed_pipeline.graph.catalogue import (
     VARIANT_ASSETS,
 )
 from embed_pipeline.project.finding import check_known
-from embed_pipeline.project.joining import sources_first
 from embed_pipeline.project.project import Project
-from embed_pipeline.project.variants import Variant
+from embed_pipeline.project.variants import Variant, sources_first
 
 
 @dataclass(frozen=True, order=True)

@@ -1,7 +1,7 @@
 """Which of a data set's checkpoints users should take, why, and the files that say so.
 
 Belongs here: the rule over whole variants, its record and the model card. Does not belong here: the rule over mixtures
-of one variant (promotion.py), measuring.
+of one variant and measuring (promotion.py).
 """
 
 import json

@@ -1,7 +1,10 @@
-"""Training groups: a query with its positives and hard negatives, and their file.
+"""Training groups: a query with its positives and hard negatives, their file, and the one FlagEmbedding trains on.
 
-Belongs here: the record and its JSON lines, groups of positives alone, pairs of another data set beside the mined ones.
-Does not belong here: choosing negatives or filling short groups.
+Belongs here: the record and its JSON lines, groups of positives alone, pairs of another data set beside the mined ones,
+the draw of those that are trained on. Does not belong here: choosing negatives.
+
+FlagEmbedding's reader repeats negatives silently when a group has too few and divides by zero when it has none; in the
+file for it a short group is filled with other passages of the corpus instead, drawn with a seed, never a positive.
 """
 
 import json
@@ -14,6 +17,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from embed_pipeline.dataset.formats import RetrievalDataset, read_lines
+from embed_pipeline.dataset.sampling import draw_by_hash
 from embed_pipeline.mining.settings import ReplaySettings
 from embed_pipeline.records import Judgment, Passage, Query
 
@@ -206,3 +210,50 @@ def draw_replay(
         ids = [id_of[text] for text in texts]
         groups.append(TrainingGroup(PREFIX + query.id, query.text, tuple(ids), texts, (JUDGED,) * len(ids), (), (), ()))
     return Replay(tuple(groups), tuple(sorted(added.values(), key=lambda passage: passage.id)))
+
+
+def draw_groups(groups: Sequence[TrainingGroup], most: int | None, seed: int) -> list[TrainingGroup]:
+    """At most so many of the groups, in their order; those whose query's id has the smallest hash under the seed."""
+    return draw_by_hash(groups, most, lambda group: f"{seed}:{group.query_id}")
+
+
+def write_flagembedding_groups(
+    groups: Sequence[TrainingGroup],
+    passages: Sequence[Passage],
+    path: Path,
+    *,
+    group_size: int,
+    seed: int,
+    with_scores: bool,
+) -> int:
+    """Write a JSON line per group with at least `group_size - 1` negatives; returns how many were filled in.
+
+    Raises:
+        ValueError: the corpus has too few passages that are not positives of a query, or scores are asked for and a
+            group had to be filled (a passage drawn at random has no teacher score).
+    """
+    filled = 0
+    with path.open("w", encoding="utf-8") as file:
+        for group in groups:
+            negatives = list(group.negatives)
+            missing = group_size - 1 - len(negatives)
+            if missing > 0:
+                if with_scores:
+                    raise ValueError(
+                        f"query {group.query_id}: {len(negatives)} mined negatives, distillation needs "
+                        f"{group_size - 1} with scores. Widen the mining range or lower train_group_size."
+                    )
+                taken = {*group.positives, *negatives}
+                free = [passage.text for passage in passages if passage.text not in taken]
+                if len(free) < missing:
+                    raise ValueError(
+                        f"query {group.query_id}: needs {missing} more negatives, the corpus has {len(free)} left. "
+                        "Lower train_group_size."
+                    )
+                negatives += random.Random(f"{seed}:{group.query_id}").sample(free, missing)
+                filled += missing
+            record: dict[str, object] = {"query": group.query, "pos": list(group.positives), "neg": negatives}
+            if with_scores:
+                record |= {"pos_scores": list(group.positive_scores), "neg_scores": list(group.negative_scores)}
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    return filled

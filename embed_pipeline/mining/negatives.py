@@ -12,8 +12,16 @@ from typing import Literal
 import numpy as np
 
 from embed_pipeline.encoding.pair_scores import PairScorer
-from embed_pipeline.mining.candidates import Asked, CandidateSearch, Found, Scores, scores_of
-from embed_pipeline.mining.corpus import MiningCorpus, query_random, text_key
+from embed_pipeline.mining.candidates import (
+    Asked,
+    CandidateSearch,
+    Found,
+    MiningCorpus,
+    Scores,
+    query_random,
+    scores_of,
+    text_key,
+)
 from embed_pipeline.mining.groups import TrainingGroup, positives_of
 from embed_pipeline.mining.settings import MiningSettings
 from embed_pipeline.records import Judgment, Query

@@ -15,8 +15,7 @@ from embed_pipeline.dataset.audit import COMPARED_CHARACTERS, SIMILAR_FROM
 from embed_pipeline.dataset.near_duplicates import shingle_texts
 from embed_pipeline.dataset.normalisation import canonical_form
 from embed_pipeline.encoding.pair_scores import PairScorer
-from embed_pipeline.mining.candidates import Asked, scores_of
-from embed_pipeline.mining.corpus import MiningCorpus, query_random
+from embed_pipeline.mining.candidates import Asked, MiningCorpus, query_random, scores_of
 from embed_pipeline.mining.groups import TrainingGroup
 from embed_pipeline.mining.negatives import MinedNegatives
 from embed_pipeline.mining.settings import MiningSettings

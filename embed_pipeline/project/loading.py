@@ -16,9 +16,8 @@ from embed_pipeline.dataset.settings import SETTINGS_FILE, DatasetSettings, read
 from embed_pipeline.documents.settings import DocumentSettings
 from embed_pipeline.evaluation.measures import parse_measure
 from embed_pipeline.paths import plain_file
-from embed_pipeline.project.joining import join_variants
 from embed_pipeline.project.recipes import Recipe, read_recipe
-from embed_pipeline.project.variants import Variant
+from embed_pipeline.project.variants import Variant, join_variants
 from embed_pipeline.records import StoreKind
 from embed_pipeline.settings_file import describe_problems, join_problems
 from embed_pipeline.synthesis.settings import SynthesisSettings

@@ -116,6 +116,8 @@ class MetricRow:
 
 PART_MEASURES = (Measure("hit_rate", 1), Measure("recall", 5), Measure("mrr", 10), Measure("ndcg", 10))
 """What slices and general suites are measured by, beside the headline."""
+FORGETTING = Measure("ndcg", 10)
+"""Of these, what is shown of general suites."""
 _UNSET = datetime(1970, 1, 1, tzinfo=UTC)
 _STAMPED = ("run_id", "git_commit", "evaluated_at", *Profile.__dataclass_fields__)
 

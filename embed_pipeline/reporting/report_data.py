@@ -12,8 +12,7 @@ from embed_pipeline.evaluation.calibration import Calibration, ScoreDistribution
 from embed_pipeline.evaluation.measures import Measure
 from embed_pipeline.evaluation.returned_labels import ReturnChoice
 from embed_pipeline.reporting.charts import language_pair
-from embed_pipeline.reporting.evidence import FORGETTING
-from embed_pipeline.reporting.metrics_table import ALL_QUERIES, MetricRow
+from embed_pipeline.reporting.metrics_table import ALL_QUERIES, FORGETTING, MetricRow
 from embed_pipeline.reporting.outcomes import Outcomes
 
 

@@ -1,14 +1,15 @@
-"""The metrics table as people read it in a terminal.
+"""The metrics table as people read it in a terminal, and what stands behind it.
 
-Belongs here: rows to rich tables. Does not belong here: reading rows, computing figures.
+Belongs here: rows to rich tables: of figures, of how sure a difference is and what using a variant takes, of what it
+forgot. Does not belong here: reading rows, computing figures, how a number is written (words).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING
 
 from embed_pipeline.evaluation.measures import Measure
-from embed_pipeline.reporting.evidence import format_evidence_tables, format_p
-from embed_pipeline.reporting.metrics_table import MetricRow
+from embed_pipeline.reporting.metrics_table import ALL_QUERIES, FORGETTING, MetricRow
+from embed_pipeline.reporting.words import bare_p, format_cost, format_milliseconds, format_p, format_precision
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -65,6 +66,15 @@ def format_metrics(
         _format_table(f"{dataset} · {split}", variants, measures, headline)
         for (dataset, split), variants in sorted(tables.items())
     )
+
+
+def format_evidence_tables(rows: Sequence[MetricRow], *, headline: Measure) -> "tuple[Table, ...]":
+    """The table of evidence and cost and, where there is a general suite, that of forgetting; rows of one data set."""
+    own = [row for row in rows if row.covers_own_queries and row.at == headline]
+    suites = [row for row in rows if row.measured_on != row.dataset and row.slice == ALL_QUERIES]
+    lost = [row for row in suites if row.at == FORGETTING]
+    tables = (_evidence_table(own, headline), _forgetting_table(lost)) if lost else (_evidence_table(own, headline),)
+    return tables if own else ()
 
 
 def format_percent(value: float) -> str:
@@ -147,3 +157,60 @@ def _verdict_cell(variant: str, baseline: str | None, row: MetricRow | None) -> 
         return Text("baseline" if variant == baseline else "", style="dim")
     style = {"better": "bold green", "worse": "bold red", "no evidence": "yellow"}[row.verdict]
     return Text.assemble(format_difference(row), " ", (row.verdict, style), "\n", format_evidence(row))
+
+
+_COLUMNS: Sequence[tuple[str, Callable[[MetricRow], str]]] = (
+    ("of the\nceiling", lambda row: f"{100 * row.ceiling_share:.0f} %"),
+    ("95 %\ninterval", lambda row: f"{100 * row.low:.1f}–{100 * row.high:.1f}"),
+    ("p\nplain", lambda row: _p(row.p_value)),
+    ("p\nHolm", lambda row: _p(row.p_adjusted)),
+    ("detect-\nable", lambda row: "" if row.detectable is None else f"{100 * row.detectable:.1f}"),
+    ("cost", lambda row: format_cost(row.cost_usd)),
+    ("query ms\np50", lambda row: format_milliseconds(row.latency_p50_ms)),
+    ("\np95", lambda row: format_milliseconds(row.latency_p95_ms)),
+    ("passages\nper s", lambda row: "–" if row.passages_per_second is None else f"{row.passages_per_second:.0f}"),
+    ("dimen-\nsions", lambda row: "–" if row.dimension is None else str(row.dimension)),
+    ("preci-\nsion", lambda row: format_precision(row)),
+    ("max\ntokens", lambda row: "–" if row.max_length is None else str(row.max_length)),
+)
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else bare_p(value)
+
+
+def _named(row: MetricRow) -> str:
+    return f"{row.variant} ({row.outdated})" if row.outdated else row.variant
+
+
+def _evidence_table(rows: Sequence[MetricRow], headline: Measure) -> "Table":
+    table = _new_table(f"evidence on {headline}, and what using a variant takes", "variant")
+    for title, _ in _COLUMNS:
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in sorted(rows, key=lambda row: (row.value, row.variant)):
+        table.add_row(_named(row), *(cell(row) for _, cell in _COLUMNS))
+    return table
+
+
+def _forgetting_table(rows: Sequence[MetricRow]) -> "Table":
+    table = _new_table(f"general suite, {FORGETTING}: what training cost elsewhere", "variant")
+    for title in ("measured on", "value", "against its base model", "95 % interval", "p"):
+        table.add_column(title, justify="left" if title == "measured on" else "right", no_wrap=True)
+    for row in sorted(rows, key=lambda row: (row.measured_on, row.value, row.variant)):
+        lost = ("", "", "")
+        if row.difference is not None and row.difference_low is not None and row.difference_high is not None:
+            interval = f"[{100 * row.difference_low:+.1f}, {100 * row.difference_high:+.1f}]"
+            lost = (f"{100 * row.difference:+.1f} {row.verdict}", interval, _p(row.p_adjusted))
+        table.add_row(_named(row), row.measured_on, f"{100 * row.value:.1f}", *lost)
+    return table
+
+
+def _new_table(title: str, first: str) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    table.add_column(first, overflow="fold")
+    return table

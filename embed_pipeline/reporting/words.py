@@ -1,6 +1,7 @@
-"""Figures in plain words: verdicts, measures, calibration.
+"""Figures in plain words: verdicts, measures, calibration, what using a variant costs.
 
-Belongs here: sentences and number formats of the page. Does not belong here: the terminal's table (terminal), markup.
+Belongs here: the sentences of the page, how numbers are written there and in a terminal. Does not belong here: the
+terminal's tables (terminal), markup.
 """
 
 from datetime import UTC, datetime
@@ -9,7 +10,6 @@ from embed_pipeline.evaluation.calibration import Calibration
 from embed_pipeline.evaluation.comparison import Verdict
 from embed_pipeline.evaluation.measures import MEASURE_WORDS, Measure
 from embed_pipeline.evaluation.returned_labels import ReturnChoice
-from embed_pipeline.reporting.evidence import format_p
 from embed_pipeline.reporting.metrics_table import MetricRow
 
 MISSING = "–"
@@ -111,9 +111,39 @@ def describe_returned(returned: ReturnChoice) -> str:
     )
 
 
+def format_p(p_value: float) -> str:
+    """`p=.042`, `p<.001`, `p=1`."""
+    if p_value < 0.001:
+        return "p<.001"
+    return "p=1" if p_value > 0.9995 else f"p={p_value:.3f}".replace("0.", ".")
+
+
 def bare_p(p_value: float) -> str:
     """.042 or <.001, for a column that is called p."""
     return format_p(p_value).removeprefix("p").removeprefix("=")
+
+
+def format_cost(cost: float | None) -> str:
+    """US dollars of encoding corpus and queries once: `free`, `<$0.0001`, `$0.0123`; – where it is not known."""
+    if cost is None:
+        return "–"
+    if cost == 0:
+        return "free"
+    return "<$0.0001" if cost < 0.0001 else f"${cost:.4f}"
+
+
+def format_milliseconds(value: float | None) -> str:
+    """`3.2` below ten, else `45`; – where it was not measured."""
+    if value is None:
+        return "–"
+    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
+
+
+def format_precision(row: MetricRow) -> str:
+    """`bf16`, or `bf16/fp32` where weights were trained in the first and texts encoded in the second; – for neither."""
+    names = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+    found = [names.get(name, name) for name in (row.precision, row.dtype) if name]
+    return "/".join(dict.fromkeys(found)) or "–"
 
 
 def moment(time: datetime) -> str:

@@ -11,10 +11,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from embed_pipeline.mining.groups import TrainingGroup
+from embed_pipeline.mining.groups import TrainingGroup, write_flagembedding_groups
 from embed_pipeline.records import Passage
 from embed_pipeline.reranking.settings import RerankerSettings
-from embed_pipeline.training.groups import write_flagembedding_groups
 
 GROUPS_FILE = "groups.jsonl"
 BASE_FOLDER = "base"

@@ -13,9 +13,8 @@ from typing import Any, get_args
 from embed_pipeline.encoding.service_client import BeforeAttempt, ServiceClient
 from embed_pipeline.encoding.service_errors import ServiceError
 from embed_pipeline.synthesis.call_cache import StoredAnswer
-from embed_pipeline.synthesis.chat import ChatRequest
+from embed_pipeline.synthesis.chat import ChatRequest, ChatSettings, Structure
 from embed_pipeline.synthesis.chat_answers import is_strict
-from embed_pipeline.synthesis.chat_settings import ChatSettings, Structure
 from embed_pipeline.synthesis.chat_workers import Pace
 
 _LONGEST_WAIT_SECONDS = 120

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import Field
 
 from embed_pipeline.encoding.usage import AnsweredLine, CallRefusedError, SpendLog
-from embed_pipeline.synthesis.chat_settings import ChatSettings
+from embed_pipeline.synthesis.chat import ChatSettings
 
 
 class CallStoppedError(CallRefusedError):

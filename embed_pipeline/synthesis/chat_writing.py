@@ -15,8 +15,7 @@ from embed_pipeline.synthesis.chat import ChatAnswer, ChatModel, Progress
 from embed_pipeline.synthesis.chat_answers import problem_of
 from embed_pipeline.synthesis.prompting import QUESTIONS_SCHEMA, WritingRequest
 from embed_pipeline.synthesis.questions import SyntheticQuestion
-from embed_pipeline.synthesis.source_splits import SourceSplits
-from embed_pipeline.synthesis.sources import Sources
+from embed_pipeline.synthesis.sources import Sources, SourceSplits
 
 MAX_QUESTION_CHARACTERS = 300
 """A longer text is an answer or a passage, and no question."""

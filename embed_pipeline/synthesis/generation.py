@@ -1,6 +1,7 @@
 """Questions for passages: split the sources, write, filter. And what writing would ask, without asking it.
 
-Belongs here: the order of the steps. Does not belong here: any of the steps.
+Belongs here: the order of the steps, and what is known before the first question is written. Does not belong here: any
+of the steps.
 
 The filters run from cheap to paid: malformed, copied, near duplicates, round trip, judge.
 """
@@ -13,14 +14,19 @@ from embed_pipeline.dataset.ledger import LedgerEntry, summarise_ledger
 from embed_pipeline.records import Passage, Split
 from embed_pipeline.synthesis.chat import ChatModel, ChatRequest, Progress
 from embed_pipeline.synthesis.chat_writing import MAX_QUESTION_CHARACTERS, Written, write_with_model
-from embed_pipeline.synthesis.filters import Filtered, Search, drop_copied, drop_near_duplicates, keep_found_again
+from embed_pipeline.synthesis.filters import (
+    Filtered,
+    Search,
+    drop_copied,
+    drop_near_duplicates,
+    keep_answerable,
+    keep_found_again,
+)
 from embed_pipeline.synthesis.inverse_cloze import write_offline
-from embed_pipeline.synthesis.judging import keep_answerable
-from embed_pipeline.synthesis.preparation import Prepared, prepare, requests_for
-from embed_pipeline.synthesis.prompting import grade_request
+from embed_pipeline.synthesis.prompting import WritingRequest, draw_passages, grade_request, writing_requests
 from embed_pipeline.synthesis.questions import SyntheticQuestion
 from embed_pipeline.synthesis.settings import JUDGE, SynthesisSettings
-from embed_pipeline.synthesis.sources import Sources
+from embed_pipeline.synthesis.sources import Sources, SourceSplits, collect_sources, split_sources
 from embed_pipeline.synthesis.templates import grades_answers, load_template
 
 
@@ -71,6 +77,16 @@ class RequestPlan:
     judging_at_most: tuple[ChatRequest, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """The passages and their splits, those drawn to be asked about, and the language to ask in."""
+
+    sources: Sources
+    splits: SourceSplits
+    drawn: tuple[Passage, ...]
+    language: str
+
+
 def synthesise(
     passages: Sequence[Passage],
     settings: SynthesisSettings,
@@ -95,8 +111,8 @@ def synthesise(
     writer = chat if settings.generator == "chat" else None
     grader = (judge or writer) if grades_answers(settings) else None
     _check_given(settings, writer=writer, grader=grader, search=search)
-    made = prepare(passages, settings, language)
-    requests = requests_for(made, settings, templates_folder)
+    made = _prepare(passages, settings, language)
+    requests = _requests_for(made, settings, templates_folder)
     if writer is not None:
         written = write_with_model(
             requests, writer, made.sources, made.splits, number=settings.questions_per_passage, progress=progress
@@ -137,8 +153,8 @@ def plan_requests(
     Raises:
         ValueError: too few documents or sections, or a template is missing or malformed.
     """
-    made = prepare(passages, settings, language)
-    requests = requests_for(made, settings, templates_folder)
+    made = _prepare(passages, settings, language)
+    requests = _requests_for(made, settings, templates_folder)
     if not grades_answers(settings):
         return RequestPlan(tuple(one.request for one in requests), ())
     if settings.generator == "chat":
@@ -158,6 +174,29 @@ def plan_requests(
         for number, passage_ids in enumerate(asked)
     )
     return RequestPlan(tuple(one.request for one in requests), judging)
+
+
+def _prepare(passages: Sequence[Passage], settings: SynthesisSettings, language: str) -> _Prepared:
+    """The start of writing; `language` is the data set's, the settings may name another.
+
+    Raises:
+        ValueError: a passage does not say its file, or there are too few documents or sections.
+    """
+    sources = collect_sources(passages)
+    splits = split_sources(sources.ordered, settings.split, settings.split_by)
+    return _Prepared(sources, splits, draw_passages(sources, splits, settings), settings.language or language)
+
+
+def _requests_for(
+    made: _Prepared, settings: SynthesisSettings, templates_folder: Path | None
+) -> tuple[WritingRequest, ...]:
+    """The requests for questions; none where no model writes. Raises ValueError as `load_template`."""
+    if settings.generator != "chat":
+        return ()
+    templates = [load_template(style, made.language, templates_folder) for style in settings.styles]
+    return writing_requests(
+        made.drawn, made.sources, made.splits, settings, templates=templates, language=made.language
+    )
 
 
 def _check_given(
@@ -191,7 +230,7 @@ def _filter(written: Written, sources: Sources, settings: SynthesisSettings, sea
     return Filtered(kept, tuple(dropped))
 
 
-def _count(made: Prepared, requests: int, filtered: Filtered, lost_usd: float) -> SynthesisCounts:
+def _count(made: _Prepared, requests: int, filtered: Filtered, lost_usd: float) -> SynthesisCounts:
     dropped = summarise_ledger(filtered.dropped)
     return SynthesisCounts(
         passages=len(made.sources.ordered),

@@ -13,14 +13,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
-from embed_pipeline.artifacts.canonical import canonical_json, sha256_of_json
+from embed_pipeline.artifacts.digests import canonical_json, sha256_of_json
 from embed_pipeline.encoding.service_errors import ServiceError
 from embed_pipeline.encoding.usage import CallRefusedError
 from embed_pipeline.synthesis.call_cache import CallCache, CallClaims, StoredAnswer
-from embed_pipeline.synthesis.chat import ChatAnswer, ChatEstimate, ChatRequest, Progress
+from embed_pipeline.synthesis.chat import ChatAnswer, ChatEstimate, ChatRequest, ChatSettings, Progress
 from embed_pipeline.synthesis.chat_answers import check_schema, content_of
 from embed_pipeline.synthesis.chat_client import ChatClient, Reply
-from embed_pipeline.synthesis.chat_settings import ChatSettings
 from embed_pipeline.synthesis.chat_usage import AnsweredCall, CallBudget, CallLog, CallStoppedError
 from embed_pipeline.synthesis.chat_workers import Pace, Workers
 

@@ -1,6 +1,6 @@
 """Questions without a chat model: a passage's own sentences and headings stand for questions.
 
-Belongs here: choosing and trimming them. Does not belong here: what is a sentence (documents.sentences).
+Belongs here: choosing and trimming them. Does not belong here: what is a sentence (documents.cutting).
 
 The sentence stays in its passage, so that the corpus is the one that is searched in earnest. Question and passage then
 share their words, and lexical search looks better than it is with people's questions.
@@ -16,13 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from embed_pipeline.dataset.ledger import LedgerEntry
 from embed_pipeline.dataset.normalisation import normalise_text, query_id
-from embed_pipeline.documents.sentences import sentence_spans
+from embed_pipeline.documents.cutting import sentence_spans
 from embed_pipeline.records import Passage
 from embed_pipeline.synthesis.chat_writing import Written
 from embed_pipeline.synthesis.questions import SyntheticQuestion
 from embed_pipeline.synthesis.settings import SynthesisSettings
-from embed_pipeline.synthesis.source_splits import SourceSplits
-from embed_pipeline.synthesis.sources import Sources, file_of, heading_path
+from embed_pipeline.synthesis.sources import Sources, SourceSplits, file_of, heading_path
 
 SENTENCE = "sentence"
 HEADING = "heading"

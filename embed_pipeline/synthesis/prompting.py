@@ -1,6 +1,7 @@
 """The requests to a chat model: which passages with which template, and the form of the answers.
 
-Belongs here: building requests. Does not belong here: reading the answers (generation, judging), sending them (chat).
+Belongs here: building requests. Does not belong here: reading the answers (chat_writing, filters), sending the requests
+(hosted_chat).
 """
 
 import hashlib
@@ -12,8 +13,7 @@ from typing import Any
 from embed_pipeline.records import Passage
 from embed_pipeline.synthesis.chat import ChatRequest
 from embed_pipeline.synthesis.settings import SynthesisSettings
-from embed_pipeline.synthesis.source_splits import SourceSplits
-from embed_pipeline.synthesis.sources import Sources
+from embed_pipeline.synthesis.sources import Sources, SourceSplits
 from embed_pipeline.synthesis.templates import Template
 
 QUESTIONS_SCHEMA: Mapping[str, Any] = {

@@ -1,6 +1,6 @@
 """The field `synthesis` of dataset.yaml: who writes questions for the passages, and which of them are kept.
 
-Belongs here: SynthesisSettings. Does not belong here: the address and limits of a chat model (chat_settings).
+Belongs here: SynthesisSettings. Does not belong here: the address and limits of a chat model (chat).
 """
 
 from typing import Annotated, Literal, Self
@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from embed_pipeline.dataset.settings import Language, Name, SplitSettings
-from embed_pipeline.synthesis.chat_settings import ChatSettings
+from embed_pipeline.synthesis.chat import ChatSettings
 from embed_pipeline.synthesis.questions import Generator
 
 JUDGE = "judge"

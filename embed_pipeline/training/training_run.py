@@ -18,11 +18,10 @@ from embed_pipeline.dataset.formats import read_passages
 from embed_pipeline.encoding.description import describe_encoder
 from embed_pipeline.encoding.precision import native_precision, refuse_emulated, resolve_precision
 from embed_pipeline.encoding.tokens import count_unknown
-from embed_pipeline.mining.groups import TrainingGroup, read_groups
+from embed_pipeline.mining.groups import TrainingGroup, draw_groups, read_groups, write_flagembedding_groups
 from embed_pipeline.records import Passage
 from embed_pipeline.training.examples import build_examples
 from embed_pipeline.training.finetune import LOG_FILE, SPEED_FILE, SUMMARY_FILE, FinetuneJob
-from embed_pipeline.training.groups import draw_groups, write_flagembedding_groups
 from embed_pipeline.training.parameters import merged, prepare_parameters
 from embed_pipeline.training.progress import EventFiles, LogToRun, Report
 from embed_pipeline.training.resume import ResumableTrainer, newest_for_all

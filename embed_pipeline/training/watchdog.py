@@ -1,7 +1,7 @@
 """What ends a training that cannot succeed, and warns of one that will take hours, with the reason.
 
 Belongs here: the rules, and what a callback must be able to do that remembers something. Does not belong here: checks
-of a finished checkpoint (defs/checks/training.py). Imported by the worker process alone, therefore torch stands at the
+of a finished checkpoint (defs/assets/training.py). Imported by the worker process alone, therefore torch stands at the
 top.
 """
 

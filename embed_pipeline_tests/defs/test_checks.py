@@ -8,12 +8,12 @@ from embed_pipeline.dataset.cleaning import CleanedData, CleaningCounts
 from embed_pipeline.dataset.formats import RetrievalDataset, build_dataset
 from embed_pipeline.dataset.ledger import LedgerEntry
 from embed_pipeline.dataset.settings import DatasetSettings
-from embed_pipeline.defs.checks.dataset import SPECS as DATASET_SPECS
-from embed_pipeline.defs.checks.dataset import check_cleaned
-from embed_pipeline.defs.checks.evaluation import check_forgetting, check_tokens
-from embed_pipeline.defs.checks.mining import check_negatives
-from embed_pipeline.defs.checks.outcome import CheckOutcome, describe_outcomes
-from embed_pipeline.defs.checks.retrieval import check_index
+from embed_pipeline.defs.assets.dataset_checks import SPECS as DATASET_SPECS
+from embed_pipeline.defs.assets.dataset_checks import check_cleaned
+from embed_pipeline.defs.assets.evaluation import check_forgetting, check_tokens
+from embed_pipeline.defs.assets.mining import check_negatives
+from embed_pipeline.defs.assets.retrieval import check_index
+from embed_pipeline.defs.checks import CheckOutcome, describe_outcomes
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.evaluation.comparison import Comparison
 from embed_pipeline.evaluation.measures import Measure

@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from embed_pipeline.cli import main
 from embed_pipeline.dataset.ledger import LedgerEntry, Reason, read_ledger
-from embed_pipeline.defs.checks.documents import check_passages
-from embed_pipeline.defs.checks.synthesis import check_questions
+from embed_pipeline.defs.assets.documents import check_passages
+from embed_pipeline.defs.assets.synthesis import check_questions
 from embed_pipeline.documents.passages import DocumentSummary
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.model_source import resolve_model

@@ -18,7 +18,7 @@ from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.graph.freshness import assess
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.graph.work import ready_work
-from embed_pipeline.mining.corpus import MiningCorpus
+from embed_pipeline.mining.candidates import MiningCorpus
 from embed_pipeline.mining.groups import read_groups
 from embed_pipeline.mining.negatives import mine
 from embed_pipeline.mining.settings import MiningSettings

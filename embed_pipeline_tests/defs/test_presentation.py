@@ -8,10 +8,10 @@ import dagster as dg
 import pytest
 
 from embed_pipeline.artifacts import Manifest
-from embed_pipeline.artifacts.canonical import JSON
+from embed_pipeline.artifacts.digests import JSON
 from embed_pipeline.definitions import STAGES, defs
 from embed_pipeline.defs.assets.publishing import materialized, table
-from embed_pipeline.defs.checks.outcome import CheckOutcome, results
+from embed_pipeline.defs.checks import CheckOutcome, results
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.encoding.usage import spent_usd
 from embed_pipeline.graph.catalogue import ASSETS

@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embed_pipeline.dataset.normalisation import normalise_text, passage_id
-from embed_pipeline.documents.cutting import HEADING_SEPARATOR, cut_document
+from embed_pipeline.documents.cutting import HEADING_SEPARATOR, cut_document, sentence_spans
 from embed_pipeline.documents.document import Document, DocumentBuilder
 from embed_pipeline.documents.headings import article_name, begins_article
 from embed_pipeline.documents.reading import read_document
-from embed_pipeline.documents.sentences import sentence_spans
 from embed_pipeline.documents.settings import DocumentSettings
 from embed_pipeline.encoding.bundled import bundled_english_directory
 from embed_pipeline.encoding.tokens import token_counter

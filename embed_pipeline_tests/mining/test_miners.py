@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from embed_pipeline.encoding.pair_scores import CachedPairScorer, PairScorer
 from embed_pipeline.encoding.vector_cache import VectorCache
-from embed_pipeline.mining.corpus import MiningCorpus, encode_to_file
+from embed_pipeline.mining.candidates import MiningCorpus, encode_to_file
 from embed_pipeline.mining.groups import TrainingGroup, read_groups, write_groups
 from embed_pipeline.mining.negatives import MinedNegatives, mine
 from embed_pipeline.mining.report import report_mined

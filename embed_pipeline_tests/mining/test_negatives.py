@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from embed_pipeline.mining.corpus import MiningCorpus
+from embed_pipeline.mining.candidates import MiningCorpus
 from embed_pipeline.mining.groups import TrainingGroup, write_groups
 from embed_pipeline.mining.negatives import CandidateTally, MinedNegatives, mine
 from embed_pipeline.mining.report import MiningReport, report_mined

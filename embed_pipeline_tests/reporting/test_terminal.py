@@ -4,9 +4,9 @@ from dataclasses import replace
 from rich.console import Console
 
 from embed_pipeline.evaluation.measures import MEASURES, Measure
-from embed_pipeline.reporting.evidence import format_cost, format_milliseconds, format_p
 from embed_pipeline.reporting.metrics_table import BASE_MODEL, MetricRow
 from embed_pipeline.reporting.terminal import format_metrics, print_metrics
+from embed_pipeline.reporting.words import format_cost, format_milliseconds, format_p
 from embed_pipeline_tests.reporting.metric_rows import ROW, compared
 
 

@@ -16,7 +16,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from embed_pipeline.defs.checks.stores import check_published
+from embed_pipeline.defs.assets.stores import check_published
 from embed_pipeline.records import Passage, StoreKind
 from embed_pipeline.retrieval.faiss_index import IndexSettings
 from embed_pipeline.retrieval.fusion import FusionSettings

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embed_pipeline.synthesis.call_cache import StoredAnswer
-from embed_pipeline.synthesis.chat import ChatRequest
+from embed_pipeline.synthesis.chat import ChatRequest, ChatSettings
 from embed_pipeline.synthesis.chat_answers import check_schema, content_of, is_strict, problem_of
-from embed_pipeline.synthesis.chat_settings import ChatSettings
 from embed_pipeline.synthesis.hosted_chat import load_hosted_chat
 from embed_pipeline_tests.chat_server import ChatServer
 

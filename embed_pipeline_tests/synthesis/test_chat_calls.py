@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 
 from embed_pipeline.encoding.service_errors import ServiceError
-from embed_pipeline.synthesis.chat import ChatAnswer, ChatRequest
-from embed_pipeline.synthesis.chat_settings import ChatSettings
+from embed_pipeline.synthesis.chat import ChatAnswer, ChatRequest, ChatSettings
 from embed_pipeline.synthesis.hosted_chat import HostedChat, load_hosted_chat
 from embed_pipeline_tests.chat_server import ChatCall, ChatServer, one_in, refuse_schema
 from embed_pipeline_tests.failing_server import Failure
@@ -349,7 +348,7 @@ ASKING = """
 import signal, sys, threading
 from pathlib import Path
 from embed_pipeline_tests.synthesis.test_chat_calls import REQUESTS, ROOT
-from embed_pipeline.synthesis.chat_settings import ChatSettings
+from embed_pipeline.synthesis.chat import ChatSettings
 from embed_pipeline.synthesis.hosted_chat import load_hosted_chat
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell inherit it ignored

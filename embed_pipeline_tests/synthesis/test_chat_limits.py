@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from embed_pipeline.encoding.usage import CallLimitError, SpendLimitError
-from embed_pipeline.synthesis.chat import ChatRequest
-from embed_pipeline.synthesis.chat_settings import ChatSettings
+from embed_pipeline.synthesis.chat import ChatRequest, ChatSettings
 from embed_pipeline.synthesis.chat_usage import CallBudget
 from embed_pipeline.synthesis.hosted_chat import HostedChat, load_hosted_chat
 from embed_pipeline_tests.chat_server import ChatCall, ChatServer, count_tokens, one_in

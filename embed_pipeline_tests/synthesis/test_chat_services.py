@@ -11,8 +11,7 @@ from embed_pipeline.dataset.settings import SplitSettings
 from embed_pipeline.synthesis.chat import ChatAnswer, ChatRequest
 from embed_pipeline.synthesis.chat_writing import Written, clean_question, write_with_model
 from embed_pipeline.synthesis.prompting import QUESTIONS_SCHEMA, WritingRequest
-from embed_pipeline.synthesis.source_splits import split_sources
-from embed_pipeline.synthesis.sources import collect_sources
+from embed_pipeline.synthesis.sources import collect_sources, split_sources
 from embed_pipeline.synthesis.templates import SHIPPED, read_template
 from embed_pipeline_tests.chat_server import ChatCall, ChatServer
 from embed_pipeline_tests.failing_server import Failure

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from embed_pipeline.synthesis.chat_settings import ChatSettings
+from embed_pipeline.synthesis.chat import ChatSettings
 
 CANARY = "sk-canary-7f3a9c2e51d84b06"
 LOCAL = {"service": "compatible", "model": "m", "base_url": "http://host/v1"}

@@ -7,8 +7,13 @@ from hypothesis import strategies as st
 
 from embed_pipeline.dataset.normalisation import canonical_form, query_id
 from embed_pipeline.records import Passage, Split
-from embed_pipeline.synthesis.filters import copied_share_of, drop_copied, drop_near_duplicates, keep_found_again
-from embed_pipeline.synthesis.judging import keep_answerable
+from embed_pipeline.synthesis.filters import (
+    copied_share_of,
+    drop_copied,
+    drop_near_duplicates,
+    keep_answerable,
+    keep_found_again,
+)
 from embed_pipeline.synthesis.questions import SyntheticQuestion
 from embed_pipeline.synthesis.sources import collect_sources
 from embed_pipeline.synthesis.templates import load_template

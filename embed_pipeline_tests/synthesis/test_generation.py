@@ -14,7 +14,7 @@ from embed_pipeline.synthesis.chat import ChatRequest
 from embed_pipeline.synthesis.generation import SynthesisResult, plan_requests, synthesise
 from embed_pipeline.synthesis.questions import SyntheticQuestion
 from embed_pipeline.synthesis.settings import SynthesisSettings
-from embed_pipeline.synthesis.source_splits import group_sources
+from embed_pipeline.synthesis.sources import group_sources
 from embed_pipeline_tests.synthesis.written_passages import RuleChat, documents
 
 PASSAGES = documents(12, 4)

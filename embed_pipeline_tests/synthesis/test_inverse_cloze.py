@@ -17,8 +17,7 @@ from embed_pipeline.synthesis.inverse_cloze import (
     write_offline,
 )
 from embed_pipeline.synthesis.settings import SynthesisSettings
-from embed_pipeline.synthesis.source_splits import split_sources
-from embed_pipeline.synthesis.sources import collect_sources
+from embed_pipeline.synthesis.sources import collect_sources, split_sources
 from embed_pipeline_tests.synthesis.written_passages import documents, passage
 
 SHARES = SplitSettings(train=0.5, validation=0.25, test=0.25, seed=1)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from embed_pipeline.dataset.settings import SplitSettings
 from embed_pipeline.records import SPLITS, Passage
-from embed_pipeline.synthesis.source_splits import SourceGroup, group_sources, hash_share, split_sources
+from embed_pipeline.synthesis.sources import SourceGroup, group_sources, hash_share, split_sources
 from embed_pipeline_tests.synthesis.written_passages import documents, passage
 
 SHARES = SplitSettings(train=0.5, validation=0.25, test=0.25, seed=1)

@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from embed_pipeline.defs.checks.outcome import CheckOutcome
-from embed_pipeline.defs.checks.training import SPECS, check_training
+from embed_pipeline.defs.assets.training import SPECS, check_training
+from embed_pipeline.defs.checks import CheckOutcome
 
 FALLING = [3.0 - 0.1 * step + noise for step, noise in enumerate([0.05, -0.05] * 9)]
 

@@ -1,17 +1,19 @@
 """What a file or a folder of files seems to be: format, columns, splits, languages, and what to compare on it.
 
-Belongs here: looking and guessing. Does not belong here: writing dataset.yaml (starting).
+Belongs here: looking and guessing, which a person reads and corrects. Does not belong here: writing dataset.yaml
+(starting), anything that a result depends on.
 """
 
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from embed_pipeline.dataset.exchange.collecting import kind_of
 from embed_pipeline.dataset.exchange.column_guess import guess_columns
-from embed_pipeline.dataset.exchange.languages import LanguageGuess, guess_language
 from embed_pipeline.dataset.exchange.registry import Format, detect_format
 from embed_pipeline.dataset.exchange.table import content_of
 from embed_pipeline.dataset.exchange.table_files import OTHER_SPREADSHEETS, TABLE_SUFFIXES, read_table
@@ -22,12 +24,17 @@ from embed_pipeline.dataset.settings import TableColumns
 from embed_pipeline.paths import plain_file
 from embed_pipeline.records import SPLITS, Split
 
+if TYPE_CHECKING:
+    from py3langid.langid import LanguageIdentifier
+
 _READ_SUFFIXES = (".json", ".jsonl", *TABLE_SUFFIXES)
 _SAMPLES = 3
 _SAMPLED_TEXTS = 200
 _QUESTIONS_PER_LABEL = 4
 """From so many on, in all splits, a classifier has enough of each in the train split."""
 _FEW_QUERIES = 50
+_LETTERS_READ = 20_000
+_LEAST_SHARE = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,14 @@ class Sample:
 
     question: str
     passage: str
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageGuess:
+    """An ISO 639 code and what it was guessed from."""
+
+    code: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,3 +264,24 @@ def sorted_splits(files: Sequence[InspectedFile]) -> tuple[Split, ...]:
     """The splits that the files have, in the order train, validation, test."""
     found = {split for file in files for split in _splits_of(file)}
     return tuple(split for split in SPLITS if split in found)
+
+
+def guess_language(texts: Iterable[str]) -> LanguageGuess:
+    """The language of the texts; English where they hold no letters, or names and numbers alone."""
+    sample = " ".join(texts)[:_LETTERS_READ]
+    if not any(map(str.isalpha, sample)):
+        return LanguageGuess("en", "no letters; English is assumed")
+    (code, share), (second, _) = _identifier().rank(sample)[:2]
+    if share < _LEAST_SHARE:
+        return LanguageGuess("en", f"no language is plain to see ({code} {share:.0%}); English is assumed")
+    return LanguageGuess(code, f"guessed from {len(sample):,} characters, {share:.0%} sure; {second} comes next")
+
+
+@cache
+def _identifier() -> "LanguageIdentifier":
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    found = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    # Those of three letters are written by few (wuu, yue) and would take a share of Chinese.
+    found.set_languages([code for code in found.labels if len(code) == 2])
+    return found

@@ -1,1 +1,1 @@
-"""The assets, one module per stage, in pipeline order: dataset, mining, training, retrieval, evaluation, reporting."""
+"""The stages: a module for each, with its assets and what is checked of them (a figure, a limit and a remedy)."""

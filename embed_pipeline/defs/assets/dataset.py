@@ -1,4 +1,7 @@
-"""Assets of the stage `dataset`: the raw files of either kind, and the clean data set made from them."""
+"""Assets of the stage `dataset`: the raw files of either kind, and the clean data set made from them.
+
+Does not belong here: what is checked of a clean data set (dataset_checks).
+"""
 
 from dataclasses import asdict
 from functools import partial
@@ -14,9 +17,9 @@ from embed_pipeline.dataset.ledger import LEDGER_FILE, read_ledger, summarise_le
 from embed_pipeline.dataset.pairs import clean_pairs
 from embed_pipeline.dataset.raw_files import copy_verified, temporary_files
 from embed_pipeline.dataset.settings import DatasetSettings
+from embed_pipeline.defs.assets import dataset_checks as checks
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, table
-from embed_pipeline.defs.checks import dataset as checks
-from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
+from embed_pipeline.defs.checks import describe_outcomes, outcomes_of, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.graph.graph import FACTS

@@ -1,5 +1,9 @@
-"""Assets of the stage `documents`: the files as they lie, and the passages cut from them."""
+"""Assets and checks of the stage `documents`: the files as they lie, and the passages cut from them.
 
+Checked: could the files be read, and are the passages of a useful size?
+"""
+
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import chain, islice
@@ -8,14 +12,13 @@ from pathlib import Path
 import dagster as dg
 
 from embed_pipeline.dataset.formats import CORPUS_FILE, read_passages
-from embed_pipeline.dataset.ledger import LEDGER_FILE, read_ledger, summarise_ledger
+from embed_pipeline.dataset.ledger import LEDGER_FILE, LedgerEntry, read_ledger, summarise_ledger
 from embed_pipeline.defs.assets.dataset import copy_raw_files, raw_materialized
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, table
-from embed_pipeline.defs.checks import documents as checks
-from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
+from embed_pipeline.defs.checks import CheckOutcome, describe_outcomes, outcomes_of, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.documents.passages import read_documents_summary, write_passages
+from embed_pipeline.documents.passages import DocumentSummary, read_documents_summary, write_passages
 from embed_pipeline.documents.reading import document_left_out, read_document
 from embed_pipeline.encoding.tokens import token_counter
 from embed_pipeline.graph.source_settings import counting_encoder, planned_left_out
@@ -23,6 +26,30 @@ from embed_pipeline.graph.source_settings import counting_encoder, planned_left_
 SAMPLE_ROWS = 10
 LEDGER_ROWS = 200
 LOGGED_PASSAGES = 1000
+
+# One scanned annex among many files is normal; more and the corpus is not what its owner thinks.
+UNREADABLE_LIMIT = 0.05
+# Copied boilerplate (imprints, notices): a passage that stands in several files is one passage.
+REPEATED_LIMIT = 0.25
+_UNREADABLE = {
+    *("no_plain_file", "unsupported_file", "broken_file", "encrypted_file", "file_too_large", "wrong_encoding"),
+    "no_text",
+}
+_LOST_PAGE = {"page_without_text", "unreadable_characters"}
+_EXAMPLES = 5
+
+SPECS = [
+    dg.AssetCheckSpec(
+        "documents_were_read",
+        asset="passages",
+        description=f"At most {UNREADABLE_LIMIT:.0%} of the files and pages gave no text; the ledger has the reasons.",
+    ),
+    dg.AssetCheckSpec(
+        "few_passages_repeat",
+        asset="passages",
+        description=f"At most {REPEATED_LIMIT:.0%} of the passages stand elsewhere word for word.",
+    ),
+]
 
 
 def define_assets(partitions: Partitions) -> Assets:
@@ -36,7 +63,7 @@ def define_assets(partitions: Partitions) -> Assets:
         manifest = step.build(lambda out: copy_raw_files(step, out))
         return raw_materialized(step, manifest)
 
-    @dg.asset(**options("passages", kinds={"python"}, specs=checks.SPECS))
+    @dg.asset(**options("passages", kinds={"python"}, specs=SPECS))
     def passages(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One row per passage: its text, and the file, page, headings and characters where it stands.
 
@@ -58,7 +85,7 @@ def define_assets(partitions: Partitions) -> Assets:
         }
         rows, checked = (
             sum(1 for _ in read_passages(folder / CORPUS_FILE)),
-            results(outcomes_of(manifest), checks.SPECS),
+            results(outcomes_of(manifest), SPECS),
         )
         return materialized(manifest, rows=rows, folder=folder, metadata=metadata, checks=checked)
 
@@ -76,5 +103,38 @@ def _cut(step: Step, out: Path) -> dict[str, object]:
     counts = write_passages(
         documents, settings, count_tokens, out, progress=step.log_tally("cut", "passages", LOGGED_PASSAGES)
     )
-    outcomes = checks.check_passages(read_documents_summary(out), read_ledger(out / LEDGER_FILE))
+    outcomes = check_passages(read_documents_summary(out), read_ledger(out / LEDGER_FILE))
     return {**asdict(counts), **describe_outcomes(outcomes)}
+
+
+def check_passages(documents: Sequence[DocumentSummary], ledger: Sequence[LedgerEntry]) -> list[CheckOutcome]:
+    """The outcomes on the cut documents and what was left out of them."""
+    lost = [entry for entry in ledger if entry.reason in _UNREADABLE]
+    empty = [document.file for document in documents if not document.passages]
+    blank_pages = sum(entry.reason in _LOST_PAGE for entry in ledger)
+    pages = sum(document.pages or 0 for document in documents)
+    repeated = sum(entry.reason == "duplicate_passage" for entry in ledger)
+    passages = sum(document.passages for document in documents)
+    share = max(len(empty) / len(documents) if documents else 0.0, blank_pages / pages if pages else 0.0)
+    return [
+        CheckOutcome(
+            name="documents_were_read",
+            passed=share <= UNREADABLE_LIMIT,
+            figures={
+                "share_without_text": round(share, 4),
+                "files": len(documents),
+                "files_without_passages": len(empty),
+                "pages": pages,
+                "pages_without_text": blank_pages,
+                "limit": UNREADABLE_LIMIT,
+                "examples": "; ".join(f"{entry.workbook}: {entry.detail}" for entry in lost[:_EXAMPLES]),
+            },
+            remedy="Run OCR over scanned files, remove passwords, save texts as UTF-8; the ledger names each file.",
+        ),
+        CheckOutcome(
+            name="few_passages_repeat",
+            passed=repeated <= REPEATED_LIMIT * (passages + repeated),
+            figures={"repeated": repeated, "passages": passages, "limit": REPEATED_LIMIT},
+            remedy="Take out copies of files and repeated headers, or leave it: each text is one passage.",
+        ),
+    ]

@@ -1,4 +1,7 @@
-"""Assets of the stage `merging`: base and tuned weights mixed, and the checkpoint that users are told to take."""
+"""Assets and checks of the stage `merging`: weights mixed, and the checkpoint that users are told to take.
+
+Checked: is what was won kept, and what was known before?
+"""
 
 import shutil
 from dataclasses import asdict
@@ -9,13 +12,21 @@ import dagster as dg
 
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, picture, table
-from embed_pipeline.defs.checks import merging as checks
-from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
+from embed_pipeline.defs.checks import CheckOutcome, describe_outcomes, outcomes_of, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
-from embed_pipeline.merging.candidates import Candidate, promote, read_promoted, write_promoted
-from embed_pipeline.merging.choosing import Trial, measure_mixtures, mix
-from embed_pipeline.merging.promotion import MergePoint, Sweep, choose_alpha, read_sweep, write_sweep
+from embed_pipeline.merging.candidates import Candidate, Promoted, promote, read_promoted, write_promoted
+from embed_pipeline.merging.promotion import (
+    MergePoint,
+    Promotion,
+    Sweep,
+    Trial,
+    choose_alpha,
+    measure_mixtures,
+    mix,
+    read_sweep,
+    write_sweep,
+)
 from embed_pipeline.merging.settings import MergeSettings
 from embed_pipeline.project.recipes import required
 from embed_pipeline.reporting.plots import plot_trade_off
@@ -23,12 +34,27 @@ from embed_pipeline.retrieval.searching import Search
 
 MODEL_FOLDER = "model"
 
+MERGED_SPECS = [
+    dg.AssetCheckSpec(
+        "mixture_keeps_the_gain_within_the_loss",
+        asset="merged_checkpoint",
+        description="A mixture keeps kept_gain of the tuned model's gain and loses at most allowed_loss elsewhere.",
+    )
+]
+PROMOTED_SPECS = [
+    dg.AssetCheckSpec(
+        "promoted_is_better_than_its_base",
+        asset="promoted_checkpoint",
+        description="The checkpoint that users are told to take was trained and beats its base on validation.",
+    )
+]
+
 
 def define_assets(partitions: Partitions) -> Assets:
     """The assets `merged_checkpoint` and `promoted_checkpoint`."""
     options = partial(asset_options, partitions, group="merging")
 
-    @dg.asset(**options("merged_checkpoint", kinds={"pytorch", "huggingface"}, specs=checks.MERGED_SPECS))
+    @dg.asset(**options("merged_checkpoint", kinds={"pytorch", "huggingface"}, specs=MERGED_SPECS))
     def merged_checkpoint(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One model directory per merged variant: the mixture of base and tuned weights that keeps most of both.
 
@@ -38,11 +64,11 @@ def define_assets(partitions: Partitions) -> Assets:
         step = pipeline.step(context)
         manifest = step.build(lambda out: _merge(step, out))
         folder = step.open(manifest)
-        sweep, checked = read_sweep(folder), results(outcomes_of(manifest), checks.MERGED_SPECS)
+        sweep, checked = read_sweep(folder), results(outcomes_of(manifest), MERGED_SPECS)
         metadata = _describe_sweep(sweep, required(step.variant.recipe.merge, "merge"))
         return materialized(manifest, rows=len(sweep.points), folder=folder, metadata=metadata, checks=checked)
 
-    @dg.asset(**options("promoted_checkpoint", kinds={"huggingface"}, specs=checks.PROMOTED_SPECS))
+    @dg.asset(**options("promoted_checkpoint", kinds={"huggingface"}, specs=PROMOTED_SPECS))
     def promoted_checkpoint(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """The checkpoint of a data set that users should take: one model directory with its model card (README.md).
 
@@ -63,7 +89,7 @@ def define_assets(partitions: Partitions) -> Assets:
             rows=rows,
             folder=folder,
             metadata=metadata,
-            checks=results(outcomes_of(manifest), checks.PROMOTED_SPECS),
+            checks=results(outcomes_of(manifest), PROMOTED_SPECS),
         )
 
     return [merged_checkpoint, promoted_checkpoint]
@@ -92,7 +118,7 @@ def _merge(step: Step, out: Path) -> dict[str, object]:
     write_sweep(points, promotion, out)
     step.context.log.info(promotion.reason)
     figures = {"alpha": promotion.alpha, "promoted": promotion.promoted, "reason": promotion.reason}
-    return {**figures, **describe_outcomes(checks.check_merged(promotion, settings))}
+    return {**figures, **describe_outcomes(check_merged(promotion, settings))}
 
 
 def _describe_sweep(sweep: Sweep, settings: MergeSettings) -> dict[str, dg.MetadataValue]:
@@ -128,4 +154,42 @@ def _promote(step: Step, out: Path) -> dict[str, object]:
     write_promoted(promoted, out, dataset=step.dataset, recipe=chosen.recipe.description, headline=settings.headline)
     step.context.log.info(promoted.reason)
     figures = {"variant": promoted.chosen, "reason": promoted.reason}
-    return {**figures, **describe_outcomes(checks.check_promoted(promoted))}
+    return {**figures, **describe_outcomes(check_promoted(promoted))}
+
+
+def check_merged(promotion: Promotion, settings: MergeSettings) -> list[CheckOutcome]:
+    """The chosen alpha, its gain and loss, and the limits."""
+    kept = promotion.kept_gain
+    return [
+        CheckOutcome(
+            name="mixture_keeps_the_gain_within_the_loss",
+            passed=promotion.within_bounds,
+            figures={
+                "alpha": promotion.alpha,
+                "kept_gain": "no gain" if kept is None else round(kept, 4),
+                "kept_gain_limit": settings.kept_gain,
+                "general_loss": round(promotion.general_loss, 4),
+                "allowed_loss": settings.allowed_loss,
+            },
+            remedy="Try finer alphas, train with a lower learning rate or with replay of general pairs, or accept: "
+            "raise allowed_loss or lower kept_gain in the recipe.",
+        )
+    ]
+
+
+def check_promoted(promoted: Promoted) -> list[CheckOutcome]:
+    """Whether training paid for those who take the checkpoint."""
+    chosen = next(one for one in promoted.candidates if one.variant == promoted.chosen)
+    return [
+        CheckOutcome(
+            name="promoted_is_better_than_its_base",
+            passed=chosen.trained and chosen.gain > 0,
+            figures={
+                "variant": chosen.variant,
+                "gain": round(chosen.gain, 4),
+                "general_loss": round(chosen.general_loss, 4),
+            },
+            remedy="Add a merged variant (merge.of) so that a mixture inside the limit exists, or raise "
+            "promotion_loss_limit in dataset.yaml.",
+        )
+    ]

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import dagster as dg
 
 from embed_pipeline.artifacts import Manifest
-from embed_pipeline.defs.checks.outcome import per_partition
+from embed_pipeline.defs.checks import per_partition
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.encoding.usage import COST_DETAIL
 from embed_pipeline.graph.catalogue import ASSETS, DATASET_ASSETS, PUBLISHED_ASSETS

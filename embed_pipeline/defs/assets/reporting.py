@@ -1,4 +1,7 @@
-"""Assets of the stage `reporting`: the metrics table and the reports."""
+"""Assets and checks of the stage `reporting`: the metrics table and the reports.
+
+Checked: did anything get worse since the evaluation before, is every model what it was?
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
@@ -9,17 +12,23 @@ import dagster as dg
 
 from embed_pipeline.artifacts import Manifest
 from embed_pipeline.assembly.alerts import alert_hook, describe_drops
-from embed_pipeline.assembly.collecting import collect_report, measured_again, measured_variants, profiles
-from embed_pipeline.assembly.hosted_samples import newest_samples
-from embed_pipeline.assembly.standing import ROWS_FILE, earlier_batches, standing_variants
+from embed_pipeline.assembly.collecting import (
+    ROWS_FILE,
+    collect_report,
+    earlier_batches,
+    measured_again,
+    measured_variants,
+    profiles,
+    standing_variants,
+)
+from embed_pipeline.assembly.hosted_samples import Sample, newest_samples
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, picture, table
-from embed_pipeline.defs.checks import reporting as checks
-from embed_pipeline.defs.checks.outcome import CheckOutcome, describe_outcomes, results
+from embed_pipeline.defs.checks import CheckOutcome, describe_outcomes, results
 from embed_pipeline.defs.lineage_links import link_rows, pages_of
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.defs.running import DUE_TAG, NIGHTLY_TAG
-from embed_pipeline.evaluation.comparison import find_drops
+from embed_pipeline.evaluation.comparison import Drop, find_drops
 from embed_pipeline.evaluation.measures import Measure
 from embed_pipeline.graph.node_settings import METRICS_FILE, REPORTS_FOLDER
 from embed_pipeline.paths import write_whole
@@ -30,12 +39,25 @@ from embed_pipeline.reporting.plots import plot_history, plot_latency_quality, p
 from embed_pipeline.reporting.report_data import HistoryPoint
 from embed_pipeline.significance import SignificanceSettings
 
+SPECS = [
+    dg.AssetCheckSpec(
+        "no_variant_got_worse",
+        asset="metrics_table",
+        description="No variant is proven to be worse on its headline measure than in the evaluation before.",
+    ),
+    dg.AssetCheckSpec(
+        "hosted_models_are_unchanged",
+        asset="metrics_table",
+        description="Every hosted model still gives the vectors that are kept of it, on the sample sent at night.",
+    ),
+]
+
 
 def define_assets(partitions: Partitions) -> Assets:
     """The assets `metrics_table` and `report`."""
     options = partial(asset_options, partitions, group="reporting")
 
-    @dg.asset(**options("metrics_table", kinds={"duckdb"}, specs=checks.SPECS))
+    @dg.asset(**options("metrics_table", kinds={"duckdb"}, specs=SPECS))
     def metrics_table(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One row per (evaluation, data set, variant, split, measured_on, slice, measure): value, comparison, lineage.
 
@@ -53,13 +75,13 @@ def define_assets(partitions: Partitions) -> Assets:
             profiles=profiles(step.graph),
         )
         batch = _append(step, manifest, rows)
-        outcomes = [*outcomes, checks.check_hosted_models(newest_samples(step.graph))]
+        outcomes = [*outcomes, check_hosted_models(newest_samples(step.graph))]
         metadata = {
             **_describe_rows(step, _standing_rows(step)),
             "batch": batch,
             **_report_paths(step, {row.dataset for row in rows}),
         }
-        return materialized(manifest, rows=len(rows), metadata=metadata, checks=results(outcomes, checks.SPECS))
+        return materialized(manifest, rows=len(rows), metadata=metadata, checks=results(outcomes, SPECS))
 
     @dg.asset(**options("report", kinds={"html"}))
     def report(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
@@ -118,7 +140,7 @@ def _look_for_drops(step: Step) -> list[CheckOutcome]:
     if drops:
         for problem in alert_hook().call(describe_drops(drops), run_id=step.context.run_id):
             step.context.log.error(problem)
-    return checks.check_drops(drops, compared=len(evaluated))
+    return check_drops(drops, compared=len(evaluated))
 
 
 def _describe_rows(step: Step, rows: Sequence[MetricRow]) -> Mapping[str, dg.MetadataValue]:
@@ -173,3 +195,34 @@ def _write_reports(step: Step, out: Path) -> dict[str, object]:
         page = render_page(found, headline=step.project.headline(name))
         (out / f"{name}.html").write_text(page, encoding="utf-8")
     return {"rows": len(rows), "pages": len(datasets)}
+
+
+def check_drops(drops: Sequence[Drop], *, compared: int) -> list[CheckOutcome]:
+    """The drops among `compared` variants that were measured again."""
+    figures: dict[str, float | int | str] = {"measured_again": compared, "got_worse": len(drops)}
+    return [
+        CheckOutcome(
+            name="no_variant_got_worse",
+            passed=not drops,
+            figures=figures | {f"drop_{at}": str(drop) for at, drop in enumerate(drops, start=1)},
+            remedy="See what changed with `embed-pipeline why query_metrics <variant>`; go back to it, or accept the "
+            "new figures: the next evaluation is compared with these.",
+        )
+    ]
+
+
+def check_hosted_models(samples: Sequence[Sample]) -> CheckOutcome:
+    """What the newest sample of each hosted model showed; one that was not asked is not known to have changed."""
+    changed = [sample for sample in samples if sample.state == "changed"]
+    return CheckOutcome(
+        name="hosted_models_are_unchanged",
+        passed=not changed,
+        figures={
+            "models_sampled": len(samples),
+            "models_changed": len(changed),
+            "cost_usd": sum(sample.cost_usd for sample in samples),
+            **{f"model_{at}": str(sample) for at, sample in enumerate(samples, start=1)},
+        },
+        remedy="Its kept vectors are of another model than its new ones; nights leave its variants as they are. Write "
+        "another word into `edition` of the recipe's encoder: every text is then encoded again, at its price.",
+    )

@@ -1,17 +1,22 @@
-"""Assets of the stage `training`: the fine-tuned encoder, and the word vectors of the baseline from before."""
+"""Assets and checks of the stage `training`: the fine-tuned encoder, and the word vectors of the baseline from before.
+
+Checked: did the weights learn anything?
+"""
 
 import json
+import math
 import shutil
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import fmean, variance
 
 import dagster as dg
 
 from embed_pipeline.cluster.training import train_on_cluster
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.defs.assets.publishing import Assets, asset_options, materialized, picture, svg_picture, table
-from embed_pipeline.defs.checks import training as checks
-from embed_pipeline.defs.checks.outcome import describe_outcomes, outcomes_of, results
+from embed_pipeline.defs.checks import CheckOutcome, describe_outcomes, outcomes_of, results
 from embed_pipeline.defs.partitions import Partitions
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.encoding.local import LocalEncoder
@@ -38,12 +43,39 @@ from embed_pipeline.training.validation_task import VALIDATION_FILE
 
 _JOB_FILE = "job.json"
 
+SPECS = [
+    dg.AssetCheckSpec(
+        "loss_is_finite",
+        asset="finetuned_checkpoint",
+        blocking=True,
+        description="Every logged loss is a number.",
+    ),
+    dg.AssetCheckSpec(
+        "loss_fell",
+        asset="finetuned_checkpoint",
+        description="The last third of the losses is lower than the first by more than the batches differ by chance. "
+        "Weights that were trained are measured all the same.",
+    ),
+    dg.AssetCheckSpec(
+        "weights_changed",
+        asset="finetuned_checkpoint",
+        blocking=True,
+        description="Training moved the weights away from the ones it started from.",
+    ),
+]
+
+_ENOUGH_STEPS = 12
+"""With fewer logged steps a third says too little of how much one batch differs from the next."""
+
+_STANDARD_ERRORS = 2.0
+"""A fall that is smaller than so many standard errors could be the luck of the batches."""
+
 
 def define_assets(partitions: Partitions) -> Assets:
     """The assets `finetuned_checkpoint` and `word_vectors`."""
     options = partial(asset_options, partitions, group="training")
 
-    @dg.asset(**options("finetuned_checkpoint", kinds={"pytorch", "huggingface"}, cost="gpu", specs=checks.SPECS))
+    @dg.asset(**options("finetuned_checkpoint", kinds={"pytorch", "huggingface"}, cost="gpu", specs=SPECS))
     def finetuned_checkpoint(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
         """One model directory per trained variant; FlagEmbedding, sentence-transformers and transformers load it alike.
 
@@ -55,9 +87,7 @@ def define_assets(partitions: Partitions) -> Assets:
         log = read_training_log(folder / LOG_FILE)
         curves = plot_training(_training_points(log, manifest.details.get("queries_per_second")))
         metadata = {"curves": picture(curves, "the course of the training"), "last_steps": table(log[-5:])}
-        return materialized(
-            manifest, folder=folder, metadata=metadata, checks=results(outcomes_of(manifest), checks.SPECS)
-        )
+        return materialized(manifest, folder=folder, metadata=metadata, checks=results(outcomes_of(manifest), SPECS))
 
     @dg.asset(**options("word_vectors", kinds={"gensim"}))
     def word_vectors(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
@@ -106,7 +136,7 @@ def _finetune(step: Step, out: Path) -> dict[str, object]:
     if job.progress:
         shutil.rmtree(job.progress)
     log, summary = read_training_log(out / LOG_FILE), json.loads((out / SUMMARY_FILE).read_text(encoding="utf-8"))
-    outcomes = checks.check_training(log, summary["weight_change"])
+    outcomes = check_training(log, summary["weight_change"])
     found = {"steps": int(log[-1]["step"]), "final_loss": round(log[-1]["loss"], 4), **describe_outcomes(outcomes)}
     found |= {name: summary[name] for name in ("validation_base", "best_step") if name in summary}
     return {**found, "queries_per_second": {str(int(at["step"])): at["queries_per_second"] for at in speeds}}
@@ -173,3 +203,57 @@ def _training_points(log: list[dict[str, float]], speeds: object) -> list[Traini
         )
         for entry in log
     ]
+
+
+def check_training(log: Sequence[Mapping[str, float]], weight_change: float) -> list[CheckOutcome]:
+    """Loss finite and falling; weights moved (`weight_change` is relative to their length)."""
+    losses = [entry["loss"] for entry in log]
+    odd = [entry for entry, loss in zip(log, losses, strict=True) if not math.isfinite(loss)]
+    return [
+        CheckOutcome(
+            name="loss_is_finite",
+            passed=not odd,
+            blocking=True,
+            figures={"logged_steps": len(losses), "not_a_number": len(odd)}
+            | ({"first_at_step": int(odd[0].get("step", 0))} if odd else {}),
+            remedy="Lower learning_rate, or set precision: float32; read the loss curve in the metadata.",
+        ),
+        _fall([loss for loss in losses if math.isfinite(loss)]),
+        CheckOutcome(
+            name="weights_changed",
+            passed=weight_change > 0,
+            blocking=True,
+            figures={"relative_weight_change": weight_change},
+            remedy="Raise learning_rate or epochs; with float16 look for overflow in the log.",
+        ),
+    ]
+
+
+def _fall(losses: Sequence[float]) -> CheckOutcome:
+    """Whether the mean loss fell by more than its noise: Welch's standard error of the first and the last third."""
+    if len(losses) < _ENOUGH_STEPS:
+        figures: dict[str, float | int | str] = {"logged_steps": len(losses), "judged_from": _ENOUGH_STEPS}
+        return CheckOutcome(name="loss_fell", passed=True, figures=figures, remedy="")
+    third = len(losses) // 3
+    first, last = losses[:third], losses[-third:]
+    early, late = fmean(first), fmean(last)
+    noise = _STANDARD_ERRORS * math.sqrt((variance(first) + variance(last)) / third)
+    if early == late == 0.0:
+        remedy = (
+            "Every loss is 0: the encoder tells these positives from all candidates already. Use harder candidates."
+        )
+    elif late > early + noise:
+        remedy = "It rose: lower learning_rate, or raise warmup_ratio; read the loss curve in the metadata."
+    else:
+        remedy = "The table says whether it helped. If not: raise learning_rate or epochs, or use harder candidates."
+    return CheckOutcome(
+        name="loss_fell",
+        passed=early - late > noise,
+        figures={
+            "mean_of_first_third": f"{early:.4g}",
+            "mean_of_last_third": f"{late:.4g}",
+            "noise": f"{noise:.2g}",
+            "logged_steps": len(losses),
+        },
+        remedy=remedy,
+    )

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from embed_pipeline.dataset.exchange.inspection import inspect
-from embed_pipeline.dataset.exchange.languages import guess_language
+from embed_pipeline.dataset.exchange.inspection import guess_language, inspect
 from embed_pipeline.dataset.exchange.registry import FORMATS
 from embed_pipeline.dataset.exchange.starting import describe_inspection, write_dataset_yaml
 from embed_pipeline.dataset.formats import build_dataset

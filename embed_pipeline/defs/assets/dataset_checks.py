@@ -21,7 +21,7 @@ from embed_pipeline.dataset.cleaning import CleanedData
 from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.dataset.ledger import CELL_REASONS, shorten_value, summarise_ledger
 from embed_pipeline.dataset.settings import DatasetSettings
-from embed_pipeline.defs.checks.outcome import CheckOutcome
+from embed_pipeline.defs.checks import CheckOutcome
 from embed_pipeline.records import Query
 
 # More than this is a column that was read wrongly rather than careless typing.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from embed_pipeline.artifacts.content import DigestCache
+from embed_pipeline.artifacts.digests import DigestCache
 
 
 @contextmanager

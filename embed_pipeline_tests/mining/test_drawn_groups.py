@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from embed_pipeline.mining.groups import TrainingGroup
+from embed_pipeline.mining.groups import TrainingGroup, draw_groups, write_flagembedding_groups
 from embed_pipeline.records import Passage
-from embed_pipeline.training.groups import draw_groups, write_flagembedding_groups
 
 PASSAGES = [Passage(f"p{number}", f"label {number}") for number in range(9)]
 GROUP = TrainingGroup("q", "question", ("p0", "p1"), ("label 0", "label 1"), (0.9, 0.8), ("p2",), ("label 2",), (0.5,))

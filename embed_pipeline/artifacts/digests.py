@@ -1,20 +1,69 @@
-"""The digest of a directory's content, and the sealing that makes it an object.
+"""The digests of a JSON value and of a directory's content, and the sealing that makes the directory an object.
 
-Does not belong here: where objects lie (the backends).
+Does not belong here: what the values mean, where objects lie (the backends).
 """
 
+import hashlib
+import json
+import math
 import os
 import stat
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
-from embed_pipeline.artifacts.canonical import sha256_of_json
 from embed_pipeline.paths import digest_of
+
+JSON: TypeAlias = bool | int | float | str | list["JSON"] | dict[str, "JSON"] | None
 
 # A file written this shortly before it was hashed could be written again within one tick of the file system's clock and
 # keep its time stamps; its digest is not remembered.
 _CLOCK_TICK_NANOSECONDS = 50_000_000
+
+
+def checked_json(value: object, where: str) -> JSON:
+    """A copy of a value that is JSON and nothing else; tuples become lists.
+
+    Raises:
+        ValueError: names the field that is not JSON. `json.dumps` would turn the key 1 into "1" and NaN into a word
+            that is not JSON, so that two settings could share a fingerprint.
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    if isinstance(value, list | tuple):
+        return [checked_json(item, f"{where}[{position}]") for position, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        return checked_object(value, where)
+    raise ValueError(
+        f"{where} must be JSON (null, boolean, finite number, text, list or object), found {value!r} of type"
+        f" {type(value).__name__}. Convert it first, for a pydantic model with model_dump(mode='json')."
+    )
+
+
+def checked_object(value: Mapping[str, object], where: str) -> dict[str, JSON]:
+    """A copy of a mapping whose keys are text and whose values are JSON.
+
+    Raises:
+        ValueError: names the key or the field that is not.
+    """
+    for key in value:
+        if not isinstance(key, str):
+            raise ValueError(f"{where}: keys must be text, found {key!r} of type {type(key).__name__}. Use str(key).")
+    return {key: checked_json(item, f"{where}.{key}") for key, item in value.items()}
+
+
+def canonical_json(value: object) -> str:
+    """The one text of a JSON value: keys sorted, no spaces, characters as they are."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def sha256_of_json(value: object) -> str:
+    """SHA-256 in hex of the canonical text of a JSON value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 class DamagedObjectError(ValueError):
