@@ -47,11 +47,11 @@ def promoted(dataset: str, export_to: Path | None) -> None:
     found = read_promoted(folder)
     console.print(escape(found.reason), soft_wrap=True)
     table = Table(box=None, pad_edge=False)
-    for header in ("checkpoint", "validation", "against its base", "general suite", "against its base"):
+    for header in ("checkpoint", "validation", "against its base", "general suites", "lost most"):
         table.add_column(header, justify="left" if header == "checkpoint" else "right")
     for one in sorted(found.candidates, key=lambda one: -one.target):
         values = (f"{100 * one.target:.1f}", f"{100 * one.gain:+.1f}", f"{100 * one.general:.1f}")
-        table.add_row(one.variant, *values, f"{-100 * one.general_loss:+.1f}")
+        table.add_row(one.variant, *values, f"{-100 * one.general_loss + 0:+.1f}")
     console.print(table)
     if export_to is not None:
         with _new_copy(folder, export_to):

@@ -176,7 +176,7 @@ class DatasetSettings(BaseModel):
         0.005,
         ge=0,
         le=1,
-        description="nDCG@10 that the checkpoint users are told to take may lose on the general suite.",
+        description="nDCG@10 that the checkpoint users are told to take may lose on any general suite.",
     )
 
     @property

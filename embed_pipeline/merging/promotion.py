@@ -40,8 +40,12 @@ class MergePoint:
     alpha: float
     target: float
     """On validation queries of the data set that was trained on."""
-    general: float
-    """Mean over the general suite."""
+    suites: Mapping[str, float]
+    """nDCG@10 by general suite."""
+
+    def lost(self, base: "MergePoint") -> float:
+        """By the general suite that lost most against the base; negative where every one gained, 0 without any."""
+        return max((value - self.suites[suite] for suite, value in base.suites.items()), default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ class Promotion:
     kept_gain: float | None
     """As a share of the tuned model's gain; None where that gained nothing."""
     general_loss: float
-    """Against the base; negative where it gained."""
+    """Of the general suite that lost most against the base; negative where every one gained."""
     within_bounds: bool
     """Whether it keeps enough of a gain inside the allowed loss."""
     reason: str
@@ -78,13 +82,12 @@ class Trial:
     suites: Mapping[str, tuple[RetrievalDataset, str]]
 
     def measure(self, search: Search, alpha: float) -> MergePoint:
-        """The headline on validation, and the mean nDCG@10 of the suites' queries."""
-        general = [
-            self._mean(search.in_language(language), suite, EVALUATED_SPLIT, GENERAL_MEASURE)
-            for suite, language in self.suites.values()
-        ]
-        target = self._mean(search, self.target, CHOSEN_ON, self.headline)
-        return MergePoint(alpha, target, fmean(general) if general else 0.0)
+        """The headline on validation, and the mean nDCG@10 of each suite's queries."""
+        general = {
+            name: self._mean(search.in_language(language), suite, EVALUATED_SPLIT, GENERAL_MEASURE)
+            for name, (suite, language) in self.suites.items()
+        }
+        return MergePoint(alpha, self._mean(search, self.target, CHOSEN_ON, self.headline), general)
 
     def sampled(self, settings: MergeSettings) -> "Trial":
         """The same at most as large as a sweep may be."""
@@ -146,9 +149,9 @@ def choose_alpha(
     kept_gain: float = 0.8,
     otherwise: Literal["base", "tuned"] = "base",
 ) -> Promotion:
-    """The mixture with the best target value of those that keep the gain inside the allowed general loss.
+    """The mixture with the best target value of those that keep the gain and lose no more than allowed on any suite.
 
-    Ties: the higher general value, then the smaller alpha. Without such a mixture, `otherwise`; without a gain, base.
+    Ties: the smaller loss, then the smaller alpha. Without such a mixture, `otherwise`; without a gain, base.
 
     Raises:
         ValueError: alphas repeat, or the points lack alpha 0 or 1.
@@ -168,10 +171,9 @@ def choose_alpha(
             f"{_points(base.target)}, so there is no gain to keep.",
         )
     wanted = base.target + kept_gain * (tuned.target - base.target) - _ROUNDING
-    floor = base.general - allowed_loss - _ROUNDING
-    fitting = [point for point in ordered if point.target >= wanted and point.general >= floor]
+    fitting = [point for point in ordered if point.target >= wanted and point.lost(base) <= allowed_loss + _ROUNDING]
     if not fitting:
-        failed = _explain_failure(ordered, wanted=wanted, floor=floor, kept_gain=kept_gain, allowed_loss=allowed_loss)
+        failed = _explain_failure(ordered, wanted=wanted, kept_gain=kept_gain, allowed_loss=allowed_loss)
         why = (
             "Base promoted, so that nothing that worked breaks: "
             if otherwise == "base"
@@ -179,7 +181,7 @@ def choose_alpha(
         )
         chosen = base if otherwise == "base" else tuned
         return _promote(chosen, base, tuned, within_bounds=False, reason=why + failed)
-    best = max(fitting, key=lambda point: (point.target, point.general, -point.alpha))
+    best = max(fitting, key=lambda point: (point.target, -point.lost(base), -point.alpha))
     return _promote(best, base, tuned, within_bounds=True, reason=_explain_choice(best, base, tuned, allowed_loss))
 
 
@@ -193,7 +195,11 @@ def write_sweep(points: Sequence[MergePoint], promotion: Promotion, directory: P
 def read_sweep(directory: Path) -> Sweep:
     """The sweep of a merged checkpoint."""
     content = json.loads((directory / PROMOTION_FILE).read_text(encoding="utf-8"))
-    points = tuple(MergePoint(**point) for point in content["points"])
+    # Sweeps of earlier versions hold the mean over the suites alone.
+    points = tuple(
+        MergePoint(one["alpha"], one["target"], one.get("suites") or {"general": one["general"]})
+        for one in content["points"]
+    )
     return Sweep(points, Promotion(**content["promotion"]))
 
 
@@ -203,7 +209,7 @@ def _promote(point: MergePoint, base: MergePoint, tuned: MergePoint, *, within_b
         promoted="base" if point is base else "tuned" if point is tuned else "merged",
         gain=point.target - base.target,
         kept_gain=_kept(point, base, tuned) if tuned.target > base.target else None,
-        general_loss=base.general - point.general,
+        general_loss=point.lost(base),
         within_bounds=within_bounds,
         reason=reason,
     )
@@ -218,12 +224,12 @@ def _explain_choice(best: MergePoint, base: MergePoint, tuned: MergePoint, allow
     )
 
 
-def _explain_failure(
-    points: Sequence[MergePoint], *, wanted: float, floor: float, kept_gain: float, allowed_loss: float
-) -> str:
+def _explain_failure(points: Sequence[MergePoint], *, wanted: float, kept_gain: float, allowed_loss: float) -> str:
     base, tuned = points[0], points[-1]
-    safest = max((point for point in points if point.target >= wanted), key=lambda point: (point.general, -point.alpha))
-    richest = max((point for point in points if point.general >= floor), key=lambda point: (point.target, -point.alpha))
+    gaining = [point for point in points if point.target >= wanted]
+    safest = min(gaining, key=lambda point: (point.lost(base), point.alpha))
+    keeping = [point for point in points if point.lost(base) <= allowed_loss + _ROUNDING]
+    richest = max(keeping, key=lambda point: (point.target, -point.alpha))
     return (
         f"of {len(points)} mixtures none keeps {100 * kept_gain:.0f} % of the gain and loses at most "
         f"{_points(allowed_loss)} points. With the gain the least loss is at alpha {safest.alpha:g} "
@@ -233,8 +239,8 @@ def _explain_failure(
 
 
 def _change(point: MergePoint, base: MergePoint) -> str:
-    target, general = 100 * (point.target - base.target), 100 * (point.general - base.general)
-    return f"target {target:+.1f}, general {general:+.1f} points"
+    target, general = 100 * (point.target - base.target), -100 * point.lost(base)
+    return f"target {target:+.1f}, general {general + 0:+.1f} points"
 
 
 def _kept(point: MergePoint, base: MergePoint, tuned: MergePoint) -> float:

@@ -24,7 +24,7 @@ class MergeSettings(BaseModel):
         default=0.005,
         ge=0,
         lt=1,
-        description="What the general suite's measure may lose, 0 to 1: 0.005 is half a point.",
+        description="What each general suite's measure may lose, 0 to 1: 0.005 is half a point.",
     )
     otherwise: Literal["base", "tuned"] = Field(
         default="base",

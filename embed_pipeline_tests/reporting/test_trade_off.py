@@ -5,7 +5,13 @@ import pytest
 from embed_pipeline.merging.promotion import MergePoint, choose_alpha
 from embed_pipeline.reporting.plots import plot_trade_off
 
-POINTS = [MergePoint(0.0, 0.70, 0.500), MergePoint(0.5, 0.79, 0.508), MergePoint(1.0, 0.80, 0.470)]
+
+def point(alpha: float, target: float, general: float) -> MergePoint:
+    """One mixture and a suite."""
+    return MergePoint(alpha, target, {"general": general})
+
+
+POINTS = [point(0.0, 0.70, 0.500), point(0.5, 0.79, 0.508), point(1.0, 0.80, 0.470)]
 BOUNDS = {"allowed_loss": 0.005, "kept_gain": 0.8}
 
 

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import dagster as dg
 
@@ -73,7 +74,7 @@ def define_assets(partitions: Partitions) -> Assets:
         """The checkpoint of a data set that users should take: one model directory with its model card (README.md).
 
         Of the zero-shot, tuned and merged variants the best on validation of those that lose no more than
-        promotion_loss_limit on the general suite. Rows: candidates.
+        promotion_loss_limit on any general suite. Rows: candidates.
         """
         step = pipeline.step(context)
         manifest = step.build(lambda out: _promote(step, out))
@@ -125,7 +126,7 @@ def _describe_sweep(sweep: Sweep, settings: MergeSettings) -> dict[str, dg.Metad
     png = plot_trade_off(
         sweep.points, sweep.promotion, allowed_loss=settings.allowed_loss, kept_gain=settings.kept_gain
     )
-    points = [asdict(point) for point in sweep.points]
+    points = [{"alpha": point.alpha, "target": point.target, **point.suites} for point in sweep.points]
     return {"trade_off": picture(png, "target and general quality of each mixture"), "sweep": table(points)}
 
 
@@ -142,9 +143,9 @@ def _promote(step: Step, out: Path) -> dict[str, object]:
 
     for variant in variants:
         point, base = measure(step.search_of(variant)), measure(step.search_of(variant, before_training=True))
-        found.append(
-            Candidate(variant.name, variant.is_trained, point.target, point.general, base.target, base.general)
-        )
+        general, base_general = (fmean(one.suites.values()) if one.suites else 0.0 for one in (point, base))
+        values = (point.target, general, base.target, base_general, point.lost(base))
+        found.append(Candidate(variant.name, variant.is_trained, *values))
     promoted = promote(found, loss_limit=settings.promotion_loss_limit)
     chosen = next(variant for variant in variants if variant.name == promoted.chosen)
     weights = step.graph.topology.weights(chosen)
