@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from embed_pipeline.artifacts.catalog import Catalog, is_record_path, manifest_path
 from embed_pipeline.artifacts.digests import DamagedObjectError, total_bytes
 from embed_pipeline.artifacts.manifest import Manifest
-from embed_pipeline.artifacts.workspace import exclusive, inputs_in_use, leftovers, remove_free_locks, remove_tree
+from embed_pipeline.artifacts.workspace import exclusive, inputs_in_use, remove_free_locks, remove_leftovers
 
 PUBLISH_LOCK = "publish"
 
@@ -52,15 +52,15 @@ def collect_garbage(catalog: Catalog, *, dry_run: bool) -> GarbageReport:
         dead_manifests = [
             path for path in backend.record_paths("manifests") if is_record_path(path) and path not in kept_manifests
         ]
-        abandoned = leftovers(backend.state)
+        leftovers = remove_leftovers(backend.state, dry_run=dry_run)
         report = GarbageReport(
             dry_run=dry_run,
             kept_objects=len(objects) - len(dead),
             removed_objects=len(dead),
             removed_memos=len(dead_memos),
             removed_manifests=len(dead_manifests),
-            removed_leftovers=len(abandoned),
-            freed_bytes=sum(map(backend.object_bytes, dead)) + sum(map(total_bytes, abandoned)),
+            removed_leftovers=len(leftovers),
+            freed_bytes=sum(map(backend.object_bytes, dead)) + sum(leftovers),
         )
         if not dry_run:
             # Killed half-way, this leaves an object without memo or a manifest without either: garbage again.
@@ -68,8 +68,6 @@ def collect_garbage(catalog: Catalog, *, dry_run: bool) -> GarbageReport:
                 backend.remove_record(path)
             for digest in dead:
                 backend.remove_object(digest)
-            for path in abandoned:
-                remove_tree(path)
             remove_free_locks(backend.state)
     return report
 

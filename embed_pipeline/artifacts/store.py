@@ -21,10 +21,9 @@ from embed_pipeline.artifacts.workspace import (
     declare_inputs,
     exclusive,
     is_held,
-    leftovers,
     marked,
     marked_since,
-    remove_tree,
+    remove_leftovers,
     workspace,
 )
 
@@ -131,8 +130,7 @@ class ArtifactStore:
 
     def remove_leftovers(self) -> None:
         """Delete the working directories of builds whose process was killed; those of living ones stay."""
-        for path in leftovers(self._backend.state):
-            remove_tree(path)
+        remove_leftovers(self._backend.state)
 
     def _publish_known(self, plan: Plan) -> Manifest | None:
         memo = self._catalog.read_memo(plan.fingerprint)

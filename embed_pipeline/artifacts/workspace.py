@@ -16,6 +16,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from embed_pipeline.artifacts.content import total_bytes
+
 _INPUTS = "inputs.txt"
 _SCRATCH_NAME = re.compile(r".+-[0-9a-f]{16}")
 
@@ -118,9 +120,18 @@ def is_held(state: Path, name: str) -> bool:
     return False
 
 
-def leftovers(state: Path) -> list[Path]:
-    """Everything in `staging` that no living process holds, sorted."""
-    return [path for path in _staged(state) if not _is_held(state, path)]
+def remove_leftovers(state: Path, *, dry_run: bool = False) -> list[int]:
+    """The bytes of each thing in `staging` that no living process holds; it is deleted unless `dry_run`."""
+    found: list[int] = []
+    for path in _staged(state):
+        if _is_held(state, path):
+            continue
+        found.append(0)
+        with suppress(FileNotFoundError):  # another process may be deleting it
+            found[-1] = total_bytes(path)
+        if not dry_run:
+            remove_tree(path)
+    return found
 
 
 def remove_free_locks(state: Path) -> None:

@@ -1,25 +1,33 @@
 """Near duplicates: texts whose sets of character 3-grams have a Jaccard similarity of at least a threshold.
 
-The search is exact. It uses prefix filtering: two sets that overlap enough share some of their rarest members, so only
-those are indexed; the larger the sets, the more must be shared, which keeps texts of a small alphabet apart. MinHash
-would miss some pairs by chance, and a missed pair is a leak between train and test.
+The search is exact: MinHash would miss some pairs by chance, and a missed pair is a leak between train and test. Texts
+are compared where they share keys, and either of two kinds of keys finds every pair. *Rarest members*: two sets that
+overlap enough share some of their rarest 3-grams, the larger they are the more. *Equal parts*: 3-grams are dealt out to
+one part more than there may be differences, so that near duplicates have a part that is the same. Where there are few
+3-grams, as in short questions of one language, each stands in many texts, but five or six together in hardly any; texts
+of one pattern have most parts in common, but not their rarest members. What looks at fewer texts is taken.
 
 Source: Bayardo, Ma, Srikant: Scaling Up All Pairs Similarity Search, WWW 2007; Wang, Li, Feng: Can We Beat the Prefix
-Filtering?, SIGMOD 2012 (prefixes of which several members must be shared).
+Filtering?, SIGMOD 2012 (prefixes of which several members must be shared); Arasu, Ganti, Kaushik: Efficient Exact
+Set-Similarity Joins, VLDB 2006 (parts, and sizes in steps).
 """
 
-from array import array
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 _CODE_POINT_BITS = 21
 _MEMBERS_PER_COMMON = 3
+_PARTS_FROM = 0.75
+"""Below this similarity a part has two or three members, and most texts are equal in one."""
 _COUNTING_COST = 20
 """Sorting positions costs so much more than counting them all."""
+_COMPARED_AT_ONCE = 128
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,12 @@ class ShingleSets:
 
     def __getitem__(self, position: int) -> np.ndarray:
         return self.ranks[self.offsets[position] : self.offsets[position + 1]]
+
+    def members_of(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The ranks of these texts, one text after the other, and where each begins."""
+        sizes = self.offsets[positions + 1] - self.offsets[positions]
+        begins = np.cumsum(sizes) - sizes
+        return self.ranks[np.arange(sizes.sum()) + np.repeat(self.offsets[positions] - begins, sizes)], begins
 
 
 def shingle_texts(texts: Sequence[str]) -> ShingleSets:
@@ -73,51 +87,142 @@ class NearDuplicateIndex:
         self._sets = sets
         self._threshold = threshold
         self._sizes = np.diff(sets.offsets)
-        self._least = np.ceil(threshold * self._sizes - 1e-9).astype(np.int64)
-        # One common member is enough to be compared where a set has few; of many it takes several, and chance goes.
-        self._needed = 1 + (self._sizes - self._least) // _MEMBERS_PER_COMMON
-        self._postings: defaultdict[int, array[int]] = defaultdict(lambda: array("q"))
+        kinds = (rarest_members, equal_parts) if threshold >= _PARTS_FROM else (rarest_members,)
+        self._keys = min((keys(sets, threshold) for keys in kinds), key=lambda keys: keys.looked_at)
+        self._marks = _marks(sets)
+        self._added = np.zeros(len(self._sizes), dtype=bool)
 
     def add(self, position: int) -> None:
         """Index the text at a position of the sets."""
-        for rank in self._prefix(position):
-            self._postings[rank].append(position)
+        self._added[position] = True
 
     def find(self, position: int) -> Iterator[NearDuplicate]:
         """Every indexed text at or above the threshold, each once, in no order that means anything; not itself."""
-        members = self._sets[position]
-        for other in self._candidates(position).tolist():
-            if other == position:
-                continue
-            own = self._sets[other]
-            shared = len(np.intersect1d(members, own, assume_unique=True))
-            similarity = shared / (len(members) + len(own) - shared)
-            if similarity >= self._threshold:
-                yield NearDuplicate(other, similarity)
+        candidates = self._candidates(position)
+        for start in range(0, len(candidates), _COMPARED_AT_ONCE):
+            portion = candidates[start : start + _COMPARED_AT_ONCE]
+            similarities = self._similarities(position, portion)
+            near = similarities >= self._threshold
+            yield from map(NearDuplicate, portion[near].tolist(), similarities[near].tolist())
+
+    def beside(self) -> "NearDuplicateIndex":
+        """An index of the same texts with none added yet, for next to nothing."""
+        other = copy(self)
+        other._added = np.zeros_like(self._added)
+        return other
 
     def _candidates(self, position: int) -> np.ndarray:
-        """The indexed texts of fitting size that share enough of the rarest members, ascending."""
-        found = [self._postings[rank] for rank in self._prefix(position) if rank in self._postings]
-        if not found:
-            return np.zeros(0, dtype=np.int64)
-        positions = np.concatenate([np.frombuffer(posting, dtype=np.int64) for posting in found])
-        if len(positions) * _COUNTING_COST < len(self._sizes):
-            candidates, counts = np.unique(positions, return_counts=True)
+        """The indexed texts of fitting size that share enough keys, ascending."""
+        found = self._keys.texts_beside(position)
+        found = found[self._added[found]]
+        if not len(found):
+            return found
+        if len(found) * _COUNTING_COST < len(self._sizes):
+            candidates, counts = np.unique(found, return_counts=True)
         else:
-            every = np.bincount(positions)
+            every = np.bincount(found)
             candidates = np.flatnonzero(every)
             counts = every[candidates]
+        needed = self._keys.needed
+        candidates = candidates[(counts >= np.minimum(needed[candidates], needed[position])) & (candidates != position)]
         sizes, size = self._sizes[candidates], self._sizes[position]
-        enough = counts >= np.minimum(self._needed[candidates], self._needed[position])
         fits = np.minimum(sizes, size) >= self._threshold * np.maximum(sizes, size)
-        return candidates[enough & fits]
+        differ = np.bitwise_count(self._marks[candidates] ^ self._marks[position])
+        return candidates[fits & (differ <= _most_differences(sizes + size, self._threshold))]
 
-    def _prefix(self, position: int) -> list[int]:
-        ranks = self._sets[position]
-        # A set at or above the threshold shares at least `least` members: so many that `needed` of them are among the
-        # first size - least + needed of both.
-        length = len(ranks) - int(self._least[position]) + int(self._needed[position])
-        return [rank for rank in ranks[:length].tolist() if rank >= self._sets.shared_from]
+    def _similarities(self, position: int, others: np.ndarray) -> np.ndarray:
+        members = self._sets[position]
+        ranks, begins = self._sets.members_of(others)
+        at = np.minimum(np.searchsorted(members, ranks), len(members) - 1)
+        shared = np.add.reduceat(members[at] == ranks, begins, dtype=np.int64)
+        return shared / (len(members) + self._sizes[others] - shared)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What texts are found by: of two near duplicates that share keys, one `needed` no more than they share.
+
+    Text i has the keys `own[own_offsets[i] : own_offsets[i + 1]]`; key j is that of the texts
+    `texts[text_offsets[j] : text_offsets[j + 1]]`. A key of one text alone is left out. So many texts are `looked_at`
+    if each is looked for.
+    """
+
+    own_offsets: np.ndarray
+    own: np.ndarray
+    text_offsets: np.ndarray
+    texts: np.ndarray
+    needed: np.ndarray
+    looked_at: int
+
+    @classmethod
+    def of(cls, texts: np.ndarray, keys: np.ndarray, needed: np.ndarray) -> "Keys":
+        """Text `texts[i]` has key `keys[i]`, any number; `needed` (texts,)."""
+        _, own, counts = np.unique(keys, return_inverse=True, return_counts=True)
+        counts[counts == 1] = 0
+        shared = counts[own] > 0
+        texts, own = texts[shared], own[shared]
+        by_text = np.argsort(texts, kind="stable")
+        texts, own = texts[by_text], own[by_text]
+        own_offsets = np.concatenate([[0], np.cumsum(np.bincount(texts, minlength=len(needed)))])
+        by_key = texts[np.argsort(own, kind="stable")]
+        return cls(own_offsets, own, np.concatenate([[0], np.cumsum(counts)]), by_key, needed, int(counts @ counts))
+
+    def texts_beside(self, position: int) -> np.ndarray:
+        """The texts with a key of this one, itself too, as often as they share one."""
+        own = self.own[self.own_offsets[position] : self.own_offsets[position + 1]].tolist()
+        found = [self.texts[self.text_offsets[key] : self.text_offsets[key + 1]] for key in own]
+        return np.concatenate(found) if found else self.texts[:0]
+
+
+def rarest_members(sets: ShingleSets, threshold: float) -> Keys:
+    """A text's keys are its rarest 3-grams."""
+    sizes = np.diff(sets.offsets)
+    least = np.ceil(threshold * sizes - _ROUNDING).astype(np.int64)
+    # One common member is enough to be compared where a set has few; of many it takes several, and chance goes.
+    needed = 1 + (sizes - least) // _MEMBERS_PER_COMMON
+    # A set at or above the threshold shares at least `least` members: so many that `needed` of them are among the
+    # first size - least + needed of both.
+    place = np.arange(len(sets.ranks)) - np.repeat(sets.offsets[:-1], sizes)
+    taken = (place < np.repeat(sizes - least + needed, sizes)) & (sets.ranks >= sets.shared_from)
+    return Keys.of(np.repeat(np.arange(len(sizes)), sizes)[taken], sets.ranks[taken], needed)
+
+
+def equal_parts(sets: ShingleSets, threshold: float) -> Keys:
+    """A text's keys are the parts of its 3-grams, of which near duplicates have one in common."""
+    sizes = np.diff(sets.offsets)
+    by_size = np.argsort(sizes, kind="stable")
+    ascending = sizes[by_size]
+    chance = np.random.default_rng(0)
+    code_of = chance.integers(2**64, size=int(sets.ranks.max(initial=0)) + 1, dtype=np.uint64)
+    texts, keys = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.uint64)]
+    before = start = 0
+    while start < len(sizes):
+        # Sizes go in steps of 1 / threshold. The smaller of two near duplicates is in the step of the larger or in the
+        # one before, so every text has parts for its own step and for the next.
+        largest = min(int(ascending[start] / threshold + _ROUNDING), int(ascending[-1]))
+        end = int(np.searchsorted(ascending, largest, side="right"))
+        parts = 1 + int(_most_differences(2 * largest, threshold))
+        here = by_size[before:end]
+        ranks, _ = sets.members_of(here)
+        part = np.repeat(np.arange(len(here)) * parts, sizes[here]) + ranks % parts
+        # Equal parts have equal sums of their members' codes; that unequal ones have costs a comparison, no pair.
+        sums = np.tile(chance.integers(2**64, size=parts, dtype=np.uint64), len(here))
+        np.add.at(sums, part, code_of[ranks])
+        texts.append(np.repeat(here, parts))
+        keys.append(sums)
+        before, start = start, end
+    return Keys.of(np.concatenate(texts), np.concatenate(keys), np.ones(len(sizes), dtype=np.int64))
+
+
+def _most_differences(sizes: Any, threshold: float) -> Any:
+    """How many members one of two near duplicates has and the other has not, at most, by the sum of their sizes."""
+    return sizes * (1 - threshold) / (1 + threshold) + _ROUNDING
+
+
+def _marks(sets: ShingleSets) -> np.ndarray:
+    """64 bits of each text, those that its members set: two texts differ in no more bits than members."""
+    bits = np.uint64(1) << (sets.ranks % 64).astype(np.uint64)
+    return np.bitwise_or.reduceat(bits, sets.offsets[:-1]) if len(bits) else bits
 
 
 def _distinct_shingles(text: str) -> np.ndarray:

@@ -55,7 +55,8 @@ def assign_splits(texts: Sequence[str], settings: SplitSettings, *, near_duplica
     itself no neighbour of later texts.
     """
     sets = shingle_texts([canonical_form(text) for text in texts])
-    indexes = {split: NearDuplicateIndex(sets, near_duplicate_threshold) for split in SPLITS}
+    none = NearDuplicateIndex(sets, near_duplicate_threshold)
+    indexes = {split: none.beside() for split in SPLITS}
     splits: list[Split | None] = []
     conflicts = []
     for position, text in enumerate(texts):

@@ -7,7 +7,7 @@ fused (fusion.py).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -138,6 +138,7 @@ def _search_batch(
 ) -> list[RankedQuery]:
     corpus = len(index.passage_ids)
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    decoded, asked = _scored_in(index.faiss_index, vectors)
     ranked: dict[int, RankedQuery] = {}
     open_rows = np.arange(len(query_ids))
     wanted = min(corpus, k + _SPARE_CANDIDATES)
@@ -146,7 +147,7 @@ def _search_batch(
         unfinished = []
         for row, row_scores, row_candidates in zip(open_rows.tolist(), scores, candidates, strict=True):
             ids = row_candidates[row_candidates >= 0]
-            exact = index.faiss_index.reconstruct_batch(ids).astype(np.float64) @ vectors[row].astype(np.float64)
+            exact = decoded.reconstruct_batch(ids).astype(np.float64) @ asked[row]
             if wanted < corpus and len(ids) == wanted and _could_miss_a_tie(row_scores, exact, k):
                 unfinished.append(row)
                 continue
@@ -154,6 +155,26 @@ def _search_batch(
         open_rows = np.array(unfinished, dtype=np.int64)
         wanted = min(corpus, wanted * 4)
     return [ranked[row] for row in range(len(query_ids))]
+
+
+def _scored_in(index: "faiss.Index", vectors: np.ndarray) -> tuple["faiss.Index", np.ndarray]:
+    """What candidates are read from, and the queries as float64 whose inner products with them are the scores.
+
+    An index that turns vectors first (OPQ) is read as it keeps them, and the query is turned: the inner product is the
+    same, and turning every candidate back takes a quarter as long as the search.
+    """
+    import faiss
+
+    asked = vectors.astype(np.float64)
+    while isinstance(index, faiss.IndexPreTransform):
+        chain: Any = index.chain
+        turns: list[Any] = [faiss.downcast_VectorTransform(chain.at(at)) for at in range(chain.size())]
+        if not all(isinstance(t, faiss.LinearTransform) and t.is_orthonormal and not t.have_bias for t in turns):
+            break
+        for turn in turns:
+            asked = asked @ faiss.vector_to_array(turn.A).reshape(turn.d_out, turn.d_in).T.astype(np.float64)
+        index = faiss.downcast_index(index.index)
+    return index, asked
 
 
 def _could_miss_a_tie(faiss_scores: np.ndarray, exact: np.ndarray, k: int) -> bool:

@@ -1,10 +1,19 @@
+import random
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embed_pipeline.dataset.near_duplicates import NearDuplicateIndex, shingle_texts
+from embed_pipeline.dataset.near_duplicates import (
+    Keys,
+    NearDuplicateIndex,
+    ShingleSets,
+    equal_parts,
+    rarest_members,
+    shingle_texts,
+)
 
 
 def jaccard(a: str, b: str) -> float:
@@ -39,6 +48,81 @@ def test_search_finds_exactly_the_pairs_that_comparing_all_finds(texts: list[str
         if jaccard(texts[i], texts[j]) >= threshold
     }
     assert found_pairs(texts, threshold) == pytest.approx(expected)
+
+
+def edited_texts(chance: random.Random, letters: str) -> list[str]:
+    """Texts of one to 120 letters, most of them copies of an earlier one with a few letters changed, added or gone."""
+    texts = ["".join(chance.choices(letters, k=chance.randint(1, 120))) for _ in range(4)]
+    for _ in range(26):
+        text = list(chance.choice(texts))
+        for _ in range(chance.randint(0, 6)):
+            at = chance.randrange(len(text))
+            text[at : at + chance.randint(0, 1)] = chance.choices(letters, k=chance.randint(0, 2))
+            text = text or ["x"]
+        texts.append("".join(text))
+    return texts
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    letters=st.sampled_from(["ab", "abcdefghij", "的一是不了人我在有他这为之大来以个中上们"]),
+    threshold=st.sampled_from([0.3, 0.5, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0]),
+)
+@pytest.mark.parametrize("kind", [rarest_members, equal_parts])
+def test_near_duplicates_share_the_keys_that_they_need(
+    kind: Callable[[ShingleSets, float], Keys], seed: int, letters: str, threshold: float
+) -> None:
+    texts = edited_texts(random.Random(seed), letters)
+    keys = kind(shingle_texts(texts), threshold)
+    assert keys.looked_at == sum(len(keys.texts_beside(position)) for position in range(len(texts)))
+    for at, text in enumerate(texts):
+        beside = keys.texts_beside(at).tolist()
+        for other in range(at):
+            if jaccard(text, texts[other]) >= threshold:
+                assert beside.count(other) >= min(keys.needed[at], keys.needed[other]), (texts[other], text)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), threshold=st.sampled_from([0.5, 0.75, 0.85, 0.95]))
+def test_search_finds_all_pairs_of_long_texts(seed: int, threshold: float) -> None:
+    texts = edited_texts(random.Random(seed), "abcdefghij")
+    expected = {
+        (i, j): jaccard(texts[i], texts[j])
+        for j in range(len(texts))
+        for i in range(j)
+        if jaccard(texts[i], texts[j]) >= threshold
+    }
+    assert found_pairs(texts, threshold) == pytest.approx(expected)
+
+
+def made_of_few_shingles(count: int) -> list[str]:
+    chance = random.Random(0)
+    syllables = [first + second for first in "bcdfghlmnprstv" for second in "aeiou"]
+    return [" ".join("".join(chance.choices(syllables, k=3)) for _ in range(8)) for _ in range(count)]
+
+
+def test_where_every_shingle_is_common_a_text_is_compared_with_hardly_any() -> None:
+    texts = made_of_few_shingles(3000)
+    sets = shingle_texts(texts)
+    assert rarest_members(sets, 0.85).looked_at > 100 * len(texts)
+    assert equal_parts(sets, 0.85).looked_at < 10 * len(texts)
+
+
+def test_where_texts_follow_a_pattern_the_rarest_shingles_keep_them_apart() -> None:
+    chance = random.Random(0)
+    names = ["".join(chr(chance.randrange(0x4E00, 0x9FFF)) for _ in range(6)) for _ in range(500)]
+    sets = shingle_texts([f"what is the recommended treatment for {name * 2} in older people" for name in names])
+    assert rarest_members(sets, 0.85).looked_at < equal_parts(sets, 0.85).looked_at
+
+
+def test_an_index_beside_another_starts_empty() -> None:
+    one = NearDuplicateIndex(shingle_texts(["abcdef", "abcdefg"]), 0.5)
+    one.add(0)
+    other = one.beside()
+    assert list(other.find(1)) == []
+    other.add(1)
+    assert [near.position for near in one.find(1)] == [0]
 
 
 def test_similarity_equal_to_the_threshold_counts() -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -229,6 +230,33 @@ def test_the_order_of_codes_that_no_search_here_uses_is_not_trained(kind: str) -
     while isinstance(index, faiss.IndexPreTransform):
         index = faiss.downcast_index(index.index)
     assert index.do_polysemous_training is False and index.is_trained
+
+
+def test_candidates_of_an_index_that_turns_vectors_are_scored_without_turning_them_back() -> None:
+    import faiss
+
+    class NeverTurnsBack(faiss.IndexPreTransform):
+        def reconstruct_batch(self, *_: object) -> np.ndarray:
+            raise AssertionError("turned back")
+
+    ids, vectors, queries = [f"p{row:03d}" for row in range(300)], unit_vectors(300), unit_vectors(5)
+    built = index_of(ids, vectors, IndexSettings(kind="OPQ4,IVF4,PQ4x4"))
+    inner = faiss.downcast_index(built.faiss_index)
+    turned = NeverTurnsBack(inner.chain.at(0), inner.index)
+    found = top_k(replace(built, faiss_index=turned), [f"q{row}" for row in range(5)], queries, 7).queries
+    for query, ranked in zip(queries, found, strict=True):
+        decoded = built.faiss_index.reconstruct_batch([int(passage[1:]) for passage in ranked.passage_ids])
+        assert len(ranked.scores) == 7
+        assert ranked.scores == pytest.approx(decoded @ query, abs=2e-6)
+
+
+@pytest.mark.parametrize("kind", ["PCA4,SQ8", "RR8,SQ8", "OPQ4_4,IVF4,PQ4x4"])
+def test_scores_are_those_of_decoded_vectors_however_vectors_are_turned(kind: str) -> None:
+    ids, vectors, queries = [f"p{row:03d}" for row in range(300)], unit_vectors(300), unit_vectors(5)
+    built = index_of(ids, vectors, IndexSettings(kind=kind))
+    for query, ranked in zip(queries, top_k(built, [*"abcde"], queries, 300).queries, strict=True):
+        decoded = built.faiss_index.reconstruct_batch([int(passage[1:]) for passage in ranked.passage_ids])
+        assert ranked.scores == pytest.approx(decoded @ query, abs=2e-6)
 
 
 class ChecksumEncoder:
