@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from embed_pipeline.artifacts.catalog import Catalog, is_record_path, manifest_path
-from embed_pipeline.artifacts.digests import DamagedObjectError, total_bytes
+from embed_pipeline.artifacts.digests import DamagedObjectError
 from embed_pipeline.artifacts.manifest import Manifest
 from embed_pipeline.artifacts.workspace import exclusive, inputs_in_use, remove_free_locks, remove_leftovers
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from embed_pipeline.artifacts.content import total_bytes
+from embed_pipeline.artifacts.digests import total_bytes
 
 _INPUTS = "inputs.txt"
 _SCRATCH_NAME = re.compile(r".+-[0-9a-f]{16}")
