@@ -6,6 +6,7 @@ here: the backends (backends.py), pooling and heads (heads.py), caching (vector_
 MALLOC_TRIM_THRESHOLD_ in the environment of the process: it saves half of the time and more.
 """
 
+import gc
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ from embed_pipeline.encoding.encoder import (
 from embed_pipeline.encoding.file_record import make_once
 from embed_pipeline.encoding.heads import load_heads, whole_model
 from embed_pipeline.encoding.layout import read_layout
-from embed_pipeline.encoding.model_check import check_unused
+from embed_pipeline.encoding.model_check import check_unused, weight_files
 from embed_pipeline.encoding.model_directory import (
     FileState,
     file_states,
@@ -193,6 +194,7 @@ class LocalEncoder:
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         if not texts:
             return vectors
+        self._load_ahead(texts)
         token_ids = self.token_ids(role, texts)
         lengths = [len(ids) for ids in token_ids]
         if not min(lengths):
@@ -225,6 +227,15 @@ class LocalEncoder:
         if tokens > self.batch_tokens:
             self._tokens_in_bulk += tokens
         return self._wanted_backend()
+
+    def _load_ahead(self, texts: Sequence[str]) -> None:
+        """Load the network before the tokenizer, where torch will compute with it.
+
+        While weights become bfloat16 both are in memory, and a tokenizer of 250,000 words takes 300 MB.
+        """
+        few = sum(map(len, texts)) < CONVERSION_PAYS_TOKENS
+        if not self.is_loaded and self._wanted_backend() == "torch" and (few or self.settings.backend != AUTO):
+            _ = self._model
 
     def _runner_for(self, tokens: int) -> Runner:
         wanted = self.backend_for(tokens)
@@ -260,8 +271,9 @@ class LocalEncoder:
             if self.dtype != "float32":
                 self.__dict__.pop("_model", None)  # others round by themselves, and are made of all there is
             runner = self._convert(backend)
-            self.__dict__.pop("_model", None)  # its weights are in the runner
-        why = f", chosen for {self._tokens_in_bulk} tokens so far" if self.settings.backend == AUTO else ""
+            self._let_go()
+        why = f"{self._tokens_in_bulk:,} tokens so far" if self._tokens_in_bulk else "small calls alone so far"
+        why = f", chosen for {why}" if self.settings.backend == AUTO else ""
         took = time.monotonic() - started
         self._say(f"vectors of {self.directory.name} by {backend} in {self.dtype}{why}; ready in {took:.1f} s")
         return runner
@@ -277,13 +289,19 @@ class LocalEncoder:
                 return backends.run_openvino(backends.convert_openvino(self.traceable), self.dtype)
             make_once(folder, lambda out: backends.save_openvino(self.traceable, out / _OPENVINO_FILE))
             self._check_unchanged()
+            self._let_go()
             return backends.run_openvino(folder / _OPENVINO_FILE, self.dtype)
         with TemporaryDirectory() as work:
             folder = make_once(
                 folder or Path(work) / "onnx", lambda out: backends.trace_onnx(self.traceable, out / _ONNX_FILE)
             )
             self._check_unchanged()
+            self._let_go()
             return backends.run_onnx(folder / _ONNX_FILE)
+
+    def _let_go(self) -> None:
+        self.__dict__.pop("_model", None)
+        gc.collect()  # tracing leaves cycles; or the weights would be in memory twice beside those of the runner
 
     @property
     def traceable(self) -> Traceable:
@@ -318,6 +336,7 @@ class LocalEncoder:
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: expected a GPU because cuda was asked for, found none. Ask for cpu.")
         dtype = self.dtype if self._wanted_backend() == "torch" else "float32"
+        broken = not _are_finite(self.directory)
         bars_were_shown = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
@@ -341,7 +360,8 @@ class LocalEncoder:
                 "save the model again with save_pretrained."
             )
         check_unused(self.directory, report["unexpected_keys"], network.state_dict(), network.base_model_prefix)
-        _refuse_broken_weights(self.directory, network)
+        if broken:
+            _refuse_broken_weights(self.directory, network)
         self._check_unchanged()
         heads = load_heads(read_layout(self.directory).heads, device=self.device)
         return Model(network.eval().to(self.device), self._tokenizer, heads)
@@ -352,6 +372,28 @@ class LocalEncoder:
                 f"{self.directory}: the files changed after this encoder was opened, so its fingerprint is another "
                 "model's. Open the encoder again."
             )
+
+
+def _are_finite(directory: Path) -> bool:
+    """Whether all numbers in the files of the weights are.
+
+    The files are read, not the network: what it has mapped of them stays out of memory until it is used, most words'
+    vectors for good. Least and greatest are NaN where one is; torch.isfinite would make copies of all.
+    """
+    import torch
+    from safetensors import safe_open
+
+    def is_finite(tensor: torch.Tensor) -> bool:
+        if not tensor.is_floating_point() or not tensor.numel():
+            return True
+        wide = tensor if tensor.itemsize > 1 else tensor.float()  # of float8 neither is known
+        return bool(torch.isfinite(torch.stack(wide.aminmax())).all())
+
+    for path in weight_files(directory):
+        with safe_open(path, framework="pt") as weights:
+            if not all(is_finite(weights.get_tensor(name)) for name in weights.keys()):  # noqa: SIM118
+                return False
+    return True
 
 
 def _refuse_broken_weights(directory: Path, network: "PreTrainedModel") -> None:

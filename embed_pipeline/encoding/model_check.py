@@ -107,8 +107,17 @@ def weights_of(directory: Path) -> tuple[Tensor, ...]:
     Raises:
         ValueError: a file is missing, cut off, or no safetensors.
     """
+    return tuple(tensor for path in weight_files(directory) for tensor in _read_header(path))
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """The files that hold the weights of a model folder.
+
+    Raises:
+        ValueError: one that the index names is missing.
+    """
     if (directory / _SINGLE_WEIGHTS).is_file():
-        return tuple(_read_header(directory / _SINGLE_WEIGHTS))
+        return [directory / _SINGLE_WEIGHTS]
     index = directory / _SHARDED_WEIGHTS
     content = read_json(index)
     names = content.get("weight_map")
@@ -124,7 +133,7 @@ def weights_of(directory: Path) -> tuple[Tensor, ...]:
             f"{directory}: expected the {len(files)} files of weights that {_SHARDED_WEIGHTS} names, found "
             f"{len(files) - len(missing)}; missing: {', '.join(missing[:3])}. Copy the missing ones too."
         )
-    return tuple(tensor for name in files for tensor in _read_header(directory / name))
+    return [directory / name for name in files]
 
 
 def _refuse_pointers(directory: Path) -> None:
