@@ -2,8 +2,7 @@
 
 Belongs here: loading the model through transformers, tokenising, batching, which backend computes. Does not belong
 here: the backends (backends.py), pooling and heads (heads.py), caching (vector_cache.py), checking a model's files
-(model_directory.py). On CPU set MALLOC_MMAP_THRESHOLD_ and
-MALLOC_TRIM_THRESHOLD_ in the environment of the process: it saves half of the time and more.
+(model_directory.py). On CPU set MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_: it saves half of the time and more.
 """
 
 import gc
@@ -31,7 +30,7 @@ from embed_pipeline.encoding.encoder import (
 from embed_pipeline.encoding.file_record import make_once
 from embed_pipeline.encoding.heads import load_heads, whole_model
 from embed_pipeline.encoding.layout import read_layout
-from embed_pipeline.encoding.model_check import check_unused, weight_files
+from embed_pipeline.encoding.model_check import check_unused, refuse_broken_weights, weights_are_finite
 from embed_pipeline.encoding.model_directory import (
     FileState,
     file_states,
@@ -194,7 +193,9 @@ class LocalEncoder:
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         if not texts:
             return vectors
-        self._load_ahead(texts)
+        few = self.settings.backend != AUTO or sum(map(len, texts)) < CONVERSION_PAYS_TOKENS
+        if few and not self.is_loaded and self._wanted_backend() == "torch":
+            _ = self._model  # before the tokenizer, of 300 MB: weights that become bfloat16 are there in both
         token_ids = self.token_ids(role, texts)
         lengths = [len(ids) for ids in token_ids]
         if not min(lengths):
@@ -227,15 +228,6 @@ class LocalEncoder:
         if tokens > self.batch_tokens:
             self._tokens_in_bulk += tokens
         return self._wanted_backend()
-
-    def _load_ahead(self, texts: Sequence[str]) -> None:
-        """Load the network before the tokenizer, where torch will compute with it.
-
-        While weights become bfloat16 both are in memory, and a tokenizer of 250,000 words takes 300 MB.
-        """
-        few = sum(map(len, texts)) < CONVERSION_PAYS_TOKENS
-        if not self.is_loaded and self._wanted_backend() == "torch" and (few or self.settings.backend != AUTO):
-            _ = self._model
 
     def _runner_for(self, tokens: int) -> Runner:
         wanted = self.backend_for(tokens)
@@ -336,7 +328,7 @@ class LocalEncoder:
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: expected a GPU because cuda was asked for, found none. Ask for cpu.")
         dtype = self.dtype if self._wanted_backend() == "torch" else "float32"
-        broken = not _are_finite(self.directory)
+        broken = not weights_are_finite(self.directory)
         bars_were_shown = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
@@ -361,7 +353,7 @@ class LocalEncoder:
             )
         check_unused(self.directory, report["unexpected_keys"], network.state_dict(), network.base_model_prefix)
         if broken:
-            _refuse_broken_weights(self.directory, network)
+            refuse_broken_weights(self.directory, network)
         self._check_unchanged()
         heads = load_heads(read_layout(self.directory).heads, device=self.device)
         return Model(network.eval().to(self.device), self._tokenizer, heads)
@@ -371,39 +363,6 @@ class LocalEncoder:
             raise ValueError(
                 f"{self.directory}: the files changed after this encoder was opened, so its fingerprint is another "
                 "model's. Open the encoder again."
-            )
-
-
-def _are_finite(directory: Path) -> bool:
-    """Whether all numbers in the files of the weights are.
-
-    The files are read, not the network: what it has mapped of them stays out of memory until it is used, most words'
-    vectors for good. Least and greatest are NaN where one is; torch.isfinite would make copies of all.
-    """
-    import torch
-    from safetensors import safe_open
-
-    def is_finite(tensor: torch.Tensor) -> bool:
-        if not tensor.is_floating_point() or not tensor.numel():
-            return True
-        wide = tensor if tensor.itemsize > 1 else tensor.float()  # of float8 neither is known
-        return bool(torch.isfinite(torch.stack(wide.aminmax())).all())
-
-    for path in weight_files(directory):
-        with safe_open(path, framework="pt") as weights:
-            if not all(is_finite(weights.get_tensor(name)) for name in weights.keys()):  # noqa: SIM118
-                return False
-    return True
-
-
-def _refuse_broken_weights(directory: Path, network: "PreTrainedModel") -> None:
-    import torch
-
-    for name, tensor in network.state_dict().items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ValueError(
-                f"{directory}: the weights {name} hold NaN or infinity, whatever the precision. The training that "
-                "wrote them went wrong, or the file is damaged; name another checkpoint, or copy it again."
             )
 
 
