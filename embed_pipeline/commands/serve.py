@@ -21,13 +21,31 @@ API_KEY_VARIABLE = "EMBED_PIPELINE_API_KEY"
 @click.option(
     "--input-type", type=click.Choice(["query", "passage"]), help="What texts are where a request does not say."
 )
-@click.option("--batch", default=32, show_default=True, type=click.IntRange(1), help="Texts through the model at once.")
+@click.option(
+    "--batch",
+    default=32,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Searches, or pairs, through the model at once.",
+)
+@click.option(
+    "--batch-tokens",
+    type=click.IntRange(1),
+    help="Of texts to encode at once, about.  [default: one pass of the encoder]",
+)
 @click.option(
     "--queue", default=4096, show_default=True, type=click.IntRange(1), help="Texts that may wait; beyond: 429."
 )
 @pass_interruption
 def serve(
-    interruption: Interruption, name: str, host: str, port: int, input_type: Role | None, batch: int, queue: int
+    interruption: Interruption,
+    name: str,
+    host: str,
+    port: int,
+    input_type: Role | None,
+    batch: int,
+    batch_tokens: int | None,
+    queue: int,
 ) -> None:
     """Answer HTTP requests with a variant, or with the promoted checkpoint of a data set.
 
@@ -46,7 +64,15 @@ def serve(
     def say(line: str) -> None:
         console.print(escape(line), soft_wrap=True)
 
-    settings = ServerSettings(host=host, port=port, batch=batch, queue=queue, api_key=key, input_type=input_type)
+    settings = ServerSettings(
+        host=host,
+        port=port,
+        batch=batch,
+        batch_tokens=batch_tokens,
+        queue=queue,
+        api_key=key,
+        input_type=input_type,
+    )
     # A variant on request may be named as well.
     pipeline = pipeline_from_environment().model_copy(update={"on_request": True})
     server = Server(lambda: pipeline.graph(), name, settings, say)

@@ -2,10 +2,10 @@
 
 Belongs here: loading the model through transformers, tokenising, batching, which backend computes. Does not belong
 here: the backends (backends.py), pooling and heads (heads.py), caching (vector_cache.py), checking a model's files
-(model_directory.py). On CPU set MALLOC_MMAP_THRESHOLD_ and
-MALLOC_TRIM_THRESHOLD_ in the environment of the process: it saves half of the time and more.
+(model_directory.py). On CPU set MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_: it saves half of the time and more.
 """
 
+import gc
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ from embed_pipeline.encoding.encoder import (
 from embed_pipeline.encoding.file_record import make_once
 from embed_pipeline.encoding.heads import load_heads, whole_model
 from embed_pipeline.encoding.layout import read_layout
-from embed_pipeline.encoding.model_check import check_unused
+from embed_pipeline.encoding.model_check import check_unused, refuse_broken_weights, weights_are_finite
 from embed_pipeline.encoding.model_directory import (
     FileState,
     file_states,
@@ -193,6 +193,9 @@ class LocalEncoder:
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         if not texts:
             return vectors
+        few = self.settings.backend != AUTO or sum(map(len, texts)) < CONVERSION_PAYS_TOKENS
+        if few and not self.is_loaded and self._wanted_backend() == "torch":
+            _ = self._model  # before the tokenizer, of 300 MB: weights that become bfloat16 are there in both
         token_ids = self.token_ids(role, texts)
         lengths = [len(ids) for ids in token_ids]
         if not min(lengths):
@@ -260,8 +263,9 @@ class LocalEncoder:
             if self.dtype != "float32":
                 self.__dict__.pop("_model", None)  # others round by themselves, and are made of all there is
             runner = self._convert(backend)
-            self.__dict__.pop("_model", None)  # its weights are in the runner
-        why = f", chosen for {self._tokens_in_bulk} tokens so far" if self.settings.backend == AUTO else ""
+            self._let_go()
+        why = f"{self._tokens_in_bulk:,} tokens so far" if self._tokens_in_bulk else "small calls alone so far"
+        why = f", chosen for {why}" if self.settings.backend == AUTO else ""
         took = time.monotonic() - started
         self._say(f"vectors of {self.directory.name} by {backend} in {self.dtype}{why}; ready in {took:.1f} s")
         return runner
@@ -277,13 +281,19 @@ class LocalEncoder:
                 return backends.run_openvino(backends.convert_openvino(self.traceable), self.dtype)
             make_once(folder, lambda out: backends.save_openvino(self.traceable, out / _OPENVINO_FILE))
             self._check_unchanged()
+            self._let_go()
             return backends.run_openvino(folder / _OPENVINO_FILE, self.dtype)
         with TemporaryDirectory() as work:
             folder = make_once(
                 folder or Path(work) / "onnx", lambda out: backends.trace_onnx(self.traceable, out / _ONNX_FILE)
             )
             self._check_unchanged()
+            self._let_go()
             return backends.run_onnx(folder / _ONNX_FILE)
+
+    def _let_go(self) -> None:
+        self.__dict__.pop("_model", None)
+        gc.collect()  # tracing leaves cycles; or the weights would be in memory twice beside those of the runner
 
     @property
     def traceable(self) -> Traceable:
@@ -318,6 +328,7 @@ class LocalEncoder:
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: expected a GPU because cuda was asked for, found none. Ask for cpu.")
         dtype = self.dtype if self._wanted_backend() == "torch" else "float32"
+        broken = not weights_are_finite(self.directory)
         bars_were_shown = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
@@ -341,7 +352,8 @@ class LocalEncoder:
                 "save the model again with save_pretrained."
             )
         check_unused(self.directory, report["unexpected_keys"], network.state_dict(), network.base_model_prefix)
-        _refuse_broken_weights(self.directory, network)
+        if broken:
+            refuse_broken_weights(self.directory, network)
         self._check_unchanged()
         heads = load_heads(read_layout(self.directory).heads, device=self.device)
         return Model(network.eval().to(self.device), self._tokenizer, heads)
@@ -351,17 +363,6 @@ class LocalEncoder:
             raise ValueError(
                 f"{self.directory}: the files changed after this encoder was opened, so its fingerprint is another "
                 "model's. Open the encoder again."
-            )
-
-
-def _refuse_broken_weights(directory: Path, network: "PreTrainedModel") -> None:
-    import torch
-
-    for name, tensor in network.state_dict().items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ValueError(
-                f"{directory}: the weights {name} hold NaN or infinity, whatever the precision. The training that "
-                "wrote them went wrong, or the file is damaged; name another checkpoint, or copy it again."
             )
 
 

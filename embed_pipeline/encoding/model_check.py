@@ -2,7 +2,7 @@
 
 Belongs here: what is missing, cut off, of another model, or needs code or a library that is not run. Does not belong
 here: what a whole folder says about its use (model_directory.py, layout.py), loading it (local.py). No torch, and
-nothing of a weights file is read but its header.
+nothing of a weights file is read but its header, until its numbers are looked through before the model is loaded.
 """
 
 import json
@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from embed_pipeline.encoding.file_record import is_as_recorded
 from embed_pipeline.encoding.layout import read_json, read_layout, transformer_settings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _POINTER_START = b"version https://git-lfs.github.com/spec/"
 _POINTER_BYTES = 1024
@@ -107,8 +110,17 @@ def weights_of(directory: Path) -> tuple[Tensor, ...]:
     Raises:
         ValueError: a file is missing, cut off, or no safetensors.
     """
+    return tuple(tensor for path in weight_files(directory) for tensor in _read_header(path))
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """The files that hold the weights of a model folder.
+
+    Raises:
+        ValueError: one that the index names is missing.
+    """
     if (directory / _SINGLE_WEIGHTS).is_file():
-        return tuple(_read_header(directory / _SINGLE_WEIGHTS))
+        return [directory / _SINGLE_WEIGHTS]
     index = directory / _SHARDED_WEIGHTS
     content = read_json(index)
     names = content.get("weight_map")
@@ -124,7 +136,41 @@ def weights_of(directory: Path) -> tuple[Tensor, ...]:
             f"{directory}: expected the {len(files)} files of weights that {_SHARDED_WEIGHTS} names, found "
             f"{len(files) - len(missing)}; missing: {', '.join(missing[:3])}. Copy the missing ones too."
         )
-    return tuple(tensor for name in files for tensor in _read_header(directory / name))
+    return [directory / name for name in files]
+
+
+def weights_are_finite(directory: Path) -> bool:
+    """Whether all numbers in the files of the weights are.
+
+    The files are read, not the network: what it has mapped of them stays out of memory until it is used, most words'
+    vectors for good. Least and greatest are NaN where one is; torch.isfinite would make copies of all.
+    """
+    import torch
+    from safetensors import safe_open
+
+    def is_finite(tensor: torch.Tensor) -> bool:
+        if not tensor.is_floating_point() or not tensor.numel():
+            return True
+        wide = tensor if tensor.itemsize > 1 else tensor.float()  # of float8 neither is known
+        return bool(torch.isfinite(torch.stack(wide.aminmax())).all())
+
+    for path in weight_files(directory):
+        with safe_open(path, framework="pt") as weights:
+            if not all(is_finite(weights.get_tensor(name)) for name in weights.keys()):  # noqa: SIM118
+                return False
+    return True
+
+
+def refuse_broken_weights(directory: Path, network: "PreTrainedModel") -> None:
+    """Raises ValueError that names a tensor of the network with NaN or infinity in it."""
+    import torch
+
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(
+                f"{directory}: the weights {name} hold NaN or infinity, whatever the precision. The training that "
+                "wrote them went wrong, or the file is damaged; name another checkpoint, or copy it again."
+            )
 
 
 def _refuse_pointers(directory: Path) -> None:

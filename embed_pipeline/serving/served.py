@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 MAX_HITS = 100
 """Passages of one search; beyond a first stage's depth a fused order would depend on how many are asked for."""
 _WARM_UP = "warm-up"
+_BATCH_TOKENS = 2048
+"""Where no encoder of this machine says how many fill it."""
+_TOKEN_BYTES, _OWN_TOKENS = 4, 6
+"""A token is about four letters of English or one and a half Chinese characters, four bytes both; and each text has
+ends and an instruction."""
 
 
 class Embedded(NamedTuple):
@@ -48,6 +53,11 @@ class TokenCounter:
 
     tokenizer: "Tokenizer"
     settings: EncoderSettings
+
+    @property
+    def limit(self) -> int:
+        """The most tokens that the model is given of any text."""
+        return max(self.settings.max_length("query"), self.settings.max_length("passage"))
 
     def count(self, role: Role, texts: Sequence[str]) -> list[tuple[int, bool]]:
         """For each text the tokens that the model is given, and whether there were more."""
@@ -85,6 +95,17 @@ class Served:
     def reranks_by(self) -> str | None:
         """What a query and a text are scored by: the second stage, else the two vectors; None: it has neither."""
         return "cross-encoder" if self.search.scorer else "vectors" if self.search.encoder else None
+
+    @property
+    def batch_tokens(self) -> int:
+        """So many fill one pass of the encoder."""
+        model = model_below(self.search.encoder)
+        return model.batch_tokens if isinstance(model, LocalEncoder) else _BATCH_TOKENS
+
+    def rough_tokens(self, text: str) -> int:
+        """About what a text costs, without tokenising it; what is cut off costs nothing."""
+        found = _OWN_TOKENS + len(text.encode()) // _TOKEN_BYTES
+        return min(found, self.tokens.limit) if self.tokens else found
 
     def embed(self, role: Role, texts: Sequence[str]) -> list[Embedded]:
         """The vector of each text, whole, as a query or as a passage."""

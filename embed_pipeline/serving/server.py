@@ -38,6 +38,9 @@ class ServerSettings:
     host: str = "127.0.0.1"
     port: int = 8000
     batch: int = 32
+    """Questions of a search, or pairs, at once."""
+    batch_tokens: int | None = None
+    """Of texts to encode at once, about; None: as many as fill one pass of the encoder."""
     queue: int = 4096
     reload_seconds: float = 2.0
     api_key: str | None = None
@@ -66,7 +69,12 @@ class Server:
         self._graph = open_graph()
         served = load_served(self._graph, name)
         metrics = Metrics()
-        batcher = Batcher(batch=settings.batch, capacity=settings.queue, report=metrics.batch.observe)
+        batcher = Batcher(
+            batch=settings.batch,
+            batch_tokens=settings.batch_tokens or served.batch_tokens,
+            capacity=settings.queue,
+            report=metrics.batch.observe,
+        )
         self.service = Service(served, batcher, metrics, settings.api_key, settings.input_type)
         self._unusable: dict[str, str] | None = None
         self._complaint = ""

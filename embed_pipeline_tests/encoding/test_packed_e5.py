@@ -1,6 +1,8 @@
 """The bundled multilingual model: its tokens and vectors are those of a second reading of the packed file."""
 
 import struct
+import subprocess
+import sys
 import unicodedata
 from importlib.util import find_spec
 from pathlib import Path
@@ -119,6 +121,22 @@ def test_vectors_are_those_of_the_packed_weights_in_every_library(
         flag.encode_queries(texts),
     ):
         np.testing.assert_allclose((np.asarray(found) * expected).sum(axis=1), 1, atol=1e-4)
+
+
+def test_its_weights_are_in_memory_once_while_they_are_loaded_and_looked_through(e5_directory: Path) -> None:
+    """The tokenizer takes another 300 MB, but not at that moment."""
+    script = (
+        "import re, sys, torch, transformers\n"
+        "from embed_pipeline.encoding.encoder import EncoderSettings\n"
+        "from embed_pipeline.encoding.local import load_local_encoder\n"
+        "def peak(): return int(re.findall(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())[0]) * 1024\n"
+        "before = peak()\n"
+        "settings = EncoderSettings(model=sys.argv[1], dtype='float32', backend='torch')\n"
+        "load_local_encoder(settings).encode_queries(['a question'])\n"
+        "print(peak() - before)\n"
+    )
+    told = subprocess.run([sys.executable, "-c", script, str(e5_directory)], capture_output=True, text=True, check=True)
+    assert int(told.stdout) < 1.5 * (e5_directory / "model.safetensors").stat().st_size
 
 
 def test_a_question_finds_its_passage_in_another_language(e5_directory: Path) -> None:

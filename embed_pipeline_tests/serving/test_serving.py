@@ -326,7 +326,7 @@ def test_under_load_no_answer_is_lost_or_mixed_up_and_requests_share_batches(run
 
 
 def test_a_full_queue_answers_429_and_the_client_that_comes_again_is_answered(project) -> None:
-    service = Running(project, "small/tuned", queue=4, batch=2)
+    service = Running(project, "small/tuned", queue=4, batch_tokens=40)
     try:
         body = {"model": "small/tuned-query", "input": TEXTS[:1]}
         with ThreadPoolExecutor(24) as pool:
@@ -456,7 +456,7 @@ def test_the_command_answers_what_was_asked_and_ends(project: PipelineProject, t
     root = Path(shutil.copytree(project.root, tmp_path / "project"))
     mark_project(root)
     (root / "home").rename(root / ".embed_pipeline")
-    command = Command(root, "serve", "small/tuned", "--port", "0", "--batch", "4")
+    command = Command(root, "serve", "small/tuned", "--port", "0", "--batch-tokens", "80")
     command.wait_until(lambda: "serving small/tuned" in command.said())
     address = re.search(r"http://\S+", command.said())
     assert address is not None
