@@ -25,6 +25,7 @@ from embed_pipeline.replacing import replacing
 from embed_pipeline.reporting.metrics_table import BASE_MODEL, MetricRow
 from embed_pipeline.reporting.table_file import (
     LOCK_TIMEOUT_SECONDS,
+    WAL_SUFFIX,
     DamagedTableError,
     Say,
     Turn,
@@ -151,12 +152,12 @@ def append_metrics(
     path.parent.mkdir(parents=True, exist_ok=True)
     turn = Turn(path, timeout_seconds or LOCK_TIMEOUT_SECONDS, say or logging.getLogger(__name__).warning)
     with turn.taken():
-        existed = path.exists()
         try:
-            number = _append(turn, [batch] if existed else [*earlier(), batch], standing, existed=existed)
+            exists = path.exists()
+            number = _append(turn, [batch], standing) if exists else _make(turn, [*earlier(), batch], standing)
         except DamagedTableError as error:
             turn.say(f"{error} It is set aside as {set_aside(path).name} and made again from the store.")
-            number = _append(turn, [*earlier(), batch], standing, existed=False)
+            number = _make(turn, [*earlier(), batch], standing)
         with suppress(OSError):  # without a mark the database itself is asked
             write_mark(path, number)
     return number
@@ -264,10 +265,23 @@ def _read(
     return tuple(_from_stored(dict(zip(columns, values, strict=True))) for values in found)
 
 
-def _append(turn: Turn, batches: Sequence[Batch], standing: Sequence[Standing] | None, *, existed: bool) -> int:
+def _make(turn: Turn, batches: Sequence[Batch], standing: Sequence[Standing] | None) -> int:
+    """A new file with the batches, made beside its place: killed while it makes one, DuckDB leaves a damaged file."""
+    new = Turn(turn.path.with_name(f"{turn.path.name}.new"), turn.timeout_seconds, turn.say)
+    for suffix in ("", WAL_SUFFIX):
+        new.path.with_name(new.path.name + suffix).unlink(missing_ok=True)
+    number = _append(new, batches, standing, is_new=True)
+    if turn.path.with_name(turn.path.name + WAL_SUFFIX).exists():  # of a file that is gone: not of this one
+        set_aside(turn.path)
+    mark_path(turn.path).unlink(missing_ok=True)
+    new.path.replace(turn.path)
+    return number
+
+
+def _append(turn: Turn, batches: Sequence[Batch], standing: Sequence[Standing] | None, *, is_new: bool = False) -> int:
     number = 0
     with turn.connected(read_only=False) as connection:
-        if existed:
+        if not is_new:
             _check(connection)
         connection.execute("BEGIN")
         connection.execute(_SCHEMA)

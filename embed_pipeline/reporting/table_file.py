@@ -21,6 +21,9 @@ LOCK_TIMEOUT_SECONDS = 60.0
 BATCH_SUFFIX = ".batch"
 """Of the mark beside the database: number of the newest batch, size and time of the file that has it."""
 
+WAL_SUFFIX = ".wal"
+"""Of what DuckDB wrote and has not put into the database yet."""
+
 Say = Callable[[str], None]
 _OWN_SECONDS = 3.0  # what appending takes; longer is worth a word
 _LOCKED = ("lock", "different configuration")
@@ -118,7 +121,7 @@ class Turn:
 def set_aside(path: Path) -> Path:
     """Move a damaged file, and what belongs to it, out of the way; nothing is deleted."""
     moment = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
-    for suffix in ("", ".wal"):
+    for suffix in ("", WAL_SUFFIX):
         with suppress(FileNotFoundError):
             found = path.with_name(path.name + suffix)
             found.rename(found.with_name(f"{path.name}.damaged-{moment}{suffix}"))

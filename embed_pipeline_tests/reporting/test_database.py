@@ -240,6 +240,27 @@ def test_a_table_that_is_gone_gets_its_earlier_batches_back(tmp_path):
     assert append_metrics(path, [ROW], earlier=lambda: pytest.fail("it is there")) == 3
 
 
+def test_a_process_killed_while_it_makes_the_table_leaves_none_and_nothing_damaged(tmp_path):
+    path, said = tmp_path / "m.duckdb", []
+    body = "import os, signal\nfrom embed_pipeline.reporting import database\n"
+    body += "database._append_batch = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+    writer = start_writer(f"{body}append_metrics(Path(sys.argv[1]), [ROW])\n", str(path))
+    assert writer.wait(60) == -signal.SIGKILL
+    writer.communicate()
+    assert not path.exists() and newest_batch(path) == 0
+    before = replace(ROW, value=0.3)
+    assert append_metrics(path, [ROW], earlier=lambda: [Batch(rows=[before])], say=said.append) == 2
+    assert read_history(path) == (before, ROW) and not said
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["m.duckdb", "m.duckdb.batch", "m.duckdb.lock"]
+
+
+def test_what_duckdb_had_not_put_into_a_table_that_is_gone_is_not_put_into_the_next(tmp_path):
+    path, said = tmp_path / "m.duckdb", []
+    (tmp_path / "m.duckdb.wal").write_bytes(b"of another table")
+    assert append_metrics(path, [ROW], say=said.append) == 1
+    assert read_history(path) == (ROW,) and len(list(tmp_path.glob("m.duckdb.damaged-*.wal"))) == 1
+
+
 @pytest.mark.parametrize("content", [b"", b"1", b"1\n", b"x y z", b"\xff"])
 def test_a_mark_that_a_power_cut_left_is_read_from_the_database(tmp_path, content):
     path, mark = tmp_path / "m.duckdb", tmp_path / "m.duckdb.batch"
