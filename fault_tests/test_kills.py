@@ -17,7 +17,7 @@ from embed_pipeline.reporting.database import read_history
 from embed_pipeline_tests.small_project import is_training
 from fault_tests.commands import ENVIRONMENT, Command, call
 from fault_tests.conftest import Figure
-from fault_tests.project import State, copy_of, files_of, sound_store, state_of, write_whole_project
+from fault_tests.project import STORE, State, copy_of, files_of, sound_store, state_of, write_whole_project
 
 KILLS = int(os.environ.get("KILLS", "200"))
 SEED = int(os.environ.get("SEED", "1"))
@@ -35,7 +35,7 @@ def undisturbed(template: Path) -> tuple[State, Counter[str], float]:
     """What a run that nobody disturbs leaves, what lies there after `gc`, and how long the run takes."""
     project = copy_of(template, template.with_name("project"))
     started = time.monotonic()
-    code, said = call(project, "run", seconds=900)
+    code, said = call(project, "run", environment=STORE, seconds=900)
     took = time.monotonic() - started
     assert code == 0, said
     found = state_of(project)
@@ -55,7 +55,7 @@ def test_killed_anywhere_a_project_ends_with_the_digests_and_rows_of_an_undistur
         project = copy_of(template, template.with_name("project"))
         projects += 1
         for _ in range(min(KILLS_OF_ONE_PROJECT, KILLS - done)):
-            command = Command(project, "run")
+            command = Command(project, "run", environment=STORE)
             # What was begun is done anew after a kill: on the average each comes a step further than the last.
             time.sleep(chance.uniform(0.2, 2.5 * took / KILLS_OF_ONE_PROJECT))
             if not command.is_running():
@@ -78,7 +78,7 @@ def test_killed_anywhere_a_project_ends_with_the_digests_and_rows_of_an_undistur
 
 
 def _compare(project: Path, expected: State, files: Counter[str]) -> None:
-    code, said = call(project, "run", seconds=900)
+    code, said = call(project, "run", environment=STORE, seconds=900)
     assert code == 0 and "Traceback" not in said, said
     found = state_of(project)
     assert found.objects == expected.objects
@@ -86,7 +86,7 @@ def _compare(project: Path, expected: State, files: Counter[str]) -> None:
     code, said = call(project, "gc")
     assert code == 0, said
     assert files_of(project) == files
-    code, said = call(project, "run")
+    code, said = call(project, "run", environment=STORE)
     assert code == 0 and "Everything is fresh" in said, said
 
 
@@ -101,7 +101,7 @@ def test_a_service_killed_while_it_answers_answers_the_same_when_it_is_started_a
 ) -> None:
     expected, _, _ = undisturbed
     project, chance, answers, kills = template.with_name("project"), random.Random(SEED), [], max(2, KILLS // 20)
-    assert call(project, "run", seconds=900)[0] == 0  # wherever the test before it left the project
+    assert call(project, "run", environment=STORE, seconds=900)[0] == 0  # wherever the test before it left the project
     for _ in range(kills + 1):
         service = Command(project, "serve", "small/tuned", "--port", "0")
         service.wait_until_said("serving ")
@@ -111,7 +111,7 @@ def test_a_service_killed_while_it_answers_answers_the_same_when_it_is_started_a
             _search(address, f"问题{number}")
         service.kill()
     assert all(answer == answers[0] for answer in answers) and answers[0]
-    code, said = call(project, "run")
+    code, said = call(project, "run", environment=STORE)
     assert code == 0 and "Everything is fresh" in said, said
     assert state_of(project) == expected
     figure("kills of a service under load, each followed by a start", kills)
@@ -130,7 +130,7 @@ def test_a_run_killed_as_its_own_process_says_what_was_interrupted(
 ) -> None:
     """The same once with a fresh interpreter instead of a forked one."""
     project = copy_of(template, template.with_name("project"))
-    environment = {**os.environ, **ENVIRONMENT}
+    environment = {**os.environ, **ENVIRONMENT, **STORE}
     process = subprocess.Popen(
         [sys.executable, "-m", "embed_pipeline", "run"], cwd=project, env=environment, start_new_session=True
     )
