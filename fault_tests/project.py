@@ -13,16 +13,26 @@ from pathlib import Path
 from browser_tests.project import write_browser_project
 from embed_pipeline.artifacts import ArtifactStore
 from embed_pipeline.reporting.database import read_history, read_newest
-from embed_pipeline_tests.small_project import edit_dataset, mark_project, settle, write_project, write_yaml
+from embed_pipeline_tests.small_project import (
+    edit_dataset,
+    edit_yaml,
+    mark_project,
+    settle,
+    write_project,
+    write_yaml,
+)
 
 TIMED = ("report", "query_metrics", "metrics_table")
 """Assets whose object or manifest holds how long something took."""
+STORE = {"EMBED_PIPELINE_LANCEDB_URL": "lancedb"}
+"""Where the vector store of the whole project is, for its commands."""
 OF_THE_RUN = {"run_id", "git_commit", "evaluated_at", "latency_p50_ms", "latency_p95_ms", "passages_per_second"}
 
 
 def write_whole_project(root: Path) -> Path:
     """Every kind of asset: workbooks, pairs, documents with written questions, seven variants, an export, a promotion.
 
+    One variant's vectors go to a vector store in the project's folder (STORE).
     A full run takes about a minute on one weak core.
     """
     write_browser_project(root)
@@ -32,6 +42,7 @@ def write_whole_project(root: Path) -> Path:
         {"description": "as it is", "encoder": _encoder(root / "data" / "recipes" / "tuned.yaml")},
     )
     edit_dataset(root / "data" / "help", variants=["bm25", "plain"], variants_on_request=[])
+    edit_yaml(root / "data" / "recipes" / "tuned.yaml", "index", store="lancedb")  # STORE
     settle(root / "data")
     return root
 
@@ -78,7 +89,10 @@ def sound_store(root: Path) -> int:
 
 
 def files_of(root: Path) -> Counter[str]:
-    """What lies in the folder of state, by kind; records of Dagster, event files and locks grow with every run."""
+    """What lies in the folder of state, by kind, and in the vector store, whose names end with a digest of the content.
+
+    Records of Dagster, event files and locks, which grow with every run, are left out.
+    """
     home, found = root / ".embed_pipeline", Counter()
     for path in home.rglob("*"):
         parts = path.relative_to(home).parts
@@ -90,6 +104,7 @@ def files_of(root: Path) -> Counter[str]:
             continue
         kind = "/".join(parts[:2]) if parts[0] == "artifacts" else parts[0]
         found[f"{kind}/{'/'.join(parts[2:3])}" if kind.endswith(("refs", "staging")) else kind] += 1
+    found.update(f"store/{path.name}" for path in (root / STORE["EMBED_PIPELINE_LANCEDB_URL"]).iterdir())
     return found
 
 
