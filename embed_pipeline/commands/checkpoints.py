@@ -51,7 +51,7 @@ def promoted(dataset: str, export_to: Path | None) -> None:
         table.add_column(header, justify="left" if header == "checkpoint" else "right")
     for one in sorted(found.candidates, key=lambda one: -one.target):
         values = (f"{100 * one.target:.1f}", f"{100 * one.gain:+.1f}", f"{100 * one.general:.1f}")
-        table.add_row(one.variant, *values, f"{-100 * one.general_loss + 0:+.1f}")
+        table.add_row(one.variant, *values, one.general_points)
     console.print(table)
     if export_to is not None:
         with _new_copy(folder, export_to):

@@ -189,7 +189,7 @@ def _known_labels(row: RawRow, cells: Sequence[RawCell], labels: LabelList, ledg
             detail = f"It holds several labels of the list between {separator!r}. Name it in columns, label_separators."
             ledger.append(_reject(row, "several_labels", cell=cell, detail=detail))
         elif label not in labels:
-            ledger.append(_reject_unknown_label(row, cell, labels.nearest(label)))
+            ledger.append(_reject_unknown_label(row, cell, label, labels))
         elif label in known:
             detail = f"The row has the label in column {known[label]} already."
             ledger.append(_reject(row, "duplicate_label", cell=cell, detail=detail))
@@ -281,11 +281,10 @@ def _reject_label_cell(row: RawRow, cell: RawCell, problem: CellProblem) -> Ledg
     return _reject(row, _LABEL_REASONS[problem], cell=cell, detail=_PROBLEMS[problem])
 
 
-def _reject_unknown_label(row: RawRow, cell: RawCell, nearest: Nearest | None) -> LedgerEntry:
+def _reject_unknown_label(row: RawRow, cell: RawCell, label: str, labels: LabelList) -> LedgerEntry:
     """The entry for a label that the label list does not have."""
-    hint = "nothing there resembles it" if nearest is None else f"nearest is {nearest.text!r}"
-    detail = f"Not in the label list; {hint}. Correct the cell or add the label."
-    return _reject(row, "unknown_label", cell=cell, nearest=nearest, detail=detail)
+    detail = f"Not in the label list; {labels.hint(label)}. Correct the cell or add the label."
+    return _reject(row, "unknown_label", cell=cell, nearest=labels.nearest(label), detail=detail)
 
 
 def _reject_conflict(conflict: SplitConflict, rows: Sequence[RawRow], texts: Sequence[str]) -> LedgerEntry:

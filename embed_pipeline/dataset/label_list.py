@@ -39,6 +39,11 @@ class LabelList:
             return Passage(key, label, attributes)
         return Passage(key, f"{label}: {description}", {**attributes, LABEL: label})
 
+    def hint(self, label: str) -> str:
+        """What an unknown label may have been meant to be, in words."""
+        nearest = self.nearest(label)
+        return f"nearest is {nearest.text!r}" if nearest else "nothing there resembles it"
+
     def _find_nearest(self, label: str) -> Nearest | None:
         """The known label that resembles an unknown one most, None if none does at all."""
         return nearest_text(label, self.texts)

@@ -111,9 +111,7 @@ def _described(
     found = {key: labels.passage(passage.text, key, passage.attributes) for key, passage in passages.items()}
     texts = dict.fromkeys(passage.text for passage in passages.values())
     for position, text in enumerate((text for text in texts if text not in labels), start=1):
-        nearest = labels.nearest(text)
-        hint = f"nearest is {nearest.text!r}" if nearest else "nothing there resembles it"
-        detail = f"A passage that is not in the label list; {hint}. It stays, without a description."
+        detail = f"A passage that is not in the label list; {labels.hint(text)}. It stays, without a description."
         ledger.append(_reject(file, "labels", position, "noted", text, detail))
     return found | {
         added.id: added for added in (labels.passage(label) for label in labels.texts if label not in texts)

@@ -36,6 +36,11 @@ class Candidate:
         """Of the general suite that lost most against the base; negative where every one gained."""
         return self.base_general - self.general if self.lost is None else self.lost
 
+    @property
+    def general_points(self) -> str:
+        """The same as a change in points, for people."""
+        return f"{0 - 100 * self.general_loss:+.1f}"  # 0 minus 0 has no sign
+
 
 @dataclass(frozen=True, slots=True)
 class Promoted:
@@ -78,7 +83,7 @@ def write_promoted(promoted: Promoted, directory: Path, *, dataset: str, recipe:
     (directory / PROMOTED_FILE).write_text(content + "\n", encoding="utf-8")
     rows = "\n".join(
         f"| {one.variant} | {100 * one.target:.1f} | {100 * one.gain:+.1f} | {100 * one.general:.1f} "
-        f"| {-100 * one.general_loss + 0:+.1f} |"
+        f"| {one.general_points} |"
         for one in sorted(promoted.candidates, key=lambda one: -one.target)
     )
     card = f"""# {promoted.chosen}, the checkpoint to take for {dataset}
@@ -106,7 +111,7 @@ def read_promoted(directory: Path) -> Promoted:
 def _explain(
     best: Candidate, refused: Sequence[Candidate], loss_limit: float, kept: float | None, *, within: bool
 ) -> str:
-    told = f"target {100 * best.gain:+.1f}, general {-100 * best.general_loss + 0:+.1f} points against its base"
+    told = f"target {100 * best.gain:+.1f}, general {best.general_points} points against its base"
     share = f", {100 * kept:.0f} % of the largest gain" if kept is not None and best.trained else ""
     limit = f"{100 * loss_limit:.1f} points"
     if not within:

@@ -43,6 +43,11 @@ class MergePoint:
     suites: Mapping[str, float]
     """nDCG@10 by general suite."""
 
+    @property
+    def general(self) -> float:
+        """The mean over the suites, 0 without any; for people: a suite's gain must not hide another's loss."""
+        return fmean(self.suites.values()) if self.suites else 0.0
+
     def lost(self, base: "MergePoint") -> float:
         """By the general suite that lost most against the base; negative where every one gained, 0 without any."""
         return max((value - self.suites[suite] for suite, value in base.suites.items()), default=0.0)
@@ -239,8 +244,8 @@ def _explain_failure(points: Sequence[MergePoint], *, wanted: float, kept_gain: 
 
 
 def _change(point: MergePoint, base: MergePoint) -> str:
-    target, general = 100 * (point.target - base.target), -100 * point.lost(base)
-    return f"target {target:+.1f}, general {general + 0:+.1f} points"
+    target, general = 100 * (point.target - base.target), 0 - 100 * point.lost(base)
+    return f"target {target:+.1f}, general {general:+.1f} points"
 
 
 def _kept(point: MergePoint, base: MergePoint, tuned: MergePoint) -> float:

@@ -231,9 +231,8 @@ def plot_trade_off(
     base, tuned = ordered[0], ordered[-1]
     general, target = [-100 * point.lost(base) for point in ordered], [100 * point.target for point in ordered]
     axes.plot(general, target, color=INK, marker="o", markersize=4, linewidth=1.2)
-    for point in ordered:
-        at = (-100 * point.lost(base), 100 * point.target)
-        axes.annotate(f"{point.alpha:g}", at, textcoords="offset points", xytext=(6, 4), fontsize=8)
+    for point, x, y in zip(ordered, general, target, strict=True):
+        axes.annotate(f"{point.alpha:g}", (x, y), textcoords="offset points", xytext=(6, 4), fontsize=8)
     axes.margins(0.12)
     floor = -100 * allowed_loss
     wanted = 100 * (base.target + kept_gain * (tuned.target - base.target))

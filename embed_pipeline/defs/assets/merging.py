@@ -7,7 +7,6 @@ import shutil
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 
 import dagster as dg
 
@@ -143,8 +142,7 @@ def _promote(step: Step, out: Path) -> dict[str, object]:
 
     for variant in variants:
         point, base = measure(step.search_of(variant)), measure(step.search_of(variant, before_training=True))
-        general, base_general = (fmean(one.suites.values()) if one.suites else 0.0 for one in (point, base))
-        values = (point.target, general, base.target, base_general, point.lost(base))
+        values = (point.target, point.general, base.target, base.general, point.lost(base))
         found.append(Candidate(variant.name, variant.is_trained, *values))
     promoted = promote(found, loss_limit=settings.promotion_loss_limit)
     chosen = next(variant for variant in variants if variant.name == promoted.chosen)
