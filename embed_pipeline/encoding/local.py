@@ -19,6 +19,7 @@ import numpy as np
 
 from embed_pipeline.encoding import backends
 from embed_pipeline.encoding.backends import Runner, Traceable
+from embed_pipeline.encoding.converting import CONVERTED_FILES, convert_apart
 from embed_pipeline.encoding.encoder import (
     Backend,
     EncoderSettings,
@@ -54,8 +55,6 @@ _BATCH_TOKENS: Mapping[Device, int] = {"cpu": 2048, "cuda": 65536}
 
 _BEGINNING_SHARE = 32
 """Beginning a batch, with its many small operations, costs this part of a full one: on a CPU 64 tokens, 5 to 15 ms."""
-
-_OPENVINO_FILE, _ONNX_FILE = "model.xml", "model.onnx"
 
 CONVERSION_PAYS_TOKENS = 100_000
 """Converting a model costs about what encoding so many tokens with it saves. Small and large models are alike in that:
@@ -102,7 +101,6 @@ class Model(NamedTuple):
     """A model as transformers loaded it."""
 
     network: "PreTrainedModel"
-    tokenizer: "PreTrainedTokenizerBase"
     heads: "Transform"
 
 
@@ -193,9 +191,8 @@ class LocalEncoder:
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         if not texts:
             return vectors
-        few = self.settings.backend != AUTO or sum(map(len, texts)) < CONVERSION_PAYS_TOKENS
-        if few and not self.is_loaded and self._wanted_backend() == "torch":
-            _ = self._model  # before the tokenizer, of 300 MB: weights that become bfloat16 are there in both
+        if not self.is_loaded:
+            self._load_before_tokenizer(texts)
         token_ids = self.token_ids(role, texts)
         lengths = [len(ids) for ids in token_ids]
         if not min(lengths):
@@ -217,6 +214,16 @@ class LocalEncoder:
                 "weights are damaged or diverged: copy the model again, or train it with a lower learning_rate."
             )
         return vectors
+
+    def _load_before_tokenizer(self, texts: Sequence[str]) -> None:
+        """The weights first, unless only the tokens can say what computes: each is there twice while it is prepared.
+
+        A tokenizer takes up to 300 MB, and what it adds to those two copies is the peak of the process.
+        """
+        if self.settings.backend in backends.CONVERTING:
+            self._runner_for(0)
+        elif self.settings.backend != AUTO or sum(map(len, texts)) < CONVERSION_PAYS_TOKENS:
+            _ = self._model
 
     def token_ids(self, role: Role, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each text as the model sees them."""
@@ -260,8 +267,6 @@ class LocalEncoder:
         if backend == "torch":
             runner = backends.run_torch(self.traceable.module, self.device)
         else:
-            if self.dtype != "float32":
-                self.__dict__.pop("_model", None)  # others round by themselves, and are made of all there is
             runner = self._convert(backend)
             self._let_go()
         why = f"{self._tokens_in_bulk:,} tokens so far" if self._tokens_in_bulk else "small calls alone so far"
@@ -276,20 +281,25 @@ class LocalEncoder:
 
     def _convert(self, backend: Backend) -> Runner:
         folder = self._compiled_folder(backend)
+        if folder is None:
+            return self._convert_here(backend)
+        self._let_go()
+        settings = self.settings.model_copy(update={"backend": backend, "dtype": "float32"})
+        make_once(folder, lambda out: convert_apart(settings, self.directory, backend, out))
+        self._check_unchanged()
+        path = folder / CONVERTED_FILES[backend]
+        return backends.run_openvino(path, self.dtype) if backend == "openvino" else backends.run_onnx(path)
+
+    def _convert_here(self, backend: Backend) -> Runner:
+        if self.dtype != "float32":
+            self.__dict__.pop("_model", None)  # others round by themselves, and are made of all there is
         if backend == "openvino":
-            if folder is None:
-                return backends.run_openvino(backends.convert_openvino(self.traceable), self.dtype)
-            make_once(folder, lambda out: backends.save_openvino(self.traceable, out / _OPENVINO_FILE))
-            self._check_unchanged()
-            self._let_go()
-            return backends.run_openvino(folder / _OPENVINO_FILE, self.dtype)
+            return backends.run_openvino(backends.convert_openvino(self.traceable), self.dtype)
         with TemporaryDirectory() as work:
-            folder = make_once(
-                folder or Path(work) / "onnx", lambda out: backends.trace_onnx(self.traceable, out / _ONNX_FILE)
-            )
-            self._check_unchanged()
+            path = Path(work) / CONVERTED_FILES[backend]
+            backends.trace_onnx(self.traceable, path)
             self._let_go()
-            return backends.run_onnx(folder / _ONNX_FILE)
+            return backends.run_onnx(path)
 
     def _let_go(self) -> None:
         self.__dict__.pop("_model", None)
@@ -298,10 +308,13 @@ class LocalEncoder:
     @property
     def traceable(self) -> Traceable:
         """The whole model, loaded, and how to trace it: what other formats are made of."""
-        network, tokenizer, heads = self._model
+        import torch
+
+        network, heads = self._model
         module = whole_model(network, heads, self.settings.pooling or "", normalize=self.settings.normalize)
-        ids = tokenizer(["a b c", "a"], padding=True, return_tensors="pt")  # with padding, or the mask is traced away
-        return Traceable(module, ids["input_ids"], ids["attention_mask"])
+        padding = getattr(network.config, "pad_token_id", None) or 0
+        mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])  # with padding, or the mask is traced away
+        return Traceable(module, torch.where(mask == 1, 1 if padding == 0 else 0, padding), mask)
 
     @cached_property
     def _digest(self) -> str:
@@ -356,7 +369,7 @@ class LocalEncoder:
             refuse_broken_weights(self.directory, network)
         self._check_unchanged()
         heads = load_heads(read_layout(self.directory).heads, device=self.device)
-        return Model(network.eval().to(self.device), self._tokenizer, heads)
+        return Model(network.eval().to(self.device), heads)
 
     def _check_unchanged(self) -> None:
         if file_states(self.directory) != self._states:

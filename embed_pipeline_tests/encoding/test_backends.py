@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embed_pipeline.encoding import backends, local
+from embed_pipeline.encoding import backends, converting, local
 from embed_pipeline.encoding.backends import missing_packages
 from embed_pipeline.encoding.encoder import NOT_OF_A_MODEL, Backend, EncoderSettings
 from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
@@ -127,6 +127,7 @@ def test_auto_goes_on_with_torch_where_openvino_is_missing_or_cannot_run_the_mod
         encoder_of(small_model, "openvino").encode_queries(TEXTS)
 
 
+@pytest.mark.slow
 def test_what_a_backend_made_is_kept_found_without_torchs_weights_and_made_again_when_damaged(
     small_model: Path, backend: Backend, tmp_path: Path
 ) -> None:
@@ -151,6 +152,39 @@ def test_what_a_backend_made_is_kept_found_without_torchs_weights_and_made_again
     other = encoder_of(model, backend, tmp_path / "compiled")
     assert np.abs(other.encode_passages(TEXTS) - expected).max() > 1e-3
     assert made not in other.compiled_folders
+
+
+@pytest.mark.slow
+def test_a_model_is_converted_without_its_weights_in_this_process(
+    small_model: Path, backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What converting holds of them is several times their size; it goes back with the process that held it."""
+
+    def loads(_: object) -> None:
+        raise AssertionError("the weights were loaded here")
+
+    expected = encoder_of(small_model, "torch").encode_passages(TEXTS)
+    monkeypatch.setattr(local.LocalEncoder, "traceable", property(loads))
+    found = encoder_of(small_model, backend, tmp_path / "compiled")
+    np.testing.assert_allclose(found.encode_passages(TEXTS), expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_what_the_converting_process_says_is_the_error_and_nothing_is_kept(
+    small_model: Path, backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    model = Path(shutil.copytree(small_model, tmp_path / "model"))
+    weights = load_file(model / "model.safetensors")
+    del weights["embeddings.word_embeddings.weight"]
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=f"{model}: the weights do not fill the model: missing"):
+        encoder_of(model, backend, tmp_path / "compiled").encode_passages(TEXTS)
+    monkeypatch.setattr(converting.sys, "executable", "/bin/false")
+    with pytest.raises(RuntimeError, match=f"converting the model for {backend} ended with status 1, expected 0"):
+        encoder_of(small_model, backend, tmp_path / "compiled").encode_passages(TEXTS)
+    assert not [path for path in (tmp_path / "compiled").iterdir() if path.is_dir()]
 
 
 def test_a_missing_package_a_gpu_and_another_precision_are_refused_in_words(
