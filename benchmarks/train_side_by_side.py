@@ -11,8 +11,8 @@ pairs without mined negatives. Both train the whole model at the rate of their
 documentation. Ours: what `training: auto` comes to. One training at a time, all with as many threads; seconds count
 mining and the start of the process. The test split is searched over a draw of --corpus passages (relevant ones
 stay), with the vectors alone and, `+ hybrid`, with the clauses', the TF-IDF and, for labels, the classifier's score
-beside them, weighed on validation queries. Results are kept in the work folder: a run that was stopped goes on where
-it was.
+beside them, hubness taken off, weighed on validation queries. Results are kept in the work folder: a run that was
+stopped goes on where it was.
 """
 
 import argparse
@@ -27,7 +27,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ from embed_pipeline.project.recipes import TrainingSettings
 from embed_pipeline.records import Hit, Split
 from embed_pipeline.retrieval.classifier import ClassifierRetriever, ClassifierSettings, fit_classifier, is_learnable
 from embed_pipeline.retrieval.faiss_index import build_index
+from embed_pipeline.retrieval.hubness import measure_hubness
 from embed_pipeline.retrieval.hybrid import VECTORS_ALONE, HybridRetriever, HybridSettings, HybridWeights
 from embed_pipeline.retrieval.lexical import LexicalSettings, build_lexical_index, lexical_top_k
 from embed_pipeline.retrieval.search import top_k
@@ -368,7 +369,7 @@ def evaluate(trial: Trial, model: Path) -> dict[str, dict[str, Any]]:
         started, retriever = time.monotonic(), open_hybrid(dataset, encoder, vectors)
         weights = choose_weights(trial, retriever)
         found["hybrid"] = {
-            "chosen": f"(parts {weights.parts:g}, lexical {weights.lexical:g}, classifier {weights.classifier:g})",
+            "chosen": f"({', '.join(f'{name} {weight:g}' for name, weight in asdict(weights).items())})",
             "choosing_seconds": time.monotonic() - started,
             "values": measure(trial, replace(retriever, weights=weights).search(asked, HITS)),
         }
@@ -381,7 +382,8 @@ def open_hybrid(dataset: RetrievalDataset, encoder: LocalEncoder, vectors: np.nd
     ngrams = build_tfidf_index(dataset.passages, TfidfSettings())
     fitted = fit_classifier(dataset, ClassifierSettings()) if is_learnable(dataset) else None
     depth = HybridSettings(dense="ours").depth
-    return HybridRetriever(index, encoder, ngrams, VECTORS_ALONE, depth=depth, classifier=fitted)
+    hubness = measure_hubness(index, dataset, encoder)
+    return HybridRetriever(index, encoder, ngrams, VECTORS_ALONE, depth=depth, classifier=fitted, hubness=hubness)
 
 
 def choose_weights(trial: Trial, retriever: HybridRetriever) -> HybridWeights:

@@ -6,14 +6,16 @@ Belongs here: the sweep. Does not belong here: the scores (retrieval/hybrid.py),
 
 import tempfile
 from collections.abc import Sequence
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from statistics import fmean
+
+import numpy as np
 
 from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.evaluation.measures import Measure, canonical_passages, measure_queries
 from embed_pipeline.evaluation.measuring import HITS_PER_QUERY
-from embed_pipeline.records import CHOSEN_ON
+from embed_pipeline.records import CHOSEN_ON, Hit, Judgment
 from embed_pipeline.retrieval.hybrid import (
     VECTORS_ALONE,
     CandidateScores,
@@ -21,7 +23,6 @@ from embed_pipeline.retrieval.hybrid import (
     HybridWeights,
     WeighedPoint,
     Weighing,
-    rank_candidates,
 )
 from embed_pipeline.retrieval.searching import Search, open_hybrid, write_search_index
 
@@ -52,14 +53,26 @@ def weigh(
     scored: Sequence[CandidateScores], dataset: RetrievalDataset, headline: Measure, settings: HybridSettings
 ) -> Weighing:
     """Measure all weights on queries whose candidates are scored; those of a score that says nothing are left out."""
-    says = any(one.classifier.any() for one in scored)
-    tried = (settings.part_weights, settings.lexical_weights, settings.classifier_weights if says else (0.0,))
-    query_ids, canonical = [one.query_id for one in scored], canonical_passages(dataset.passages)
-
-    def mean(weights: HybridWeights) -> float:
-        hits = rank_candidates(scored, weights, HITS_PER_QUERY).hits()
-        found = measure_queries(hits, dataset.judgments, query_ids, measures=[headline], canonical=canonical)
-        return fmean(one.value for one in found)
-
-    points = [WeighedPoint(*weights, mean(HybridWeights(*weights))) for weights in product(*tried)]
+    tried = (
+        settings.part_weights,
+        settings.lexical_weights,
+        settings.classifier_weights if any(one.classifier.any() for one in scored) else (0.0,),
+        settings.hubness_weights if any(one.hubness.any() for one in scored) else (0.0,),
+    )
+    weights, canonical = list(product(*tried)), canonical_passages(dataset.passages)
+    depth = HITS_PER_QUERY if canonical else headline.cutoff
+    ranked = [one.rank_under_all(np.array(weights), depth) for one in scored]
+    judged = dataset.relevant()
+    # Most weights lead to the same few rankings of a query, so each of those is measured once, as a query of its own.
+    hits, judgments, query_ids = [], [], []
+    for one, (rankings, _) in zip(scored, ranked, strict=True):
+        for number, passage_ids in enumerate(rankings):
+            query_ids.append(query_id := f"{one.query_id} {number:06}")
+            hits += [Hit(query_id, passage_id, rank, 0.0) for rank, passage_id in enumerate(passage_ids, start=1)]
+            judgments += [Judgment(query_id, *judged_one) for judged_one in judged[one.query_id].items()]
+    found = measure_queries(hits, judgments, query_ids, measures=[headline], canonical=canonical)
+    value_of = {one.query_id: one.value for one in found}
+    measured = iter(value_of[query_id] for query_id in query_ids)
+    values = np.array([np.array(list(islice(measured, len(rankings))))[which] for rankings, which in ranked])
+    points = [WeighedPoint(*each, fmean(of)) for each, of in zip(weights, values.T.tolist(), strict=True)]
     return Weighing.of(str(headline), points)

@@ -212,15 +212,16 @@ def _index_settings(variant: Variant, language: str) -> dict:
         "tfidf": ngrams,
         "fused": {"dense": dense, "bm25": lexical},
         "classifier": {**ngrams, **ClassifierSettings().model_dump(mode="json")},
-        "hybrid": {"dense": dense, "tfidf": ngrams, "classifier": _classifier_settings(recipe)},
+        "hybrid": {"dense": dense, "tfidf": ngrams, **_learnt_settings(recipe)},
     }
     found = others.get(recipe.retriever, dense)
     return {"first_stage": found, "texts": True} if variant.first_stage else found
 
 
-def _classifier_settings(recipe: Recipe) -> dict | None:
+def _learnt_settings(recipe: Recipe) -> dict:
     fitted = recipe.hybrid.fitted_classifier if recipe.hybrid else None
-    return fitted.model_dump(mode="json") if fitted else None
+    hubness = {"hubness": True} if recipe.hybrid and recipe.hybrid.measures_hubness else {}
+    return {"classifier": fitted.model_dump(mode="json") if fitted else None, **hubness}
 
 
 def _search_settings(variant: Variant, second_stage: Callable[[Variant], CrossEncoder | None]) -> dict:

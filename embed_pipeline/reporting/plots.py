@@ -313,10 +313,11 @@ def plot_training(points: Sequence[TrainingPoint]) -> bytes:
 def plot_weighing(weighing: Weighing) -> bytes:
     """A PNG: a row per weight of the parts, a column per lexical weight, each cell the measure in percent.
 
-    Shown is what goes with the chosen weight of the classifier. The darker the better; the chosen pair is framed.
-    Equal sweeps give equal bytes.
+    Shown is what goes with the chosen weights of the classifier and of hubness. The darker the better; the chosen pair
+    is framed. Equal sweeps give equal bytes.
     """
-    points = [point for point in weighing.points if point.classifier == weighing.chosen.classifier]
+    others = (weighing.chosen.classifier, weighing.chosen.hubness)
+    points = [point for point in weighing.points if (point.classifier, point.hubness) == others]
     rows = sorted({point.parts for point in points})
     columns = sorted({point.lexical for point in points})
     values = np.full((len(rows), len(columns)), np.nan)
@@ -335,8 +336,9 @@ def plot_weighing(weighing: Weighing) -> bytes:
     axes.set_yticks(range(len(rows)), labels=[f"{weight:g}" for weight in rows])
     axes.set_xticks(range(len(columns)), labels=[f"{weight:g}" for weight in columns])
     axes.set(xlabel="weight of the lexical score", ylabel="weight of the best clause")
-    classifier = f", classifier's weight {weighing.chosen.classifier:g}" if weighing.chosen.classifier else ""
-    axes.set_title(f"{weighing.measure} on validation, %; framed: chosen{classifier}")
+    names = ("classifier's weight", "hubness's")
+    with_others = "".join(f", {name} {weight:g}" for name, weight in zip(names, others, strict=True) if weight)
+    axes.set_title(f"{weighing.measure} on validation, %; framed: chosen{with_others}")
     return to_png(figure)
 
 

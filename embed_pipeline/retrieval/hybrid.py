@@ -4,8 +4,9 @@ Belongs here: a question in its parts, the scores of candidates, the weights and
 ranking. Does not belong here: how the weights are chosen (evaluation/weighing.py), rank fusion (fusion.py).
 
 score(q, p) = cos(q, p) + parts · max over the clauses c of q of cos(c, p) + lexical · tfidf(q, p) + classifier · how
-far train questions like q were answered by p. The first three are cosines where the encoder's vectors have length 1
-and the last is about 0 to 1, so that they need no common scale first. Source of the sum: Bruch, Gai and Ingber 2023,
+far train questions like q were answered by p - hubness · the mean cosine of p to questions that it does not answer
+(hubness.py). All but one are cosines where the encoder's vectors have length 1 and the classifier's is about 0 to 1, so
+that they need no common scale first. Source of the sum: Bruch, Gai and Ingber 2023,
 "An Analysis of Fusion Functions for Hybrid Retrieval"; of the maximum: Khattab and Zaharia 2020, "ColBERT", over
 clauses in place of tokens.
 """
@@ -25,7 +26,7 @@ from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.records import Hit, Query
 from embed_pipeline.retrieval.classifier import ClassifierIndex, ClassifierSettings, classifier_scores
 from embed_pipeline.retrieval.faiss_index import PassageIndex
-from embed_pipeline.retrieval.ranking import RankedQuery, Ranking, check_k, rank_passages
+from embed_pipeline.retrieval.ranking import SCORE_DECIMALS, RankedQuery, Ranking, check_k, rank_passages
 from embed_pipeline.retrieval.search import check_encoder, top_k
 from embed_pipeline.retrieval.tfidf import TfidfIndex, queries_per_batch, rank_scores, tfidf_scores
 
@@ -55,6 +56,11 @@ class HybridSettings(BaseModel):
         description="Tried weights of the classifier over the train questions; it is there where they share answers. "
         "0 alone: none is fitted.",
     )
+    hubness_weights: tuple[float, ...] = Field(
+        (0.0, 0.5, 0.75),
+        description="Tried weights of a passage's mean cosine to train questions that it does not answer, which is "
+        "taken off. 0 alone: none is measured, no train question is encoded.",
+    )
     classifier: ClassifierSettings = Field(ClassifierSettings(), description="How that classifier is fitted.")
     depth: int = Field(100, ge=1, description="Hits of each score, and of each clause, that become candidates.")
 
@@ -63,7 +69,12 @@ class HybridSettings(BaseModel):
         """How a classifier is fitted; None where no weight but 0 is tried for one."""
         return self.classifier if max(self.classifier_weights) > 0 else None
 
-    @field_validator("part_weights", "lexical_weights", "classifier_weights")
+    @property
+    def measures_hubness(self) -> bool:
+        """Whether a weight but 0 is tried for it."""
+        return max(self.hubness_weights) > 0
+
+    @field_validator("part_weights", "lexical_weights", "classifier_weights", "hubness_weights")
     @classmethod
     def _check_weights(cls, weights: tuple[float, ...]) -> tuple[float, ...]:
         if not weights or sorted(set(weights)) != list(weights) or weights[0] < 0:
@@ -73,15 +84,19 @@ class HybridSettings(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class HybridWeights:
-    """The weights of the clauses', the lexical and the classifier's score; the whole question's has 1."""
+    """The weights of the clauses', the lexical and the classifier's score, and of what is taken off for hubness.
+
+    The whole question's has 1.
+    """
 
     parts: float
     lexical: float
     classifier: float = 0.0
+    hubness: float = 0.0
 
 
 VECTORS_ALONE = HybridWeights(0.0, 0.0)
-ALL_SCORES = HybridWeights(1.0, 1.0, 1.0)
+ALL_SCORES = HybridWeights(1.0, 1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +106,12 @@ class WeighedPoint:
     parts: float
     lexical: float
     classifier: float
+    hubness: float
     value: float
 
     @property
     def weights(self) -> HybridWeights:
-        return HybridWeights(self.parts, self.lexical, self.classifier)
+        return HybridWeights(self.parts, self.lexical, self.classifier, self.hubness)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +142,8 @@ def write_weighing(weighing: Weighing, directory: Path) -> None:
 def read_weighing(directory: Path) -> Weighing:
     """The sweep written there."""
     content = json.loads((directory / WEIGHTS_FILE).read_text(encoding="utf-8"))
-    points = tuple(WeighedPoint(**point) for point in content["points"])
-    return Weighing(content["measure"], points, WeighedPoint(**content["chosen"]))
+    points = [WeighedPoint(**{"hubness": 0.0, **point}) for point in (*content["points"], content["chosen"])]
+    return Weighing(content["measure"], tuple(points[:-1]), points[-1])
 
 
 _CUT = re.compile(r"[，。、；;？?！!\r\n|]|,(?!\d)|(?<!\d),|\.(?=\s|$|[^\x00-\x7f])|(?<=[一-鿿])\s+(?=[一-鿿])")
@@ -158,12 +174,26 @@ class CandidateScores:
     lexical: np.ndarray
     classifier: np.ndarray
     """0 where there is no classifier, or where it does not know the passage."""
+    hubness: np.ndarray
+    """0 where it was not measured."""
 
     def rank(self, weights: HybridWeights, k: int) -> RankedQuery:
         """The k best by the weighted sum, then by passage id."""
-        scores = self.whole + weights.parts * self.parts + weights.lexical * self.lexical
-        scores = scores + weights.classifier * self.classifier
-        return rank_passages(self.query_id, self.passage_ids, scores, k)
+        return rank_passages(self.query_id, self.passage_ids, self._sums(np.array(astuple(weights))), k)
+
+    def rank_under_all(self, weights: np.ndarray, k: int) -> tuple[list[tuple[str, ...]], np.ndarray]:
+        """The different rankings, ids of the k best each, that (n, 4) weights lead to, and which of them each does."""
+        by_id = np.array(sorted(range(len(self.passage_ids)), key=lambda at: self.passage_ids[at]), dtype=np.int64)
+        sums = np.round(self._sums(weights.T[..., None])[:, by_id], SCORE_DECIMALS)
+        best = by_id[np.argsort(-sums, axis=1, kind="stable")[:, :k]]
+        different, which = np.unique(best, axis=0, return_inverse=True)
+        return [tuple(self.passage_ids[at] for at in row) for row in different.tolist()], which.reshape(-1)
+
+    def _sums(self, weights: np.ndarray) -> np.ndarray:
+        """The weighted sum per candidate: of one set of weights (4), or a row for each of (4, n, 1)."""
+        parts, lexical, classifier, hubness = weights
+        found = self.whole + parts * self.parts + lexical * self.lexical
+        return found + classifier * self.classifier - hubness * self.hubness
 
 
 def rank_candidates(scored: Iterable[CandidateScores], weights: HybridWeights, k: int) -> Ranking:
@@ -182,6 +212,8 @@ class HybridRetriever:
     depth: int = 100
     device: Literal["cpu", "cuda"] = "cpu"
     classifier: ClassifierIndex | None = None
+    hubness: np.ndarray | None = None
+    """float64 (passages), in the order of the index."""
 
     def __post_init__(self) -> None:
         """Raises ValueError when the two indexes are of different passages."""
@@ -240,7 +272,7 @@ class HybridRetriever:
             likely = self._known_rows[np.argsort(-answers[at], kind="stable")[:depth]]
             rows = np.union1d([self._row_of[passage_id] for passage_id in candidates], likely).astype(np.int64)
             if not rows.size:
-                yield CandidateScores(query.id, (), *np.zeros((4, 0)))
+                yield CandidateScores(query.id, (), *np.zeros((5, 0)))
                 continue
             passages = self.index.faiss_index.reconstruct_batch(rows).astype(np.float64)
             asked = np.stack([dense[text][0] for text in (query.text, *own)]).astype(np.float64)
@@ -256,4 +288,5 @@ class HybridRetriever:
                 parts=similar[1:].max(axis=0) if own else similar[0],
                 lexical=cosines[[at], :][:, rows].toarray()[0],
                 classifier=answered,
+                hubness=np.zeros(len(rows)) if self.hubness is None else self.hubness[rows],
             )

@@ -35,6 +35,7 @@ from embed_pipeline.retrieval.faiss_index import (
     write_index,
 )
 from embed_pipeline.retrieval.fusion import FusionSettings
+from embed_pipeline.retrieval.hubness import measure_hubness, read_hubness, write_hubness
 from embed_pipeline.retrieval.hybrid import HybridRetriever, HybridSettings, HybridWeights, split_query
 from embed_pipeline.retrieval.lexical import (
     LexicalSettings,
@@ -88,8 +89,9 @@ class Search:
 
     @property
     def learns_from_questions(self) -> bool:
-        """Whether its index holds a classifier over train questions, where these share answers."""
-        return self.retriever == "classifier" or bool(self.hybrid and self.hybrid.fitted_classifier)
+        """Whether its index holds a classifier over train questions, where these share answers, or hubness."""
+        weighs = self.hybrid and (self.hybrid.fitted_classifier or self.hybrid.measures_hubness)
+        return self.retriever == "classifier" or bool(weighs)
 
     @property
     def hybrid_settings(self) -> HybridSettings:
@@ -111,8 +113,8 @@ def write_search_index(
 ) -> dict[str, object]:
     """Write the index of the passages into the directory; returns what is in it and what it took.
 
-    Of `questions` the train split teaches the classifier of a search that `learns_from_questions`; without them a
-    hybrid search has none.
+    Of `questions` the train split teaches a search that `learns_from_questions`; without them a hybrid search has
+    neither classifier nor hubness.
 
     Raises:
         ValueError: a classifier was asked for, and there is nothing to learn; or a passage cannot be encoded.
@@ -131,6 +133,11 @@ def write_search_index(
             fitted = fit_classifier(questions, wanted, search.encoder)
             write_classifier(fitted, directory / CLASSIFIER_FOLDER)
         dense = write_search_index(dense_part(search), passages, directory / DENSE_FOLDER)
+        if search.hybrid and search.hybrid.measures_hubness and questions:
+            encoder, index = _needed(search.encoder, "encoder"), read_index(directory / DENSE_FOLDER)
+            if (hubness := measure_hubness(index, questions, encoder)) is not None:
+                write_hubness(hubness, directory)
+            dense |= encoding_counts(encoder)
         return {**dense, "kind": search.retriever}
     if search.retriever == "bm25":
         write_lexical_index(build_lexical_index(passages, LexicalSettings(language=search.language)), directory)
@@ -229,15 +236,16 @@ def open_retriever(search: Search, directory: Path) -> Retriever:
 
 def open_hybrid(search: Search, directory: Path, weights: HybridWeights) -> HybridRetriever:
     """The same for a hybrid variant under any weights; its scores can be had one by one."""
-    fitted = directory / CLASSIFIER_FOLDER
+    fitted, index = directory / CLASSIFIER_FOLDER, read_index(directory / DENSE_FOLDER)
     return HybridRetriever(
-        read_index(directory / DENSE_FOLDER),
+        index,
         _needed(search.encoder, "encoder"),
         read_tfidf_index(directory / NGRAMS_FOLDER),
         weights,
         depth=search.hybrid_settings.depth,
         device=search.device,
         classifier=read_classifier(fitted) if fitted.exists() else None,
+        hubness=read_hubness(directory, index.passage_ids),
     )
 
 

@@ -7,7 +7,7 @@ from embed_pipeline.retrieval.hybrid import WeighedPoint, Weighing
 def sweep(*values: float) -> Weighing:
     pairs = [(parts, lexical) for parts in (0.0, 0.5) for lexical in (0.0, 0.1, 1.0)]
     return Weighing.of(
-        "precise@5", [WeighedPoint(*pair, 0.0, value) for pair, value in zip(pairs, values, strict=True)]
+        "precise@5", [WeighedPoint(*pair, 0.0, 0.0, value) for pair, value in zip(pairs, values, strict=True)]
     )
 
 

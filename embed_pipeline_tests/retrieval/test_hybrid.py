@@ -114,7 +114,7 @@ def test_indexes_of_other_passages_are_refused() -> None:
 
 def test_of_equally_good_weights_the_smallest_are_chosen(tmp_path: Path) -> None:
     points = [(0.0, 0.0, 0.5), (0.0, 0.5, 0.8), (0.5, 0.0, 0.8), (0.0, 1.0, 0.8), (1.0, 1.0, 0.7)]
-    weighing = Weighing.of("ndcg@10", [WeighedPoint(*weights, 0.0, value) for *weights, value in points])
+    weighing = Weighing.of("ndcg@10", [WeighedPoint(*weights, 0.0, 0.0, value) for *weights, value in points])
     assert weighing.weights == HybridWeights(parts=0.0, lexical=0.5)
     write_weighing(weighing, tmp_path)
     assert read_weighing(tmp_path) == weighing

@@ -51,7 +51,7 @@ def define_assets(partitions: Partitions) -> Assets:
 
     @dg.asset(**options("hybrid_weights", kinds={"numpy"}, cost="may_be_paid"))
     def hybrid_weights(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
-        """What the best clause's, the lexical and the classifier's score weigh beside the whole question's.
+        """What the best clause's, the lexical, the classifier's score and hubness weigh beside the whole question's.
 
         All weights of the recipe are measured on the validation queries; test queries never count. Rows: weights.
         """
@@ -76,7 +76,7 @@ def _weigh(step: Step, out: Path) -> dict[str, object]:
     step.context.log.info(
         f"{weighing.measure} on validation: {100 * weighing.points[0].value:.1f} % with the smallest weights, "
         f"{100 * chosen.value:.1f} % with parts {chosen.parts:g}, lexical {chosen.lexical:g}, classifier "
-        f"{chosen.classifier:g}"
+        f"{chosen.classifier:g}, hubness {chosen.hubness:g}"
     )
     return {**asdict(chosen), "measure": weighing.measure, **encoding_counts(search.encoder)}
 
