@@ -12,7 +12,7 @@ from embed_pipeline.encoding import backends
 from embed_pipeline.encoding.encoder import Backend, EncoderSettings
 from embed_pipeline.interruption import end_with_parent
 
-CONVERTED_FILES: dict[Backend, str] = {"openvino": "model.xml", "onnx": "model.onnx"}
+CONVERTED_FILES: dict[str, str] = {"openvino": "model.xml", "onnx": "model.onnx"}
 """The file in the folder of a conversion that its backend opens."""
 _REFUSED = 3
 

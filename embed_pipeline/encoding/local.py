@@ -1,8 +1,9 @@
 """An encoder that runs on this machine.
 
-Belongs here: loading the model through transformers, tokenising, batching, which backend computes. Does not belong
-here: the backends (backends.py), pooling and heads (heads.py), caching (vector_cache.py), checking a model's files
-(model_directory.py). On CPU set MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_: it saves half of the time and more.
+Belongs here: loading the model through transformers, tokenising, which backend computes. Does not belong here: what a
+batch is (tokens.py), the backends (backends.py), pooling and heads (heads.py), caching (vector_cache.py), checking a
+model's files (model_directory.py). On CPU set MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_: it saves half of the
+time and more.
 """
 
 import gc
@@ -41,7 +42,7 @@ from embed_pipeline.encoding.model_directory import (
 )
 from embed_pipeline.encoding.model_source import resolve_model
 from embed_pipeline.encoding.precision import AUTO, native_precision, refuse_emulated, resolve_precision
-from embed_pipeline.encoding.tokens import pad_ids
+from embed_pipeline.encoding.tokens import batches_of, pad_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -52,9 +53,6 @@ Device = Literal["cpu", "cuda"]
 
 _BATCH_TOKENS: Mapping[Device, int] = {"cpu": 2048, "cuda": 65536}
 """On one CPU core 2,048 encodes 42 texts a second where 8,192 encodes 39 and 32,768 encodes 29."""
-
-_BEGINNING_SHARE = 32
-"""Beginning a batch, with its many small operations, costs this part of a full one: on a CPU 64 tokens, 5 to 15 ms."""
 
 CONVERSION_PAYS_TOKENS = 100_000
 """Converting a model costs about what encoding so many tokens with it saves. Small and large models are alike in that:
@@ -377,23 +375,6 @@ class LocalEncoder:
                 f"{self.directory}: the files changed after this encoder was opened, so its fingerprint is another "
                 "model's. Open the encoder again."
             )
-
-
-def batches_of(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Rows in batches of alike length, longest first, each within rows times longest <= batch_tokens, or one row.
-
-    A batch ends, too, where filling up to its longest would cost more than beginning another.
-    """
-    rows: list[int] = []
-    filled = 0
-    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
-        filled += lengths[rows[0]] - lengths[row] if rows else 0
-        if rows and ((len(rows) + 1) * lengths[rows[0]] > batch_tokens or filled * _BEGINNING_SHARE > batch_tokens):
-            yield rows
-            rows, filled = [], 0
-        rows.append(row)
-    if rows:
-        yield rows
 
 
 def run_batches(

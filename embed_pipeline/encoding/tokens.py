@@ -1,7 +1,7 @@
-"""What the tokenizer does to texts before any model sees them: the figures of the audits, ids filled up to one length.
+"""What the tokenizer does to texts before any model sees them: the figures of the audits, batches of ids.
 
-Belongs here: counting unknown characters and cut-off texts, padding, without torch. Does not belong here: thresholds
-(the recipe's) and extending a vocabulary (training).
+Belongs here: counting unknown characters and cut-off texts, batches of alike length and their padding, without torch.
+Does not belong here: thresholds (the recipe's) and extending a vocabulary (training).
 """
 
 import json
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _BATCH = 4096
 
+_BEGINNING_SHARE = 32
+"""Beginning a batch, with its many small operations, costs this part of a full one: on a CPU 64 tokens, 5 to 15 ms."""
+
 
 @dataclass(frozen=True, slots=True)
 class TokenCount:
@@ -33,6 +36,23 @@ class TokenCount:
     def share(self) -> float:
         """count / total; 0.0 of nothing."""
         return self.count / self.total if self.total else 0.0
+
+
+def batches_of(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Rows in batches of alike length, longest first, each within rows times longest <= batch_tokens, or one row.
+
+    A batch ends, too, where filling up to its longest would cost more than beginning another.
+    """
+    rows: list[int] = []
+    filled = 0
+    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
+        filled += lengths[rows[0]] - lengths[row] if rows else 0
+        if rows and ((len(rows) + 1) * lengths[rows[0]] > batch_tokens or filled * _BEGINNING_SHARE > batch_tokens):
+            yield rows
+            rows, filled = [], 0
+        rows.append(row)
+    if rows:
+        yield rows
 
 
 def pad_ids(

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from embed_pipeline.encoding.encoder import Role
-from embed_pipeline.encoding.local import batches_of
-from embed_pipeline.encoding.tokens import pad_ids
+from embed_pipeline.encoding.tokens import batches_of, pad_ids
 from embed_pipeline.training.candidates import StepBatch, draw_rows, positive_mask, share_of
 from embed_pipeline.training.examples import Examples, TokenTable, TrainingQuery
 from embed_pipeline.training.settings import TrainingSettings

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from embed_pipeline.encoding.encoder import Role
-from embed_pipeline.encoding.local import batches_of
+from embed_pipeline.encoding.tokens import batches_of
 from embed_pipeline.training.collator import pad_tokens
 from embed_pipeline.training.examples import TokenTable
 from embed_pipeline.training.settings import TrainingSettings

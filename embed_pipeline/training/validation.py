@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase, TrainerControl, TrainerState, 
 
 from embed_pipeline.encoding.encoder import EncoderSettings, Role
 from embed_pipeline.encoding.heads import pool
-from embed_pipeline.encoding.local import batches_of
+from embed_pipeline.encoding.tokens import batches_of
 from embed_pipeline.training.collator import pad_tokens
 from embed_pipeline.training.loss import process_number, processes
 from embed_pipeline.training.progress import Report

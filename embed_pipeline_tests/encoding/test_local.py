@@ -11,9 +11,10 @@ import pytest
 
 from embed_pipeline.encoding.bundled import bundled_english_directory
 from embed_pipeline.encoding.encoder import EncoderSettings
-from embed_pipeline.encoding.local import LocalEncoder, batches_of, load_local_encoder
+from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
 from embed_pipeline.encoding.model_source import resolve_model
 from embed_pipeline.encoding.precision import AUTO_PRECISIONS, native_precision
+from embed_pipeline.encoding.tokens import batches_of
 
 TEXTS = [
     "can I buy cover with diabetes",
