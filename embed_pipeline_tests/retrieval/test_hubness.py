@@ -11,7 +11,7 @@ from embed_pipeline.evaluation.measures import Measure, measure_queries
 from embed_pipeline.evaluation.weighing import weigh, weigh_scores
 from embed_pipeline.records import Judgment, Passage, Query
 from embed_pipeline.retrieval import hubness
-from embed_pipeline.retrieval.faiss_index import PassageIndex, build_index
+from embed_pipeline.retrieval.faiss_index import IndexSettings, PassageIndex, build_index
 from embed_pipeline.retrieval.hubness import measure_hubness, read_hubness
 from embed_pipeline.retrieval.hybrid import (
     CandidateScores,
@@ -113,6 +113,21 @@ def test_a_hybrid_takes_it_off_the_score_of_every_candidate(tmp_path: Path) -> N
         return sum(hit.passage_id == "hub" for hit in found.search(asked, 2))
 
     assert hubs(retriever) < hubs(alone)
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "sq8", "ivf_sq8"])
+def test_every_kind_of_index_has_it_from_the_vectors_it_holds(tmp_path: Path, kind: str) -> None:
+    chance, encoder = np.random.default_rng(0), FakeEncoder()
+    passages = [Passage(f"p{at:03}", "".join(chr(97 + of) for of in chance.integers(26, size=12))) for at in range(300)]
+    queries = [Query(f"q{at:02}", f"{passages[at].text[:8]} x", "train") for at in range(60)]
+    whole = build_dataset(queries, passages, [Judgment(query.id, f"p{at:03}") for at, query in enumerate(queries)])
+    settings = HybridSettings(dense="x", classifier_weights=(0,))
+    search = Search("hybrid", "en", encoder, hybrid=settings, index=IndexSettings(kind=kind))
+    write_search_index(search, passages, tmp_path, questions=whole)
+    found = open_hybrid(search, tmp_path, HybridWeights(0, 0)).hubness
+    exact = measure_hubness(index_of(whole, encoder), whole, encoder)
+    assert found is not None and exact is not None
+    assert found == pytest.approx(exact, abs=0.01)
 
 
 def test_0_alone_encodes_no_train_question_and_keeps_nothing(tmp_path: Path) -> None:
