@@ -6,7 +6,7 @@ Belongs here: the sweep. Does not belong here: the scores (retrieval/hybrid.py),
 
 import tempfile
 from collections.abc import Sequence
-from itertools import islice, product
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 
@@ -64,15 +64,21 @@ def weigh(
     ranked = [one.rank_under_all(np.array(weights), depth) for one in scored]
     judged = dataset.relevant()
     # Most weights lead to the same few rankings of a query, so each of those is measured once, as a query of its own.
-    hits, judgments, query_ids = [], [], []
+    hits, judgments, ranking_ids = [], [], []
     for one, (rankings, _) in zip(scored, ranked, strict=True):
         for number, passage_ids in enumerate(rankings):
-            query_ids.append(query_id := f"{one.query_id} {number:06}")
-            hits += [Hit(query_id, passage_id, rank, 0.0) for rank, passage_id in enumerate(passage_ids, start=1)]
-            judgments += [Judgment(query_id, *judged_one) for judged_one in judged[one.query_id].items()]
-    found = measure_queries(hits, judgments, query_ids, measures=[headline], canonical=canonical)
+            ranking_ids.append(ranking_id := _ranking_id(one, number))
+            hits += [Hit(ranking_id, passage_id, rank, 0.0) for rank, passage_id in enumerate(passage_ids, start=1)]
+            judgments += [Judgment(ranking_id, *judged_one) for judged_one in judged[one.query_id].items()]
+    found = measure_queries(hits, judgments, ranking_ids, measures=[headline], canonical=canonical)
     value_of = {one.query_id: one.value for one in found}
-    measured = iter(value_of[query_id] for query_id in query_ids)
-    values = np.array([np.array(list(islice(measured, len(rankings))))[which] for rankings, which in ranked])
-    points = [WeighedPoint(*each, fmean(of)) for each, of in zip(weights, values.T.tolist(), strict=True)]
+    values = [
+        [value_of[_ranking_id(one, number)] for number in numbers.tolist()]
+        for one, (_, numbers) in zip(scored, ranked, strict=True)
+    ]
+    points = [WeighedPoint(*each, fmean(of)) for each, of in zip(weights, zip(*values, strict=True), strict=True)]
     return Weighing.of(str(headline), points)
+
+
+def _ranking_id(query: CandidateScores, number: int) -> str:
+    return f"{query.query_id} {number:06}"
