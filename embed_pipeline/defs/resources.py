@@ -25,6 +25,7 @@ from embed_pipeline.cluster.encoding import ClusterEncoder
 from embed_pipeline.defs.liveness import keep_alive
 from embed_pipeline.encoding.cross_encoder import CrossEncoder
 from embed_pipeline.encoding.encoder import Encoder, EncoderSettings
+from embed_pipeline.encoding.gpus import on_all_gpus
 from embed_pipeline.encoding.local import LocalEncoder
 from embed_pipeline.encoding.pair_scores import CachedPairScorer
 from embed_pipeline.encoding.usage import COST_DETAIL, spent_usd
@@ -160,8 +161,8 @@ class Step:
     def cached(self, encoder: Encoder) -> CachedEncoder:
         """An encoder behind the cache of vectors."""
         cluster = self.pipeline.cluster()
-        if cluster and isinstance(encoder, LocalEncoder):
-            encoder = ClusterEncoder(encoder, cluster)
+        if isinstance(encoder, LocalEncoder):
+            encoder = ClusterEncoder(encoder, cluster) if cluster else on_all_gpus(encoder)
         return CachedEncoder(encoder, VectorCache(self.project.home / VECTORS_FOLDER), progress=self.log_progress())
 
     def log_progress(self, done_to: str = "encoded", what: str = "texts") -> Callable[[int, int], None]:

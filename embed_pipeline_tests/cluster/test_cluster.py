@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from embed_pipeline.cluster.cluster import Cluster, fewest_cores, worker_variables
-from embed_pipeline.cluster.encoding import ClusterEncoder, PortionWorker
+from embed_pipeline.cluster.encoding import ClusterEncoder, NodeWorker
 from embed_pipeline.cluster.training import begin_again
 from embed_pipeline.defs.resources import PipelineResource, check_named_places, pipeline_from_environment
 from embed_pipeline.encoding.backends import missing_packages
@@ -76,11 +76,9 @@ class TwoWorkers(ClusterEncoder):
     """Two workers in this process, which take the portions in turn from the end."""
 
     def encode_portions(self, role: Role, portions: Sequence[Sequence[str]]) -> Iterator[tuple[int, np.ndarray]]:
-        workers = [PortionWorker(**self.worker_arguments()) for _ in range(2)]
+        workers = [NodeWorker(**self.node_arguments) for _ in range(2)]
         for row in reversed(list(self.rows(role, portions))):
-            answer = workers[row["at"] % 2](row)
-            assert not answer["error"]
-            yield answer["at"], np.frombuffer(answer["vectors"], dtype=np.float32).reshape(-1, self.dimension)
+            yield self.vectors_of(workers[row["at"] % 2](row))
 
 
 def test_portions_on_two_workers_have_the_bytes_of_one_machine(small_model: Path, tmp_path: Path) -> None:
@@ -106,9 +104,9 @@ def test_a_worker_that_sees_no_model_or_another_one_says_so_and_gives_no_vectors
 ) -> None:
     encoder = ClusterEncoder(local_encoder(small_model), Cluster("auto", tmp_path))
     (row,) = encoder.rows("passage", [["a"]])
-    blind = PortionWorker(**{**encoder.worker_arguments(), "directory": str(tmp_path / "gone")})(row)
+    blind = NodeWorker(**{**encoder.node_arguments, "directory": str(tmp_path / "gone")})(row)
     assert blind["vectors"] == b"" and "EMBED_PIPELINE_RAY_STORAGE" in blind["error"]
-    other = PortionWorker(**encoder.worker_arguments())({**row, "fingerprint": "f" * 64})
+    other = NodeWorker(**encoder.node_arguments)({**row, "fingerprint": "f" * 64})
     assert other["vectors"] == b"" and "do not see the same folder" in other["error"]
 
 

@@ -88,8 +88,9 @@ def test_a_node_that_does_not_see_the_model_ends_the_encoding_in_a_sentence(
     nodes: Any, small_model: Path, tmp_path: Path
 ) -> None:
     class NotMounted(ClusterEncoder):
-        def worker_arguments(self) -> dict[str, Any]:
-            return {**super().worker_arguments(), "directory": "/not/mounted"}
+        @property
+        def node_arguments(self) -> dict[str, Any]:
+            return {**super().node_arguments, "directory": "/not/mounted"}
 
     spread = NotMounted(local_encoder(small_model), Cluster(nodes.address, tmp_path / "storage", threads=1))
     with pytest.raises(ValueError, match=r"^node .*: expected the folder /not/mounted, found none"):
