@@ -42,16 +42,23 @@ def reproduce(variant: str, measure: str | None) -> None:
 
 
 @click.command(cls=ProjectCommand)
-@click.argument("variant")
-def recipe(variant: str) -> None:
-    """Print the recipe of VARIANT as a file would state it; where it says auto, what that comes to and why."""
+@click.argument("name", metavar="VARIANT|DATASET")
+@click.option("--explain", is_flag=True, help="What the data are like, and in a sentence each what auto chose and why.")
+def recipe(name: str, explain: bool) -> None:
+    """Print the recipe of a variant as a file would state it; where it says auto, what that comes to and why.
+
+    Of a data set: of those of its variants whose training is chosen by itself.
+    """
     from embed_pipeline.defs.resources import pipeline_from_environment
     from embed_pipeline.project.automatic_training import format_recipe
 
     graph = pipeline_from_environment().graph()
-    asked = graph.project.variant_named(variant)
-    for line in format_recipe(graph.resolved(asked).recipe, graph.automatic_training(asked)):
-        console.print(escape(line), soft_wrap=True)
+    for asked in graph.project.trained_by_itself(name) or (graph.project.variant_named(name),):
+        found = graph.automatic_training(asked)
+        lines = found.lines if explain and found else format_recipe(graph.resolved(asked).recipe, found)
+        told = (f"{asked.key}: {found.summary}. The data: {found.facts.in_words}.",) if explain and found else ()
+        for line in (*told, *lines):
+            console.print(escape(line), soft_wrap=True)
 
 
 @click.command(cls=ProjectCommand)

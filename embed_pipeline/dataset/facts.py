@@ -26,6 +26,15 @@ class DataFacts(BaseModel):
     passage_length: float = Field(ge=0, description="In characters, the median; of a label without its description.")
     is_label_list: bool = Field(description="Few short passages that many questions share.")
 
+    @property
+    def in_words(self) -> str:
+        """All of them, on one line."""
+        kind = "a list of labels" if self.is_label_list else "passages, no list of labels"
+        return (
+            f"{self.train_queries:,} train questions, {self.passages:,} texts of some {self.passage_length:.0f} "
+            f"characters, which are {kind}"
+        )
+
 
 def is_label_list(passage_length: float, passages: int, queries: int) -> bool:
     """Whether a corpus of so many passages, of that median length in characters, is a list of labels."""

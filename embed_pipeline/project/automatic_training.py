@@ -26,6 +26,7 @@ _FEW_LABELS, _SHARED_LABELS, _SHARED_PASSAGES = 100, 64, 32
 class AutomaticTraining:
     """What auto came to: the sections, and by field of `training` why."""
 
+    facts: DataFacts
     mining: MiningSettings
     training: TrainingSettings
     reasons: Mapping[str, str]
@@ -58,6 +59,7 @@ def choose_training(facts: DataFacts, *, layers: int, device: Literal["cpu", "cu
         **_in_common(facts, device),
     }
     return AutomaticTraining(
+        facts=facts,
         mining=MiningSettings(number=0),
         training=TrainingSettings.model_validate({name: value for name, (value, _) in chosen.items()}),
         reasons={name: why for name, (_, why) in chosen.items()},

@@ -13,6 +13,7 @@ from embed_pipeline.encoding.bundled import models_folder
 from embed_pipeline.evaluation.measures import Measure, parse_measure
 from embed_pipeline.project.finding import NoProjectError, UnknownNameError, check_known
 from embed_pipeline.project.loading import DataFolder, load_data_folder
+from embed_pipeline.project.recipes import AUTO
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.synthesis.settings import SynthesisSettings
 
@@ -97,6 +98,25 @@ class Project:
             self._check_readable(name.partition("/")[0])
             check_known(name, self.variants, what="variant", plural="Variants")
         return self.variants[keys[0]]
+
+    def trained_by_itself(self, dataset: str) -> tuple[Variant, ...]:
+        """The variants of a data set whose recipe says `training: auto`; none where no data set has that name.
+
+        Raises:
+            ValueError: the data set has no such variant, or cannot be read.
+        """
+        self._check_readable(dataset)
+        if dataset not in self.datasets:
+            return ()
+        variants = [variant for variant in self.variants.values() if variant.dataset == dataset]
+        found = tuple(variant for variant in variants if variant.recipe.training == AUTO)
+        if not found:
+            raise ValueError(
+                f"data set {dataset!r}: expected a variant whose recipe says training: auto, found none among "
+                f"{', '.join(variant.name for variant in variants)}. Name one of them, as "
+                f"{dataset}/NAME."
+            )
+        return found
 
     def stands_on(self, variant: Variant) -> tuple[str, ...]:
         """The keys of the variant and of all whose weights it searches or mines with, directly or through others."""

@@ -151,6 +151,21 @@ def test_status_why_and_the_recipe_say_what_auto_came_to(
     assert (stated.training, stated.mining) == (chosen.training, chosen.mining)
     assert chosen.summary in stated.description
     assert not list(format_recipe(stated, None))[-1].count("#")
+    for named in (AUTO, "small"):
+        said = CliRunner().invoke(main, ["recipe", named, "--explain"], catch_exceptions=False).output.splitlines()
+        assert said == [f"{AUTO}: {chosen.summary}. The data: {LABELS.in_words}.", *chosen.lines]
+
+
+def test_a_data_set_without_a_variant_trained_by_itself_says_which_variants_it_has(
+    project: PipelineProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = project.root / "data" / "small" / "dataset.yaml"
+    write_yaml(settings, yaml.safe_load(settings.read_text(encoding="utf-8")) | {"variants": ["bm25"]})
+    mark_project(project.root)
+    monkeypatch.chdir(project.root)
+    refused = CliRunner().invoke(main, ["recipe", "small"])
+    assert refused.exit_code == 1
+    assert "expected a variant whose recipe says training: auto, found none among bm25. Name one" in refused.output
 
 
 @pytest.mark.slow
