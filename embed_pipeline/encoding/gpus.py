@@ -24,7 +24,8 @@ from embed_pipeline.interruption import end_with_parent
 
 VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 PORTIONS_PAY = 200
-"""From so many portions on the processes are started: that takes seconds, in which a GPU encodes 50,000 short texts."""
+"""From so many portions on the processes are started: that takes some ten seconds, in which one GPU may encode as many
+texts. An estimate; not measured on several GPUs."""
 _CALLS_PER_PROCESS = 3
 """Portions that wait, are under way, or are done and not fetched: more of them would only fill the memory."""
 
@@ -99,7 +100,7 @@ class GpusEncoder(SpreadEncoder):
 class GpuProcesses:
     """A process on each GPU, and a thread here that waits for it.
 
-    Pipes and no executor: in Python 3.11 one whose process is killed while it is sent something waits forever.
+    Pipes, not ProcessPoolExecutor: that of Python 3.11 was seen to wait forever after one of its processes was killed.
     """
 
     def __init__(self, gpus: Sequence[str], arguments: Mapping[str, Any]) -> None:
