@@ -17,9 +17,7 @@ from embed_pipeline.project.recipes import Recipe
 from embed_pipeline.training.settings import TrainingSettings
 
 _BATCH = 16
-_LABEL_STEPS, _LABEL_EPOCHS = 190, (3, 10)
-_PASSAGE_STEPS, _PASSAGE_EPOCHS = 35, (1, 4)
-"""So many steps at least, in so few or so many epochs."""
+_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 190, 3, 10
 _MOST_QUERIES = 1000
 _FEW_LABELS, _SHARED_LABELS, _SHARED_PASSAGES = 100, 64, 32
 
@@ -85,43 +83,37 @@ def _in_common(facts: DataFacts, device: str) -> Chosen:
 
 
 def _for_labels(facts: DataFacts, layers: int, device: str) -> Chosen:
+    used = facts.train_queries if device == "cuda" else min(facts.train_queries, _MOST_QUERIES)
+    epochs = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, math.ceil(_STEPS * _BATCH / max(1, used))))
     labels = f"{facts.passages} labels of some {facts.passage_length:.0f} characters"
     found: Chosen = {
         "learning_rate": (1e-4, "higher rates found no more and forgot what the base knew elsewhere"),
-        "epochs": _epochs(facts, device, _LABEL_STEPS, _LABEL_EPOCHS),
+        "epochs": (epochs, f"{used} questions are {math.ceil(epochs * used / _BATCH)} steps so"),
     }
     if facts.passages <= _FEW_LABELS:
         found["candidates"] = ("corpus", f"{labels}: every one of them fits into a step")
     else:
         found["candidates"] = ("sample", f"{labels}: a draw of them takes .6 of the time and finds nearly as much")
         found["sample_size"] = (_SHARED_LABELS, "labels that the questions of a step share")
-    if device == "cuda":
-        found["freeze_layers"] = _upper_half(layers)
-    else:
-        frozen = min(layers - 1, int(3 / 4 * layers))
-        found["freeze_layers"] = (frozen, f"of {layers}: run once per text, so that a training takes minutes")
+    found["freeze_layers"] = _frozen(layers, 3 / 4, device)
     return found
 
 
 def _for_passages(facts: DataFacts, layers: int, device: str) -> Chosen:
     return {
         "learning_rate": (5e-5, "half of what labels take: the base reads passages well already"),
-        "epochs": _epochs(facts, device, _PASSAGE_STEPS, _PASSAGE_EPOCHS),
+        "epochs": (1, "found much and forgot nothing elsewhere"),
         "candidates": ("sample", f"{facts.passages:,} passages of some {facts.passage_length:.0f} characters: a draw"),
         "sample_size": (_SHARED_PASSAGES, "passages that the questions of a step share, beside the right ones of each"),
-        "freeze_layers": _upper_half(layers),
+        "freeze_layers": _frozen(layers, 2 / 3, device),
     }
 
 
-def _epochs(facts: DataFacts, device: str, steps: int, limits: tuple[int, int]) -> tuple[int, str]:
-    used = facts.train_queries if device == "cuda" else min(facts.train_queries, _MOST_QUERIES)
-    fewest, most = limits
-    epochs = min(most, max(fewest, math.ceil(steps * _BATCH / max(1, used))))
-    return epochs, f"{used} questions are {math.ceil(epochs * used / _BATCH)} steps so"
-
-
-def _upper_half(layers: int) -> tuple[int, str]:
-    return layers // 2, f"of {layers}: the upper half is trained, the lower one is run once per text"
+def _frozen(layers: int, share: float, device: str) -> tuple[int, str]:
+    if device == "cuda":
+        return layers // 2, f"of {layers}: the upper half is trained; a GPU has the time"
+    frozen = min(layers - 1, int(share * layers))
+    return frozen, f"of {layers}: run once per text, so that a training takes minutes"
 
 
 def format_recipe(recipe: Recipe, chosen: AutomaticTraining | None) -> Iterator[str]:

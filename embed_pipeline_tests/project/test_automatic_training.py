@@ -52,10 +52,9 @@ def test_few_labels_are_all_candidates_and_of_many_a_step_has_a_draw() -> None:
     assert _chosen(MANY).training.candidates == "sample"
 
 
-@pytest.mark.parametrize("facts", [LABELS, PASSAGES], ids=["labels", "passages"])
-def test_fewer_questions_get_more_epochs_within_bounds(facts: DataFacts) -> None:
-    epochs = [_chosen(facts.model_copy(update={"train_queries": n})).training.epochs for n in (20, 300, 1000, 5000)]
-    assert epochs == sorted(epochs, reverse=True) and epochs[0] > epochs[2] == epochs[3]
+def test_fewer_questions_get_more_epochs_within_bounds() -> None:
+    epochs = [_chosen(LABELS.model_copy(update={"train_queries": n})).training.epochs for n in (20, 300, 1000, 5000)]
+    assert epochs == sorted(epochs, reverse=True) and epochs[0] > epochs[-1]
 
 
 def test_without_a_gpu_many_questions_are_drawn_from_and_with_one_all_are_taken() -> None:
