@@ -69,7 +69,7 @@ _STRICT_NAMES = {
     b"http://purl.oclc.org/ooxml/drawingml/": b"http://schemas.openxmlformats.org/drawingml/2006/",
 }
 _SAVE_OR_NAME = "Save it as UTF-8, or name its `encoding` under `columns`."
-_HALF_PAIR_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+_HALF_PAIR_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f]")
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
@@ -202,7 +202,9 @@ def parse_json(data: bytes, place: str) -> Any:
     try:
         text = data.decode(json.detect_encoding(data), "surrogatepass")
         found = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_unique_keys, parse_constant=lambda _: None)
-        return _without_half_pairs(found) if _HALF_PAIR_ESCAPE.search(text) else found
+        # One pattern for both would be tried at every letter, which takes as long as parsing.
+        cut = _HALF_PAIR_ESCAPE.search(text) or (not text.isascii() and _HALF_PAIR.search(text))
+        return _without_half_pairs(found) if cut else found
     except _RepeatedKey as error:
         raise ValueError(f"{place}: {error} Remove one of them.") from error
     except RecursionError as error:
