@@ -13,6 +13,8 @@ from functools import cache
 from statistics import median
 from typing import Literal
 
+import numpy as np
+
 from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.dataset.near_duplicates import NearDuplicateIndex, shingle_texts
 from embed_pipeline.dataset.normalisation import canonical_form
@@ -204,6 +206,7 @@ def _duplicates_of(
     compared: Sequence[int], passages: Sequence[Passage], threshold: float, characters: int
 ) -> tuple[DuplicatePassage, ...]:
     own = [canonical_form(passages[at].text)[:characters] for at in compared]
+    places = np.array(compared)
     first: dict[int, DuplicatePassage] = {}
     for start in range(0, compared[-1] if compared else 0, _COMPARED_AT_ONCE):
         portion = passages[start : start + _COMPARED_AT_ONCE]
@@ -211,11 +214,12 @@ def _duplicates_of(
         index = NearDuplicateIndex(sets, threshold)
         for at in range(len(own)):
             index.add(at)
-        for position, earlier in enumerate(portion, start=start):
-            for near in index.find(len(own) + position - start):
-                if position < compared[near.position]:
-                    found = DuplicatePassage(passages[compared[near.position]], earlier, near.similarity)
-                    first.setdefault(near.position, found)
+        for asked, found, similarities in index.find_all(np.arange(len(own), len(own) + len(portion))):
+            at = start + asked - len(own)
+            earlier = at < places[found]
+            pairs = zip(at[earlier].tolist(), found[earlier].tolist(), similarities[earlier].tolist(), strict=True)
+            for position, one, similarity in pairs:
+                first.setdefault(one, DuplicatePassage(passages[compared[one]], passages[position], similarity))
     return tuple(first[at] for at in sorted(first))
 
 

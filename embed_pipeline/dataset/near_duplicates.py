@@ -27,6 +27,9 @@ _PARTS_FROM = 0.75
 _COUNTING_COST = 20
 """Sorting positions costs so much more than counting them all."""
 _COMPARED_AT_ONCE = 128
+_PAIRS_AT_ONCE, _PAIRS_COMPARED_AT_ONCE = 1_000_000, 10_000
+_MARK_WORDS = 4
+"""Of 64 bits each: of fewer, a text of a few hundred letters sets so many that all texts look alike."""
 _ROUNDING = 1e-9
 
 
@@ -54,9 +57,8 @@ class ShingleSets:
 
     def members_of(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The ranks of these texts, one text after the other, and where each begins."""
-        sizes = self.offsets[positions + 1] - self.offsets[positions]
-        begins = np.cumsum(sizes) - sizes
-        return self.ranks[np.arange(sizes.sum()) + np.repeat(self.offsets[positions] - begins, sizes)], begins
+        ranks, sizes = _runs(self.ranks, self.offsets, positions)
+        return ranks, np.cumsum(sizes) - sizes
 
 
 def shingle_texts(texts: Sequence[str]) -> ShingleSets:
@@ -105,6 +107,37 @@ class NearDuplicateIndex:
             near = similarities >= self._threshold
             yield from map(NearDuplicate, portion[near].tolist(), similarities[near].tolist())
 
+    def find_all(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """What `find` finds for many texts, ten times as fast: (positions asked, found, similarities), in portions.
+
+        `positions` ascending; so are those asked, over all portions.
+        """
+        keys, texts = self._keys, len(self._sizes)
+        own, counts = _runs(keys.own, keys.own_offsets, positions)
+        beside = np.diff(keys.text_offsets)[own]
+        key_ends = np.concatenate([[0], np.cumsum(counts)])
+        looked_at = np.concatenate([[0], np.cumsum(beside)])[key_ends]
+        start = 0
+        while start < len(positions):
+            end = int(np.searchsorted(looked_at, looked_at[start] + _PAIRS_AT_ONCE, side="right")) - 1
+            end = max(start + 1, end)
+            here = slice(key_ends[start], key_ends[end])
+            found, _ = _runs(keys.texts, keys.text_offsets, own[here])
+            asked = np.repeat(np.repeat(positions[start:end], counts[start:end]), beside[here])
+            possible = self._added[found] & (found != asked)
+            asked, found = asked[possible], found[possible]
+            possible = self._may_be_near(asked, found)
+            pairs, shared = np.unique(asked[possible] * texts + found[possible], return_counts=True)
+            asked, found = np.divmod(pairs, texts)
+            possible = shared >= np.minimum(keys.needed[asked], keys.needed[found])
+            asked, found = asked[possible], found[possible]
+            for at in range(0, len(asked), _PAIRS_COMPARED_AT_ONCE):
+                part = slice(at, at + _PAIRS_COMPARED_AT_ONCE)
+                similarities = self._similarities_of(asked[part], found[part])
+                near = similarities >= self._threshold
+                yield asked[part][near], found[part][near], similarities[near]
+            start = end
+
     def beside(self) -> "NearDuplicateIndex":
         """An index of the same texts with none added yet, for next to nothing."""
         other = copy(self)
@@ -125,10 +158,25 @@ class NearDuplicateIndex:
             counts = every[candidates]
         needed = self._keys.needed
         candidates = candidates[(counts >= np.minimum(needed[candidates], needed[position])) & (candidates != position)]
-        sizes, size = self._sizes[candidates], self._sizes[position]
+        return candidates[self._may_be_near(position, candidates)]
+
+    def _may_be_near(self, ones: Any, others: np.ndarray) -> np.ndarray:
+        """bool (others,): texts of sizes, and with marks, that near duplicates can have."""
+        size, sizes = self._sizes[ones], self._sizes[others]
         fits = np.minimum(sizes, size) >= self._threshold * np.maximum(sizes, size)
-        differ = np.bitwise_count(self._marks[candidates] ^ self._marks[position])
-        return candidates[fits & (differ <= _most_differences(sizes + size, self._threshold))]
+        differ = np.bitwise_count(self._marks[others] ^ self._marks[ones]).sum(axis=-1)
+        return fits & (differ <= _most_differences(sizes + size, self._threshold))
+
+    def _similarities_of(self, ones: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """The similarity of each pair."""
+        step = int(self._sets.ranks.max()) + 1  # a pair's members are all below those of the next pair
+        members, begins = self._sets.members_of(ones)
+        members += np.repeat(np.arange(len(ones)) * step, self._sizes[ones])
+        ranks, begins = self._sets.members_of(others)
+        ranks += np.repeat(np.arange(len(others)) * step, self._sizes[others])
+        at = np.minimum(np.searchsorted(members, ranks), len(members) - 1)
+        shared = np.add.reduceat(members[at] == ranks, begins, dtype=np.int64)
+        return shared / (self._sizes[ones] + self._sizes[others] - shared)
 
     def _similarities(self, position: int, others: np.ndarray) -> np.ndarray:
         members = self._sets[position]
@@ -214,15 +262,25 @@ def equal_parts(sets: ShingleSets, threshold: float) -> Keys:
     return Keys.of(np.concatenate(texts), np.concatenate(keys), np.ones(len(sizes), dtype=np.int64))
 
 
+def _runs(values: np.ndarray, offsets: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`values[offsets[i] : offsets[i + 1]]` of every position i, one after the other, and how many each has."""
+    sizes = offsets[positions + 1] - offsets[positions]
+    begins = np.cumsum(sizes) - sizes
+    return values[np.arange(sizes.sum()) + np.repeat(offsets[positions] - begins, sizes)], sizes
+
+
 def _most_differences(sizes: Any, threshold: float) -> Any:
     """How many members one of two near duplicates has and the other has not, at most, by the sum of their sizes."""
     return sizes * (1 - threshold) / (1 + threshold) + _ROUNDING
 
 
 def _marks(sets: ShingleSets) -> np.ndarray:
-    """64 bits of each text, those that its members set: two texts differ in no more bits than members."""
-    bits = np.uint64(1) << (sets.ranks % 64).astype(np.uint64)
-    return np.bitwise_or.reduceat(bits, sets.offsets[:-1]) if len(bits) else bits
+    """uint64 (texts, _MARK_WORDS): bits that a text's members set. Two texts differ in no more bits than members."""
+    marks = np.zeros((len(sets.offsets) - 1, _MARK_WORDS), dtype=np.uint64)
+    words, bits = sets.ranks // 64 % _MARK_WORDS, np.uint64(1) << (sets.ranks % 64).astype(np.uint64)
+    for word in range(_MARK_WORDS if len(bits) else 0):
+        marks[:, word] = np.bitwise_or.reduceat(np.where(words == word, bits, np.uint64(0)), sets.offsets[:-1])
+    return marks
 
 
 def _distinct_shingles(text: str) -> np.ndarray:
@@ -230,4 +288,8 @@ def _distinct_shingles(text: str) -> np.ndarray:
         raise ValueError("a text to compare must not be empty. Leave it out before looking for near duplicates.")
     codes = np.frombuffer(text.ljust(3, "\0").encode("utf-32-le"), dtype=np.uint32).astype(np.int64)
     # Three code points fit in one number, so unequal 3-grams never collide.
-    return np.unique((codes[:-2] << (2 * _CODE_POINT_BITS)) | (codes[1:-1] << _CODE_POINT_BITS) | codes[2:])
+    shingles = (codes[:-2] << (2 * _CODE_POINT_BITS)) | (codes[1:-1] << _CODE_POINT_BITS) | codes[2:]
+    shingles.sort()
+    new = np.ones(len(shingles), dtype=bool)  # numpy.unique says the same in twice the time
+    np.not_equal(shingles[1:], shingles[:-1], out=new[1:])
+    return shingles[new]

@@ -2,10 +2,12 @@ import random
 from collections.abc import Callable
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from embed_pipeline.dataset import near_duplicates
 from embed_pipeline.dataset.near_duplicates import (
     Keys,
     NearDuplicateIndex,
@@ -33,6 +35,20 @@ def found_pairs(texts: list[str], threshold: float) -> dict[tuple[int, int], flo
     return pairs
 
 
+def found_at_once(texts: list[str], threshold: float) -> dict[tuple[int, int], float]:
+    """The same by one search for all of them: each pair is found from both sides."""
+    index = NearDuplicateIndex(shingle_texts(texts), threshold)
+    for position in range(len(texts)):
+        index.add(position)
+    rows = [
+        row for one in index.find_all(np.arange(len(texts))) for row in zip(*map(np.ndarray.tolist, one), strict=True)
+    ]
+    pairs = {(asked, found): similarity for asked, found, similarity in rows}
+    assert [asked for asked, _, _ in rows] == sorted(asked for asked, _, _ in rows) and len(pairs) == len(rows)
+    assert all(pairs[found, asked] == similarity for (asked, found), similarity in pairs.items())
+    return {(asked, found): similarity for (asked, found), similarity in pairs.items() if asked < found}
+
+
 # A small alphabet and joined pieces: overlaps around every threshold are common.
 PIECES = st.sampled_from(["甲乙丙丁", "戊己庚辛壬癸", "子丑", "寅", "甲乙", "卯辰巳午未申酉戌", "a", "😀"])
 TEXTS = st.lists(st.lists(PIECES, min_size=1, max_size=8).map("".join), max_size=12)
@@ -48,6 +64,7 @@ def test_search_finds_exactly_the_pairs_that_comparing_all_finds(texts: list[str
         if jaccard(texts[i], texts[j]) >= threshold
     }
     assert found_pairs(texts, threshold) == pytest.approx(expected)
+    assert found_at_once(texts, threshold) == pytest.approx(expected)
 
 
 def edited_texts(chance: random.Random, letters: str) -> list[str]:
@@ -94,6 +111,7 @@ def test_search_finds_all_pairs_of_long_texts(seed: int, threshold: float) -> No
         if jaccard(texts[i], texts[j]) >= threshold
     }
     assert found_pairs(texts, threshold) == pytest.approx(expected)
+    assert found_at_once(texts, threshold) == pytest.approx(expected)
 
 
 def made_of_few_shingles(count: int) -> list[str]:
@@ -114,6 +132,15 @@ def test_where_texts_follow_a_pattern_the_rarest_shingles_keep_them_apart() -> N
     names = ["".join(chr(chance.randrange(0x4E00, 0x9FFF)) for _ in range(6)) for _ in range(500)]
     sets = shingle_texts([f"what is the recommended treatment for {name * 2} in older people" for name in names])
     assert rarest_members(sets, 0.85).looked_at < equal_parts(sets, 0.85).looked_at
+
+
+def test_portions_of_any_size_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = edited_texts(random.Random(1), "abcdefghij")
+    expected = found_at_once(texts, 0.5)
+    for pairs in (1, 7, 100):
+        monkeypatch.setattr(near_duplicates, "_PAIRS_AT_ONCE", pairs)
+        monkeypatch.setattr(near_duplicates, "_PAIRS_COMPARED_AT_ONCE", pairs)
+        assert found_at_once(texts, 0.5) == expected and len(expected) > 20
 
 
 def test_an_index_beside_another_starts_empty() -> None:
