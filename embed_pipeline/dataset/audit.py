@@ -52,16 +52,14 @@ def find_leaks(dataset: RetrievalDataset, threshold: float) -> tuple[Leak, ...]:
     """
     sets = shingle_texts([canonical_form(query.text) for query in dataset.queries])
     index = NearDuplicateIndex(sets, threshold)
-    for position, query in enumerate(dataset.queries):
-        if query.split == "train":
-            index.add(position)
-    leaks = []
-    for position, query in enumerate(dataset.queries):
-        if query.split == "train":
-            continue
-        nearest = min(index.find(position), key=lambda near: (-near.similarity, near.position), default=None)
-        if nearest is not None:
-            leaks.append(Leak(query, dataset.queries[nearest.position], nearest.similarity))
+    in_train = np.array([query.split == "train" for query in dataset.queries], dtype=bool)
+    for position in np.flatnonzero(in_train).tolist():
+        index.add(position)
+    nearest: dict[int, tuple[float, int]] = {}
+    for asked, found, similarities in index.find_all(np.flatnonzero(~in_train)):
+        for position, near, similarity in zip(asked.tolist(), found.tolist(), similarities.tolist(), strict=True):
+            nearest[position] = min(nearest.get(position, (0.0, -1)), (-similarity, near))
+    leaks = [Leak(dataset.queries[at], dataset.queries[near], -less) for at, (less, near) in nearest.items()]
     return tuple(sorted(leaks, key=lambda leak: leak.query.id))
 
 
@@ -111,22 +109,20 @@ def find_contradictions(dataset: RetrievalDataset, threshold: float) -> tuple[Co
     """
     sets = shingle_texts([canonical_form(query.text) for query in dataset.queries])
     index = NearDuplicateIndex(sets, threshold)
-    grades = dataset.relevant()
-    numbers = [_digits(query.text) for query in dataset.queries]
-    found = []
-    for position, query in enumerate(dataset.queries):
-        candidates = []
-        for near in index.find(position):
-            other = dataset.queries[near.position]
-            if numbers[near.position] != numbers[position]:
-                continue
-            contradiction = _contradiction(other, query, near.similarity, grades)
-            if contradiction is not None:
-                candidates.append(contradiction)
+    for position in range(len(dataset.queries)):
         index.add(position)
-        if candidates:
-            found.append(min(candidates, key=lambda item: (-item.similarity, item.first.id)))
-    return tuple(sorted(found, key=lambda item: (item.first.id, item.second.id)))
+    grades = dataset.relevant()
+    worst: dict[int, Contradiction] = {}
+    for asked, near, similarities in index.find_all(np.arange(len(dataset.queries)), earlier=True):
+        for position, earlier, similarity in zip(asked.tolist(), near.tolist(), similarities.tolist(), strict=True):
+            query, other = dataset.queries[position], dataset.queries[earlier]
+            if _digits(query.text) != _digits(other.text):
+                continue
+            found = _contradiction(other, query, similarity, grades)
+            if found is not None:
+                known = worst.get(position, found)
+                worst[position] = min(known, found, key=lambda item: (-item.similarity, item.first.id))
+    return tuple(sorted(worst.values(), key=lambda item: (item.first.id, item.second.id)))
 
 
 def _contradiction(

@@ -107,10 +107,12 @@ class NearDuplicateIndex:
             near = similarities >= self._threshold
             yield from map(NearDuplicate, portion[near].tolist(), similarities[near].tolist())
 
-    def find_all(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def find_all(
+        self, positions: np.ndarray, *, earlier: bool = False
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """What `find` finds for many texts, ten times as fast: (positions asked, found, similarities), in portions.
 
-        `positions` ascending; so are those asked, over all portions.
+        `positions` ascending; so are those asked, over all portions. `earlier`: found are texts before the one asked.
         """
         keys, texts = self._keys, len(self._sizes)
         own, counts = _runs(keys.own, keys.own_offsets, positions)
@@ -124,9 +126,10 @@ class NearDuplicateIndex:
             here = slice(key_ends[start], key_ends[end])
             found, _ = _runs(keys.texts, keys.text_offsets, own[here])
             asked = np.repeat(np.repeat(positions[start:end], counts[start:end]), beside[here])
-            possible = self._added[found] & (found != asked)
-            asked, found = asked[possible], found[possible]
-            possible = self._may_be_near(asked, found)
+            possible = (found < asked) if earlier else (found != asked)
+            for still in (self._is_added, self._sizes_fit, self._marks_fit):
+                asked, found = asked[possible], found[possible]
+                possible = still(asked, found)
             pairs, shared = np.unique(asked[possible] * texts + found[possible], return_counts=True)
             asked, found = np.divmod(pairs, texts)
             possible = shared >= np.minimum(keys.needed[asked], keys.needed[found])
@@ -158,14 +161,20 @@ class NearDuplicateIndex:
             counts = every[candidates]
         needed = self._keys.needed
         candidates = candidates[(counts >= np.minimum(needed[candidates], needed[position])) & (candidates != position)]
-        return candidates[self._may_be_near(position, candidates)]
+        return candidates[self._sizes_fit(position, candidates) & self._marks_fit(position, candidates)]
 
-    def _may_be_near(self, ones: Any, others: np.ndarray) -> np.ndarray:
-        """bool (others,): texts of sizes, and with marks, that near duplicates can have."""
+    def _is_added(self, ones: Any, others: np.ndarray) -> np.ndarray:
+        return self._added[others]
+
+    def _sizes_fit(self, ones: Any, others: np.ndarray) -> np.ndarray:
+        """bool (others,): texts of sizes that near duplicates can have."""
         size, sizes = self._sizes[ones], self._sizes[others]
-        fits = np.minimum(sizes, size) >= self._threshold * np.maximum(sizes, size)
+        return np.minimum(sizes, size) >= self._threshold * np.maximum(sizes, size)
+
+    def _marks_fit(self, ones: Any, others: np.ndarray) -> np.ndarray:
+        """bool (others,): texts with marks that near duplicates can have."""
         differ = np.bitwise_count(self._marks[others] ^ self._marks[ones]).sum(axis=-1)
-        return fits & (differ <= _most_differences(sizes + size, self._threshold))
+        return differ <= _most_differences(self._sizes[others] + self._sizes[ones], self._threshold)
 
     def _similarities_of(self, ones: np.ndarray, others: np.ndarray) -> np.ndarray:
         """The similarity of each pair."""

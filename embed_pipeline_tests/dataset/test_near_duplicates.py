@@ -46,7 +46,12 @@ def found_at_once(texts: list[str], threshold: float) -> dict[tuple[int, int], f
     pairs = {(asked, found): similarity for asked, found, similarity in rows}
     assert [asked for asked, _, _ in rows] == sorted(asked for asked, _, _ in rows) and len(pairs) == len(rows)
     assert all(pairs[found, asked] == similarity for (asked, found), similarity in pairs.items())
-    return {(asked, found): similarity for (asked, found), similarity in pairs.items() if asked < found}
+    earlier = [
+        pair for one in index.find_all(np.arange(len(texts)), earlier=True) for pair in zip(one[1], one[0], strict=True)
+    ]
+    below = {(asked, found): similarity for (asked, found), similarity in pairs.items() if asked < found}
+    assert sorted(earlier) == sorted(below)
+    return below
 
 
 # A small alphabet and joined pieces: overlaps around every threshold are common.
