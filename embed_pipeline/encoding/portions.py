@@ -33,7 +33,7 @@ class SpreadEncoder(EncoderAround[LocalEncoder]):
 
     def rows(self, role: Role, portions: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
         """What a worker needs of each portion, in order; see PortionWorker."""
-        fingerprint = fingerprint_as(self, role)
+        fingerprint = fingerprint_as(self.encoder, role)
         for at, texts in enumerate(portions):
             backend = self._backend(role, texts)
             yield {"at": at, "role": role, "texts": list(texts), "backend": backend, "fingerprint": fingerprint}
