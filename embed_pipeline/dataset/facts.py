@@ -29,11 +29,8 @@ class DataFacts(BaseModel):
     @property
     def in_words(self) -> str:
         """All of them, on one line."""
-        kind = "a list of labels" if self.is_label_list else "passages, no list of labels"
-        return (
-            f"{self.train_queries:,} train questions, {self.passages:,} texts of some {self.passage_length:.0f} "
-            f"characters, which are {kind}"
-        )
+        kind = "labels" if self.is_label_list else "passages"
+        return f"{self.train_queries:,} train questions, {self.passages:,} {kind} of some {self.passage_length:.0f} characters"
 
 
 def is_label_list(passage_length: float, passages: int, queries: int) -> bool:
