@@ -30,7 +30,8 @@ class DataFacts(BaseModel):
     def in_words(self) -> str:
         """All of them, on one line."""
         kind = "labels" if self.is_label_list else "passages"
-        return f"{self.train_queries:,} train questions, {self.passages:,} {kind} of some {self.passage_length:.0f} characters"
+        texts = f"{self.passages:,} {kind} of some {self.passage_length:.0f} characters"
+        return f"{self.train_queries:,} train questions, {texts}"
 
 
 def is_label_list(passage_length: float, passages: int, queries: int) -> bool:
