@@ -58,7 +58,7 @@ def find_leaks(dataset: RetrievalDataset, threshold: float) -> tuple[Leak, ...]:
     nearest: dict[int, tuple[float, int]] = {}
     for asked, found, similarities in index.find_all(np.flatnonzero(~in_train)):
         for position, near, similarity in zip(asked.tolist(), found.tolist(), similarities.tolist(), strict=True):
-            nearest[position] = min(nearest.get(position, (0.0, -1)), (-similarity, near))
+            nearest[position] = min(nearest.get(position, (1.0, -1)), (-similarity, near))
     leaks = [Leak(dataset.queries[at], dataset.queries[near], -less) for at, (less, near) in nearest.items()]
     return tuple(sorted(leaks, key=lambda leak: leak.query.id))
 
@@ -112,13 +112,13 @@ def find_contradictions(dataset: RetrievalDataset, threshold: float) -> tuple[Co
     for position in range(len(dataset.queries)):
         index.add(position)
     grades = dataset.relevant()
+    numbers = [_digits(query.text) for query in dataset.queries]
     worst: dict[int, Contradiction] = {}
     for asked, near, similarities in index.find_all(np.arange(len(dataset.queries)), earlier=True):
         for position, earlier, similarity in zip(asked.tolist(), near.tolist(), similarities.tolist(), strict=True):
-            query, other = dataset.queries[position], dataset.queries[earlier]
-            if _digits(query.text) != _digits(other.text):
+            if numbers[position] != numbers[earlier]:
                 continue
-            found = _contradiction(other, query, similarity, grades)
+            found = _contradiction(dataset.queries[earlier], dataset.queries[position], similarity, grades)
             if found is not None:
                 known = worst.get(position, found)
                 worst[position] = min(known, found, key=lambda item: (-item.similarity, item.first.id))
