@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from embed_pipeline.cluster.cluster import Cluster, check_seen
-from embed_pipeline.encoding.encoder import Backend, Role, encode_as
+from embed_pipeline.encoding.encoder import Backend, Role
 from embed_pipeline.encoding.local import LocalEncoder
 from embed_pipeline.encoding.portions import PortionWorker, SpreadEncoder
 
@@ -31,19 +31,11 @@ class ClusterEncoder(SpreadEncoder):
         self.cluster = cluster
         self.device = cluster.device
 
-    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 (len(texts), dimension), row i for text i."""
-        return self._encode("query", texts)
-
-    def encode_passages(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 (len(texts), dimension), row i for text i."""
-        return self._encode("passage", texts)
-
     def _encode(self, role: Role, texts: Sequence[str]) -> np.ndarray:
         if self.device == "cuda" and texts:
             ((_, vectors),) = self.encode_portions(role, [texts])
             return vectors
-        return encode_as(self.encoder, role, texts)
+        return super()._encode(role, texts)
 
     def encode_portions(self, role: Role, portions: Sequence[Sequence[str]]) -> Iterator[tuple[int, np.ndarray]]:
         """See Parallel. A portion whose node is lost is computed by another.

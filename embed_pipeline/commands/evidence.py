@@ -55,9 +55,11 @@ def recipe(name: str, explain: bool) -> None:
     graph = pipeline_from_environment().graph()
     for asked in graph.project.trained_by_itself(name) or (graph.project.variant_named(name),):
         found = graph.automatic_training(asked)
-        lines = found.lines if explain and found else format_recipe(graph.resolved(asked).recipe, found)
-        told = (f"{asked.key}: {found.summary}. The data: {found.facts.in_words}.",) if explain and found else ()
-        for line in (*told, *lines):
+        if explain and found:
+            lines = (f"{asked.key}: {found.summary}. The data: {found.facts.in_words}.", *found.lines)
+        else:
+            lines = format_recipe(graph.resolved(asked).recipe, found)
+        for line in lines:
             console.print(escape(line), soft_wrap=True)
 
 

@@ -53,12 +53,10 @@ def find_leaks(dataset: RetrievalDataset, threshold: float) -> tuple[Leak, ...]:
     sets = shingle_texts([canonical_form(query.text) for query in dataset.queries])
     index = NearDuplicateIndex(sets, threshold)
     in_train = np.array([query.split == "train" for query in dataset.queries], dtype=bool)
-    for position in np.flatnonzero(in_train).tolist():
-        index.add(position)
+    index.add(np.flatnonzero(in_train))
     nearest: dict[int, tuple[float, int]] = {}
-    for asked, found, similarities in index.find_all(np.flatnonzero(~in_train)):
-        for position, near, similarity in zip(asked.tolist(), found.tolist(), similarities.tolist(), strict=True):
-            nearest[position] = min(nearest.get(position, (1.0, -1)), (-similarity, near))
+    for position, near, similarity in index.find_all(np.flatnonzero(~in_train)):
+        nearest[position] = min(nearest.get(position, (1.0, -1)), (-similarity, near))
     leaks = [Leak(dataset.queries[at], dataset.queries[near], -less) for at, (less, near) in nearest.items()]
     return tuple(sorted(leaks, key=lambda leak: leak.query.id))
 
@@ -109,19 +107,18 @@ def find_contradictions(dataset: RetrievalDataset, threshold: float) -> tuple[Co
     """
     sets = shingle_texts([canonical_form(query.text) for query in dataset.queries])
     index = NearDuplicateIndex(sets, threshold)
-    for position in range(len(dataset.queries)):
-        index.add(position)
+    every = np.arange(len(dataset.queries))
+    index.add(every)
     grades = dataset.relevant()
     numbers = [_digits(query.text) for query in dataset.queries]
     worst: dict[int, Contradiction] = {}
-    for asked, near, similarities in index.find_all(np.arange(len(dataset.queries)), earlier=True):
-        for position, earlier, similarity in zip(asked.tolist(), near.tolist(), similarities.tolist(), strict=True):
-            if numbers[position] != numbers[earlier]:
-                continue
-            found = _contradiction(dataset.queries[earlier], dataset.queries[position], similarity, grades)
-            if found is not None:
-                known = worst.get(position, found)
-                worst[position] = min(known, found, key=lambda item: (-item.similarity, item.first.id))
+    for position, earlier, similarity in index.find_all(every, earlier=True):
+        if numbers[position] != numbers[earlier]:
+            continue
+        found = _contradiction(dataset.queries[earlier], dataset.queries[position], similarity, grades)
+        if found is not None:
+            known = worst.get(position, found)
+            worst[position] = min(known, found, key=lambda item: (-item.similarity, item.first.id))
     return tuple(sorted(worst.values(), key=lambda item: (item.first.id, item.second.id)))
 
 
@@ -202,19 +199,15 @@ def _duplicates_of(
     compared: Sequence[int], passages: Sequence[Passage], threshold: float, characters: int
 ) -> tuple[DuplicatePassage, ...]:
     own = [canonical_form(passages[at].text)[:characters] for at in compared]
-    places = np.array(compared)
     first: dict[int, DuplicatePassage] = {}
     for start in range(0, compared[-1] if compared else 0, _COMPARED_AT_ONCE):
         portion = passages[start : start + _COMPARED_AT_ONCE]
         sets = shingle_texts([*own, *(canonical_form(passage.text)[:characters] for passage in portion)])
         index = NearDuplicateIndex(sets, threshold)
-        for at in range(len(own)):
-            index.add(at)
-        for asked, found, similarities in index.find_all(np.arange(len(own), len(own) + len(portion))):
-            at = start + asked - len(own)
-            earlier = at < places[found]
-            pairs = zip(at[earlier].tolist(), found[earlier].tolist(), similarities[earlier].tolist(), strict=True)
-            for position, one, similarity in pairs:
+        index.add(np.arange(len(own)))
+        for asked, one, similarity in index.find_all(np.arange(len(own), len(own) + len(portion))):
+            position = start + asked - len(own)
+            if position < compared[one]:
                 first.setdefault(one, DuplicatePassage(passages[compared[one]], passages[position], similarity))
     return tuple(first[at] for at in sorted(first))
 

@@ -61,14 +61,6 @@ class GpusEncoder(SpreadEncoder):
         self.portions_pay = portions_pay
         self._processes: GpuProcesses | None = None
 
-    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 (len(texts), dimension), row i for text i."""
-        return self.encoder.encode_queries(texts)
-
-    def encode_passages(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 (len(texts), dimension), row i for text i."""
-        return self.encoder.encode_passages(texts)
-
     def encode_portions(self, role: Role, portions: Sequence[Sequence[str]]) -> Iterator[tuple[int, np.ndarray]]:
         """See Parallel.
 

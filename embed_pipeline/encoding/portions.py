@@ -31,6 +31,17 @@ class SpreadEncoder(EncoderAround[LocalEncoder]):
 
     device: Device
 
+    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 (len(texts), dimension), row i for text i."""
+        return self._encode("query", texts)
+
+    def encode_passages(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 (len(texts), dimension), row i for text i."""
+        return self._encode("passage", texts)
+
+    def _encode(self, role: Role, texts: Sequence[str]) -> np.ndarray:
+        return encode_as(self.encoder, role, texts)
+
     def rows(self, role: Role, portions: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
         """What a worker needs of each portion, in order; see PortionWorker."""
         fingerprint = fingerprint_as(self.encoder, role)

@@ -113,8 +113,8 @@ class Project:
         if not found:
             raise ValueError(
                 f"data set {dataset!r}: expected a variant whose recipe says training: auto, found none among "
-                f"{', '.join(variant.name for variant in variants)}. Name one of them, as "
-                f"{dataset}/NAME."
+                f"{', '.join(variant.name for variant in variants)}. "
+                f"Name one of them, as {dataset}/NAME."
             )
         return found
 

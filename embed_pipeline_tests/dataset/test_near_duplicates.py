@@ -38,17 +38,13 @@ def found_pairs(texts: list[str], threshold: float) -> dict[tuple[int, int], flo
 def found_at_once(texts: list[str], threshold: float) -> dict[tuple[int, int], float]:
     """The same by one search for all of them: each pair is found from both sides."""
     index = NearDuplicateIndex(shingle_texts(texts), threshold)
-    for position in range(len(texts)):
-        index.add(position)
-    rows = [
-        row for one in index.find_all(np.arange(len(texts))) for row in zip(*map(np.ndarray.tolist, one), strict=True)
-    ]
+    every = np.arange(len(texts))
+    index.add(every)
+    rows = list(index.find_all(every))
     pairs = {(asked, found): similarity for asked, found, similarity in rows}
     assert [asked for asked, _, _ in rows] == sorted(asked for asked, _, _ in rows) and len(pairs) == len(rows)
     assert all(pairs[found, asked] == similarity for (asked, found), similarity in pairs.items())
-    earlier = [
-        pair for one in index.find_all(np.arange(len(texts)), earlier=True) for pair in zip(one[1], one[0], strict=True)
-    ]
+    earlier = [(found, asked) for asked, found, _ in index.find_all(every, earlier=True)]
     below = {(asked, found): similarity for (asked, found), similarity in pairs.items() if asked < found}
     assert sorted(earlier) == sorted(below)
     return below
@@ -144,7 +140,7 @@ def test_portions_of_any_size_find_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     expected = found_at_once(texts, 0.5)
     for pairs in (1, 7, 100):
         monkeypatch.setattr(near_duplicates, "_PAIRS_AT_ONCE", pairs)
-        monkeypatch.setattr(near_duplicates, "_PAIRS_COMPARED_AT_ONCE", pairs)
+        monkeypatch.setattr(near_duplicates, "_COMPARED_AT_ONCE", pairs)
         assert found_at_once(texts, 0.5) == expected and len(expected) > 20
 
 
