@@ -15,12 +15,15 @@ Set-Similarity Joins, VLDB 2006 (parts, and sizes in steps).
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 _CODE_POINT_BITS = 21
+_NUMBER_BITS = 64
+_TEXTS_AT_ONCE = 4096
+"""So many have their 3-grams sorted together: of more, the sort leaves the processor's cache."""
 _MEMBERS_PER_COMMON = 3
 _PARTS_FROM = 0.75
 """Below this similarity a part has two or three members, and most texts are equal in one."""
@@ -71,15 +74,21 @@ def shingle_texts(texts: Sequence[str]) -> ShingleSets:
     """
     if not texts:
         return ShingleSets(np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int64), 0)
-    sets = [_distinct_shingles(text) for text in texts]
-    offsets = np.concatenate([[0], np.cumsum([len(shingles) for shingles in sets])])
-    _, inverse, counts = np.unique(np.concatenate(sets), return_inverse=True, return_counts=True)
-    rank_of = np.empty(len(counts), dtype=np.int64)
-    rank_of[np.argsort(counts, kind="stable")] = np.arange(len(counts))
-    ranks = rank_of[inverse]
-    for start, end in pairwise(offsets):
-        ranks[start:end].sort()
-    return ShingleSets(offsets, ranks, int(np.count_nonzero(counts == 1)))
+    starts = range(0, len(texts), _TEXTS_AT_ONCE)
+    portions = [one for start in starts for one in _shingle_portion(texts[start : start + _TEXTS_AT_ONCE])]
+    each = np.concatenate([portion.shingles for portion in portions])
+    every, number = np.unique(each, return_inverse=True)
+    counts = np.zeros(len(every), dtype=np.int64)
+    np.add.at(counts, number, np.concatenate([portion.counts for portion in portions]))
+    rank_of = np.empty(len(every), dtype=np.int64)
+    rank_of[np.argsort(counts, kind="stable")] = np.arange(len(every))
+    ends = np.cumsum([len(portion.shingles) for portion in portions])[:-1]
+    sizes, ranks = [np.zeros(1, dtype=np.int64)], []
+    for portion, ranked in zip(portions, np.split(rank_of[number], ends), strict=True):
+        of_text, rank = _sorted_pairs(portion.texts, np.repeat(ranked, portion.counts))
+        sizes.append(np.bincount(of_text))
+        ranks.append(rank)
+    return ShingleSets(np.cumsum(np.concatenate(sizes)), np.concatenate(ranks), int(np.count_nonzero(counts == 1)))
 
 
 class NearDuplicateIndex:
@@ -202,16 +211,18 @@ class Keys:
 
     @classmethod
     def of(cls, texts: np.ndarray, keys: np.ndarray, needed: np.ndarray) -> "Keys":
-        """Text `texts[i]` has key `keys[i]`, any number; `needed` (texts,)."""
-        _, own, counts = np.unique(keys, return_inverse=True, return_counts=True)
-        counts[counts == 1] = 0
-        shared = counts[own] > 0
-        texts, own = texts[shared], own[shared]
-        by_text = np.argsort(texts, kind="stable")
-        texts, own = texts[by_text], own[by_text]
-        own_offsets = np.concatenate([[0], np.cumsum(np.bincount(texts, minlength=len(needed)))])
-        by_key = texts[np.argsort(own, kind="stable")]
-        return cls(own_offsets, own, np.concatenate([[0], np.cumsum(counts)]), by_key, needed, int(counts @ counts))
+        """Text `texts[i]` has key `keys[i]`, any number; `needed` (texts,).
+
+        Of a key as many bits count as the texts leave: that others are equal in these costs a comparison, no pair.
+        """
+        keys, texts = _sorted_pairs(keys, texts)
+        starts = np.flatnonzero(np.diff(keys, prepend=~keys[:1]))
+        counts = np.diff(starts, append=len(keys))
+        texts = texts[np.repeat(counts > 1, counts)]
+        counts = counts[counts > 1]
+        of_text, own = _sorted_pairs(texts, np.repeat(np.arange(len(counts)), counts))
+        own_offsets = np.concatenate([[0], np.cumsum(np.bincount(of_text, minlength=len(needed)))])
+        return cls(own_offsets, own, np.concatenate([[0], np.cumsum(counts)]), texts, needed, int(counts @ counts))
 
     def texts_beside(self, position: int) -> np.ndarray:
         """The texts with a key of this one, itself too, as often as they share one."""
@@ -247,15 +258,19 @@ def equal_parts(sets: ShingleSets, threshold: float) -> Keys:
         # one before, so every text has parts for its own step and for the next.
         largest = min(int(ascending[start] / threshold + _ROUNDING), int(ascending[-1]))
         end = int(np.searchsorted(ascending, largest, side="right"))
-        parts = 1 + int(_most_differences(2 * largest, threshold))
+        # Of the parts that may not differ there is one more than groups, so two of a group are the same.
+        most = int(_most_differences(2 * largest, threshold))
+        groups = max(1, (most + 1) // 2)
+        parts = most + groups + 1
+        pairs = np.array([pair for pair in combinations(range(parts), 2) if pair[0] % groups == pair[1] % groups]).T
         here = by_size[before:end]
         ranks, _ = sets.members_of(here)
         part = np.repeat(np.arange(len(here)) * parts, sizes[here]) + ranks % parts
-        # Equal parts have equal sums of their members' codes; that unequal ones have costs a comparison, no pair.
+        # Equal parts have equal sums of their members' codes; unequal ones that have too are compared in vain.
         sums = np.tile(chance.integers(2**64, size=parts, dtype=np.uint64), len(here))
         np.add.at(sums, part, code_of[ranks])
-        texts.append(np.repeat(here, parts))
-        keys.append(sums)
+        texts.append(np.repeat(here, pairs.shape[1]))
+        keys.append(sums.reshape(-1, parts)[:, pairs].sum(axis=1).ravel())
         before, start = start, end
     return Keys.of(np.concatenate(texts), np.concatenate(keys), np.ones(len(sizes), dtype=np.int64))
 
@@ -281,13 +296,52 @@ def _marks(sets: ShingleSets) -> np.ndarray:
     return marks
 
 
-def _distinct_shingles(text: str) -> np.ndarray:
-    if not text:
+@dataclass(frozen=True, slots=True)
+class _Portion:
+    """The distinct 3-grams of some texts, ascending; 3-gram i is in `counts[i]` texts, which follow one another."""
+
+    shingles: np.ndarray
+    counts: np.ndarray
+    texts: np.ndarray
+
+
+def _shingle_portion(texts: Sequence[str]) -> Iterator[_Portion]:
+    if not all(texts):
         raise ValueError("a text to compare must not be empty. Leave it out before looking for near duplicates.")
-    codes = np.frombuffer(text.ljust(3, "\0").encode("utf-32-le"), dtype=np.uint32).astype(np.int64)
+    padded = [text.ljust(3, "\0") for text in texts]
+    code_points = np.frombuffer("".join(padded).encode("utf-32-le"), dtype=np.uint32)
+    alphabet = np.flatnonzero(np.bincount(code_points))
+    letter_bits = (len(alphabet) - 1).bit_length()
+    if 3 * letter_bits + (len(texts) - 1).bit_length() > _NUMBER_BITS:
+        half = len(texts) // 2
+        yield from _shingle_portion(texts[:half])
+        yield from _shingle_portion(texts[half:])
+        return
+    letter_of = np.zeros(int(alphabet[-1]) + 1, dtype=np.int64)
+    letter_of[alphabet] = np.arange(len(alphabet))
+    letters = letter_of[code_points]
+    lengths = np.array([len(text) for text in padded])
+    of_text = np.repeat(np.arange(len(texts)), lengths)
+    whole = of_text[2:] == of_text[:-2]
+    shingles = (letters[:-2] << (2 * letter_bits)) | (letters[1:-1] << letter_bits) | letters[2:]
+    shingles, of_text = _sorted_pairs(shingles[whole], of_text[2:][whole], distinct=True)
+    starts = np.flatnonzero(np.diff(shingles, prepend=-1))
+    first, mask = shingles[starts], (1 << letter_bits) - 1
     # Three code points fit in one number, so unequal 3-grams never collide.
-    shingles = (codes[:-2] << (2 * _CODE_POINT_BITS)) | (codes[1:-1] << _CODE_POINT_BITS) | codes[2:]
-    shingles.sort()
-    new = np.ones(len(shingles), dtype=bool)  # numpy.unique says the same in twice the time
-    np.not_equal(shingles[1:], shingles[:-1], out=new[1:])
-    return shingles[new]
+    told = np.zeros_like(first)
+    for place in (2, 1, 0):
+        told = (told << _CODE_POINT_BITS) | alphabet[(first >> (place * letter_bits)) & mask]
+    yield _Portion(told, np.diff(starts, append=len(shingles)), of_text)
+
+
+def _sorted_pairs(ones: np.ndarray, others: np.ndarray, *, distinct: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of numbers in order, as one sort of numbers that hold both: argsort takes ten times as long.
+
+    What a first number has beyond the bits that the second leaves is cut off.
+    """
+    bits = int(others.max(initial=0)).bit_length()
+    pairs = (ones.astype(np.uint64) << np.uint64(bits)) | others.astype(np.uint64)
+    pairs.sort()
+    if distinct:
+        pairs = pairs[np.diff(pairs, prepend=~pairs[:1]) != 0]
+    return (pairs >> np.uint64(bits)).astype(np.int64), (pairs & np.uint64((1 << bits) - 1)).astype(np.int64)

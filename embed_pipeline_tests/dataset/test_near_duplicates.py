@@ -130,8 +130,8 @@ def test_where_every_shingle_is_common_a_text_is_compared_with_hardly_any() -> N
 
 def test_where_texts_follow_a_pattern_the_rarest_shingles_keep_them_apart() -> None:
     chance = random.Random(0)
-    names = ["".join(chr(chance.randrange(0x4E00, 0x9FFF)) for _ in range(6)) for _ in range(500)]
-    sets = shingle_texts([f"what is the recommended treatment for {name * 2} in older people" for name in names])
+    names = ["".join(chr(chance.randrange(0x4E00, 0x9FFF)) for _ in range(40)) for _ in range(500)]
+    sets = shingle_texts([f"what is the recommended treatment for {name} in older people" for name in names])
     assert rarest_members(sets, 0.85).looked_at < equal_parts(sets, 0.85).looked_at
 
 
@@ -142,6 +142,23 @@ def test_portions_of_any_size_find_the_same(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(near_duplicates, "_PAIRS_AT_ONCE", pairs)
         monkeypatch.setattr(near_duplicates, "_COMPARED_AT_ONCE", pairs)
         assert found_at_once(texts, 0.5) == expected and len(expected) > 20
+
+
+@pytest.mark.parametrize(("texts_at_once", "number_bits"), [(1, 64), (7, 64), (4096, 14), (7, 13)])
+def test_texts_shingled_in_portions_are_as_in_one(
+    texts_at_once: int, number_bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of 11 letters, a 3-gram takes 12 bits: two leave room for four texts at once.
+    texts = edited_texts(random.Random(2), "abcdefghij")
+    expected = shingle_texts(texts)
+    monkeypatch.setattr(near_duplicates, "_TEXTS_AT_ONCE", texts_at_once)
+    monkeypatch.setattr(near_duplicates, "_NUMBER_BITS", number_bits)
+    sets = shingle_texts(texts)
+    assert np.array_equal(sets.offsets, expected.offsets) and np.array_equal(sets.ranks, expected.ranks)
+    assert sets.shared_from == expected.shared_from > 0
+    assert [len(sets[at]) for at in range(len(texts))] == [
+        len({text[i : i + 3] for i in range(max(1, len(text) - 2))}) for text in texts
+    ]
 
 
 def test_an_index_beside_another_starts_empty() -> None:
