@@ -15,7 +15,8 @@ Set-Similarity Joins, VLDB 2006 (parts, and sizes in steps).
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -148,6 +149,17 @@ class NearDuplicateIndex:
                 near = similarities >= self._threshold
                 yield from zip(ones[near].tolist(), others[near].tolist(), similarities[near].tolist(), strict=True)
             start = end
+
+    def find_each(self, positions: np.ndarray, *, earlier: bool = False) -> Iterator[tuple[int, list[NearDuplicate]]]:
+        """What `find_all` finds, text by text: (position asked, its near duplicates by position), none left out."""
+        groups = groupby(self.find_all(positions, earlier=earlier), key=itemgetter(0))
+        asked, rows = next(groups, (None, ()))
+        for position in positions.tolist():
+            if position != asked:
+                yield position, []
+                continue
+            yield position, [NearDuplicate(found, similarity) for _, found, similarity in rows]
+            asked, rows = next(groups, (None, ()))
 
     def beside(self) -> "NearDuplicateIndex":
         """An index of the same texts with none added yet, for next to nothing."""

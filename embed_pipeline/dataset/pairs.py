@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from embed_pipeline.dataset.cleaning import CleanedData, CleaningCounts
 from embed_pipeline.dataset.exchange.registry import read_content
 from embed_pipeline.dataset.formats import build_dataset
@@ -166,15 +168,15 @@ def _without_leaks(
     held_out = NearDuplicateIndex(shingle_texts([canonical_form(c.text) for c in candidates]), threshold)
     kept: list[tuple[_Candidate, Split]] = []
     for split in reversed(SPLITS):
-        own = [at for at, candidate in enumerate(candidates) if candidate.split == split]
+        own = np.array([at for at, candidate in enumerate(candidates) if candidate.split == split], dtype=np.int64)
         accepted = []
-        for at in own:
+        for at, found in held_out.find_each(own):
             candidate = candidates[at]
-            near = min(held_out.find(at), key=lambda found: found.position, default=None)
-            if near is None:
+            if not found:
                 accepted.append(at)
                 kept.append((candidate, split))
                 continue
+            near = found[0]
             other = candidates[near.position]
             detail = (
                 f"Nearly the same as {other.query_id} of {other.split} (similarity {near.similarity:.2f}). Questions "
@@ -182,8 +184,7 @@ def _without_leaks(
             )
             reason: Reason = "near_duplicate_of_held_out"
             ledger.append(_reject(candidate.file, "queries", candidate.position, reason, candidate.text, detail))
-        for at in accepted:
-            held_out.add(at)
+        held_out.add(np.array(accepted, dtype=np.int64))
     return kept
 
 

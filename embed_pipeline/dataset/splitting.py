@@ -8,7 +8,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from embed_pipeline.dataset.near_duplicates import NearDuplicate, NearDuplicateIndex, shingle_texts
+import numpy as np
+
+from embed_pipeline.dataset.near_duplicates import NearDuplicateIndex, shingle_texts
 from embed_pipeline.dataset.normalisation import canonical_form
 from embed_pipeline.dataset.settings import DatasetSettings, SplitSettings, required
 from embed_pipeline.records import SPLITS, Split
@@ -54,22 +56,22 @@ def assign_splits(texts: Sequence[str], settings: SplitSettings, *, near_duplica
     A text with near duplicates before it takes their split; if those are in different splits it is a conflict, and is
     itself no neighbour of later texts.
     """
-    sets = shingle_texts([canonical_form(text) for text in texts])
-    none = NearDuplicateIndex(sets, near_duplicate_threshold)
-    indexes = {split: none.beside() for split in SPLITS}
+    index = NearDuplicateIndex(shingle_texts([canonical_form(text) for text in texts]), near_duplicate_threshold)
+    every = np.arange(len(texts))
+    index.add(every)
     splits: list[Split | None] = []
     conflicts = []
-    for position, text in enumerate(texts):
-        near: list[Split] = [split for split in SPLITS if next(indexes[split].find(position), None) is not None]
+    for position, found in index.find_each(every, earlier=True):
+        near: dict[Split, SplitNeighbour] = {}
+        for one in found:
+            split = splits[one.position]
+            if split and split not in near:
+                near[split] = SplitNeighbour(one.position, split, one.similarity)
         if len(near) > 1:
             splits.append(None)
-            conflicts.append(
-                SplitConflict(position, tuple(_earliest(indexes[split], position, split) for split in near))
-            )
-            continue
-        split = near[0] if near else hash_split(text, settings)
-        indexes[split].add(position)
-        splits.append(split)
+            conflicts.append(SplitConflict(position, tuple(near[split] for split in SPLITS if split in near)))
+        else:
+            splits.append(next(iter(near), None) or hash_split(texts[position], settings))
     return SplitAssignment(tuple(splits), tuple(conflicts))
 
 
@@ -79,8 +81,3 @@ def split_texts(texts: Sequence[str], settings: DatasetSettings) -> SplitAssignm
         return SplitAssignment(("test",) * len(texts), ())
     shares = required(settings.split, "split")
     return assign_splits(texts, shares, near_duplicate_threshold=settings.near_duplicate_threshold)
-
-
-def _earliest(index: NearDuplicateIndex, position: int, split: Split) -> SplitNeighbour:
-    found: NearDuplicate = min(index.find(position), key=lambda near: near.position)
-    return SplitNeighbour(found.position, split, found.similarity)

@@ -44,6 +44,8 @@ def found_at_once(texts: list[str], threshold: float) -> dict[tuple[int, int], f
     pairs = {(asked, found): similarity for asked, found, similarity in rows}
     assert [asked for asked, _, _ in rows] == sorted(asked for asked, _, _ in rows) and len(pairs) == len(rows)
     assert all(pairs[found, asked] == similarity for (asked, found), similarity in pairs.items())
+    each = [(asked, [near.position for near in found]) for asked, found in index.find_each(every)]
+    assert each == [(asked, [found for one, found, _ in rows if one == asked]) for asked in range(len(texts))]
     earlier = [(found, asked) for asked, found, _ in index.find_all(every, earlier=True)]
     below = {(asked, found): similarity for (asked, found), similarity in pairs.items() if asked < found}
     assert sorted(earlier) == sorted(below)
