@@ -2,17 +2,17 @@
 
     python benchmarks/train_side_by_side.py DATA_FOLDER [--only NAME ...] [--rows N] [--seeds N] [--work FOLDER]
 
-DATA_FOLDER holds banking77, cmrc2018, toyhom_neike and xquad; `disease` is the workbook shipped here. Every side starts
-from the bundled encoder with its prompts and sees the same rows, at the same lengths. FlagEmbedding: hard negatives as
-its script draws them (at random from ranks 2 to 200, anything but the row's own positives), its trainer as released,
-started by torchrun. sentence-transformers: `mine_hard_negatives` with a margin of 95 % of the positive's score,
-CachedMultipleNegativesRankingLoss, no duplicates in a batch; where mining leaves less than half of the pairs, all
-pairs without mined negatives. Both train the whole model at the rate of their
-documentation. Ours: what `training: auto` comes to. One training at a time, all with as many threads; seconds count
-mining and the start of the process. The test split is searched over a draw of --corpus passages (relevant ones
-stay), with the vectors alone and, `+ hybrid`, with the clauses', the TF-IDF and, for labels, the classifier's score
-beside them, hubness taken off, weighed on validation queries. Results are kept in the work folder: a run that was
-stopped goes on where it was.
+DATA_FOLDER holds banking77, cmrc2018, toyhom_neike, xquad and raw_docs, whose Chinese `statutes` and French `act` are
+asked about offline (a sentence taken out of a passage, a heading); `disease` is the workbook shipped here. Every side
+starts from the bundled encoder with its prompts and sees the same rows, at the same lengths. FlagEmbedding: hard
+negatives as its script draws them (at random from ranks 2 to 200, anything but the row's own positives), its trainer
+as released, started by torchrun. sentence-transformers: `mine_hard_negatives` with a margin of 95 % of the positive's
+score, CachedMultipleNegativesRankingLoss, no duplicates in a batch; where mining leaves less than half of the pairs,
+all pairs without mined negatives. Both train the whole model at the rate of their documentation. Ours: what
+`training: auto` comes to. One training at a time, all with as many threads; seconds count mining and the start of the
+process. The test split is searched over a draw of --corpus passages (relevant ones stay), with the vectors alone and,
+`+ hybrid`, with the clauses', the TF-IDF and, for labels, the classifier's score beside them, hubness taken off,
+weighed on validation queries. Results are kept in the work folder: a run that was stopped goes on where it was.
 """
 
 import argparse
@@ -38,13 +38,17 @@ from rich.table import Table
 
 from embed_pipeline.dataset.cleaning import clean_workbooks
 from embed_pipeline.dataset.facts import data_facts
-from embed_pipeline.dataset.formats import RetrievalDataset, write_dataset
+from embed_pipeline.dataset.formats import CORPUS_FILE, RetrievalDataset, read_passages, write_dataset
 from embed_pipeline.dataset.pairs import clean_pairs
 from embed_pipeline.dataset.settings import read_dataset_settings
+from embed_pipeline.documents.passages import write_passages
+from embed_pipeline.documents.reading import read_document
+from embed_pipeline.documents.settings import DocumentSettings
 from embed_pipeline.encoding.encoder import BUNDLED, EncoderSettings
 from embed_pipeline.encoding.local import LocalEncoder, load_local_encoder
 from embed_pipeline.encoding.model_source import resolve_model
 from embed_pipeline.encoding.precision import native_precision
+from embed_pipeline.encoding.tokens import token_counter
 from embed_pipeline.evaluation.comparison import compare
 from embed_pipeline.evaluation.measures import Measure, measure_queries
 from embed_pipeline.evaluation.weighing import weigh
@@ -59,9 +63,13 @@ from embed_pipeline.retrieval.hybrid import VECTORS_ALONE, HybridRetriever, Hybr
 from embed_pipeline.retrieval.lexical import LexicalSettings, build_lexical_index, lexical_top_k
 from embed_pipeline.retrieval.search import top_k
 from embed_pipeline.retrieval.tfidf import TfidfSettings, build_tfidf_index, tfidf_top_k
+from embed_pipeline.synthesis.assembling import assemble_dataset
+from embed_pipeline.synthesis.generation import synthesise
+from embed_pipeline.synthesis.settings import SynthesisSettings
 from embed_pipeline.training.finetune import FinetuneJob, torchrun_command, worker_environment
 
 ROOT = Path(__file__).parents[1]
+SHARES = {"train": 0.4, "validation": 0.1, "test": 0.5, "seed": 0}
 HELD_OUT, HITS = 200, 20
 """Validation queries that weights are chosen on, hits a query."""
 QUERY_PROMPT, PASSAGE_PROMPT = "query: ", "passage: "
@@ -77,6 +85,8 @@ class Task:
     query_length: int
     passage_length: int
     headline: Measure
+    documents: str | None = None
+    """A pattern of documents below the data folder that are cut and asked about offline, in place of the files."""
 
 
 NDCG = Measure("ndcg", 10)
@@ -86,6 +96,8 @@ TASKS = {
     "disease": Task({}, "zh", 96, 16, Measure("precise", 5)),
     "toyhom_neike": Task({"train": "train", "val": "validation", "test": "test"}, "zh", 48, 64, NDCG),
     "xquad": Task({"en": None}, "en", 32, 96, NDCG),
+    "statutes": Task({}, "zh", 64, 256, NDCG, documents="raw_docs/zh_*.md"),
+    "act": Task({}, "fr", 64, 256, NDCG, documents="raw_docs/fr_*.md"),
 }
 ARMS = ("FlagEmbedding", "sentence-transformers", "ours", "zero-shot")
 
@@ -207,6 +219,8 @@ def read_task(data: Path, name: str, budget: Budget, split: Split, work: Path) -
 
 
 def _read_whole(data: Path, name: str, work: Path) -> RetrievalDataset:
+    if TASKS[name].documents:
+        return _ask_documents(data, TASKS[name], work / name)
     if not TASKS[name].files:
         folder = ROOT / "data" / name
         return clean_workbooks(folder, read_dataset_settings(folder)).dataset
@@ -217,12 +231,26 @@ def _read_whole(data: Path, name: str, work: Path) -> RetrievalDataset:
     for file, split in TASKS[name].files.items():
         shutil.copyfile(data / name / f"{file}.json.gz", folder / f"{file}.json.gz")
         entries.append({"file": f"{file}.json.gz", **({"split": split} if split else {})})
-    shares = {"train": 0.4, "validation": 0.1, "test": 0.5, "seed": 0}
     settings = {"description": name, "pairs": entries, "variants": ["e5"]}
     if None in TASKS[name].files.values():
-        settings["split"] = shares
+        settings["split"] = SHARES
     (folder / "dataset.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     return clean_pairs(folder, read_dataset_settings(folder)).dataset
+
+
+def _ask_documents(data: Path, task: Task, folder: Path) -> RetrievalDataset:
+    """The documents cut at their articles, and a sentence taken out of each passage, or its heading, for a question."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    settings = DocumentSettings(files=("*",), cut="article", passage_tokens=task.passage_length)
+    documents = [read_document(path, path.name, settings.limits) for path in sorted(data.glob(str(task.documents)))]
+    count_tokens = token_counter(resolve_model(EncoderSettings(model=BUNDLED, pooling="mean")))
+    write_passages(documents, settings, count_tokens, folder)
+    passages = tuple(read_passages(folder / CORPUS_FILE))
+    asked = synthesise(
+        passages, SynthesisSettings.model_validate({"round_trip": None, "split": SHARES}), language=task.language
+    )
+    return assemble_dataset(passages, asked.questions)
 
 
 def _by_hash(records: Sequence[Any]) -> list[Any]:
