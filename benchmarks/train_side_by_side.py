@@ -10,9 +10,10 @@ as released, started by torchrun. sentence-transformers: `mine_hard_negatives` w
 score, CachedMultipleNegativesRankingLoss, no duplicates in a batch; where mining leaves less than half of the pairs,
 all pairs without mined negatives. Both train the whole model at the rate of their documentation. Ours: what
 `training: auto` comes to. One training at a time, all with as many threads; seconds count mining and the start of the
-process. The test split is searched over a draw of --corpus passages (relevant ones stay), with the vectors alone and,
-`+ hybrid`, with the clauses', the TF-IDF and, for labels, the classifier's score beside them, hubness taken off,
-weighed on validation queries. Results are kept in the work folder: a run that was stopped goes on where it was.
+process. The test split is searched over a draw of --corpus passages (relevant ones stay), with the vectors alone, `+
+fused`, with TF-IDF and BM25 by their ranks, and, `+ hybrid`, with the clauses', the TF-IDF and, for labels, the
+classifier's score beside them, hubness taken off, weighed on validation queries. Results are kept in the work folder:
+a run that was stopped goes on where it was.
 """
 
 import argparse
@@ -58,9 +59,11 @@ from embed_pipeline.project.recipes import TrainingSettings
 from embed_pipeline.records import Hit, Split
 from embed_pipeline.retrieval.classifier import ClassifierRetriever, ClassifierSettings, fit_classifier, is_learnable
 from embed_pipeline.retrieval.faiss_index import build_index
+from embed_pipeline.retrieval.fusion import reciprocal_rank_fusion
 from embed_pipeline.retrieval.hubness import measure_hubness
 from embed_pipeline.retrieval.hybrid import VECTORS_ALONE, HybridRetriever, HybridSettings, HybridWeights
 from embed_pipeline.retrieval.lexical import LexicalSettings, build_lexical_index, lexical_top_k
+from embed_pipeline.retrieval.ranking import Ranking
 from embed_pipeline.retrieval.search import top_k
 from embed_pipeline.retrieval.tfidf import TfidfSettings, build_tfidf_index, tfidf_top_k
 from embed_pipeline.synthesis.assembling import assemble_dataset
@@ -177,8 +180,8 @@ def measure_arms(
 ) -> dict[str, list[dict[str, Any]]]:
     """The results per arm, one per seed, each measured in a process of its own, one after the other."""
     found: dict[str, list[dict[str, Any]]] = {
-        "TF-IDF": [untrained(trial, ngram_hits(trial))],
-        "BM25": [untrained(trial, word_hits(trial))],
+        "TF-IDF": [untrained(trial, by_ngrams(trial).hits())],
+        "BM25": [untrained(trial, by_words(trial).hits())],
     }
     if is_learnable(trial.dataset):
         fitted = ClassifierRetriever(fit_classifier(trial.dataset, ClassifierSettings()))
@@ -391,8 +394,10 @@ def evaluate(trial: Trial, model: Path) -> dict[str, dict[str, Any]]:
     asked = dataset.queries_of(trial.split)
     tested = encoder.encode_queries([query.text for query in asked])
     index = build_index([p.id for p in dataset.passages], vectors, encoder_fingerprint=encoder.fingerprint)
-    values = measure(trial, top_k(index, [query.id for query in asked], tested, HITS).hits())
-    found = {"vectors": {"values": values, "chosen": "", "choosing_seconds": 0.0}}
+    nearest = top_k(index, [query.id for query in asked], tested, HITS)
+    found = {"vectors": untrained(trial, nearest.hits())}
+    fused = reciprocal_rank_fusion([nearest, by_ngrams(trial), by_words(trial)], HITS)
+    found["fused"] = untrained(trial, fused.hits())
     if trial.split == "test":  # what was chosen on the very queries that are measured proves nothing
         started, retriever = time.monotonic(), open_hybrid(dataset, encoder, vectors)
         weights = choose_weights(trial, retriever)
@@ -429,18 +434,18 @@ def measure(trial: Trial, hits: Sequence[Hit]) -> dict[str, float]:
 
 
 def untrained(trial: Trial, hits: Sequence[Hit]) -> dict[str, Any]:
-    """The result of a search that needs no model."""
+    """The result of a search in which nothing is chosen."""
     return {"seconds": 0.0, "choosing_seconds": 0.0, "chosen": "", "values": measure(trial, hits)}
 
 
-def ngram_hits(trial: Trial) -> Sequence[Hit]:
+def by_ngrams(trial: Trial) -> Ranking:
     index = build_tfidf_index(trial.dataset.passages, TfidfSettings())
-    return tfidf_top_k(index, trial.dataset.queries_of(trial.split), HITS).hits()
+    return tfidf_top_k(index, trial.dataset.queries_of(trial.split), HITS)
 
 
-def word_hits(trial: Trial) -> Sequence[Hit]:
+def by_words(trial: Trial) -> Ranking:
     index = build_lexical_index(trial.dataset.passages, LexicalSettings(language=trial.task.language))
-    return lexical_top_k(index, trial.dataset.queries_of(trial.split), HITS).hits()
+    return lexical_top_k(index, trial.dataset.queries_of(trial.split), HITS)
 
 
 def show(name: str, arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
