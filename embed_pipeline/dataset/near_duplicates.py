@@ -3,9 +3,10 @@
 The search is exact: MinHash would miss some pairs by chance, and a missed pair is a leak between train and test. Texts
 are compared where they share keys, and either of two kinds of keys finds every pair. *Rarest members*: two sets that
 overlap enough share some of their rarest 3-grams, the larger they are the more. *Equal parts*: 3-grams are dealt out to
-one part more than there may be differences, so that near duplicates have a part that is the same. Where there are few
-3-grams, as in short questions of one language, each stands in many texts, but five or six together in hardly any; texts
-of one pattern have most parts in common, but not their rarest members. What looks at fewer texts is taken.
+parts, and these to groups. Of near duplicates more parts stay the same than there are groups, so two of one group do.
+Where there are few 3-grams, as in short questions of one language, each stands in many texts, but seven or eight
+together in hardly any; texts of one pattern have most parts in common, but not their rarest members. What looks at
+fewer texts is taken.
 
 Source: Bayardo, Ma, Srikant: Scaling Up All Pairs Similarity Search, WWW 2007; Wang, Li, Feng: Can We Beat the Prefix
 Filtering?, SIGMOD 2012 (prefixes of which several members must be shared); Arasu, Ganti, Kaushik: Efficient Exact
@@ -27,7 +28,7 @@ _TEXTS_AT_ONCE = 4096
 """So many have their 3-grams sorted together: of more, the sort leaves the processor's cache."""
 _MEMBERS_PER_COMMON = 3
 _PARTS_FROM = 0.75
-"""Below this similarity a part has two or three members, and most texts are equal in one."""
+"""Below this similarity a part has two or three members, and many texts are equal in two."""
 _COUNTING_COST = 20
 """Sorting positions costs so much more than counting them all."""
 _COMPARED_AT_ONCE = 128
@@ -257,7 +258,7 @@ def rarest_members(sets: ShingleSets, threshold: float) -> Keys:
 
 
 def equal_parts(sets: ShingleSets, threshold: float) -> Keys:
-    """A text's keys are the parts of its 3-grams, of which near duplicates have one in common."""
+    """A text's keys are pairs of parts of its 3-grams, of which near duplicates have one in common."""
     sizes = np.diff(sets.offsets)
     by_size = np.argsort(sizes, kind="stable")
     ascending = sizes[by_size]
@@ -270,7 +271,8 @@ def equal_parts(sets: ShingleSets, threshold: float) -> Keys:
         # one before, so every text has parts for its own step and for the next.
         largest = min(int(ascending[start] / threshold + _ROUNDING), int(ascending[-1]))
         end = int(np.searchsorted(ascending, largest, side="right"))
-        # Of the parts that may not differ there is one more than groups, so two of a group are the same.
+        # However `most` members differ, groups + 1 parts are equal, and two of them are of one group. Of groups larger
+        # than three or so, fewer texts are looked at under many more keys.
         most = int(_most_differences(2 * largest, threshold))
         groups = max(1, (most + 1) // 2)
         parts = most + groups + 1
