@@ -534,9 +534,7 @@ def pair_finders(texts: Sequence[str]) -> Iterator[tuple[str, Callable[[], Itera
         from embed_pipeline.dataset.near_duplicates import NearDuplicateIndex, shingle_texts
 
         index = NearDuplicateIndex(shingle_texts(texts), 0.8)
-        for at in range(len(texts)):
-            yield from ((found.position, at) for found in index.find(at))
-            index.add(at)
+        yield from ((found, at) for at, found, _ in index.find_all(earlier=True))
 
     def datasketch(checked: bool) -> Callable[[], Iterator[tuple[int, int]]]:
         def find() -> Iterator[tuple[int, int]]:

@@ -53,9 +53,8 @@ def find_leaks(dataset: RetrievalDataset, threshold: float) -> tuple[Leak, ...]:
     sets = shingle_texts([canonical_form(query.text) for query in dataset.queries])
     index = NearDuplicateIndex(sets, threshold)
     in_train = np.array([query.split == "train" for query in dataset.queries], dtype=bool)
-    index.add(np.flatnonzero(in_train))
     nearest: dict[int, tuple[float, int]] = {}
-    for position, near, similarity in index.find_all(np.flatnonzero(~in_train)):
+    for position, near, similarity in index.find_all(np.flatnonzero(~in_train), among=np.flatnonzero(in_train)):
         nearest[position] = min(nearest.get(position, (1.0, -1)), (-similarity, near))
     leaks = [Leak(dataset.queries[at], dataset.queries[near], -less) for at, (less, near) in nearest.items()]
     return tuple(sorted(leaks, key=lambda leak: leak.query.id))
@@ -107,12 +106,10 @@ def find_contradictions(dataset: RetrievalDataset, threshold: float) -> tuple[Co
     """
     sets = shingle_texts([canonical_form(query.text) for query in dataset.queries])
     index = NearDuplicateIndex(sets, threshold)
-    every = np.arange(len(dataset.queries))
-    index.add(every)
     grades = dataset.relevant()
     numbers = [_digits(query.text) for query in dataset.queries]
     worst: dict[int, Contradiction] = {}
-    for position, earlier, similarity in index.find_all(every, earlier=True):
+    for position, earlier, similarity in index.find_all(earlier=True):
         if numbers[position] != numbers[earlier]:
             continue
         found = _contradiction(dataset.queries[earlier], dataset.queries[position], similarity, grades)
@@ -186,13 +183,8 @@ def find_duplicate_passages(
         return _duplicates_of(compared, passages, threshold, characters)
     sets = shingle_texts([canonical_form(passage.text)[:characters] for passage in passages])
     index = NearDuplicateIndex(sets, threshold)
-    found = []
-    for position, passage in enumerate(passages):
-        near = next(index.find(position), None)
-        index.add(position)
-        if near is not None:
-            found.append(DuplicatePassage(passage, passages[near.position], near.similarity))
-    return tuple(found)
+    first = ((at, found[0]) for at, found in index.find_each(earlier=True) if found)
+    return tuple(DuplicatePassage(passages[at], passages[near.position], near.similarity) for at, near in first)
 
 
 def _duplicates_of(
@@ -204,9 +196,9 @@ def _duplicates_of(
         portion = passages[start : start + _COMPARED_AT_ONCE]
         sets = shingle_texts([*own, *(canonical_form(passage.text)[:characters] for passage in portion)])
         index = NearDuplicateIndex(sets, threshold)
-        index.add(np.arange(len(own)))
-        for asked, one, similarity in index.find_all(np.arange(len(own), len(own) + len(portion))):
-            position = start + asked - len(own)
+        asked = np.arange(len(own), len(own) + len(portion))
+        for at, one, similarity in index.find_all(asked, among=np.arange(len(own))):
+            position = start + at - len(own)
             if position < compared[one]:
                 first.setdefault(one, DuplicatePassage(passages[compared[one]], passages[position], similarity))
     return tuple(first[at] for at in sorted(first))

@@ -14,7 +14,6 @@ Set-Similarity Joins, VLDB 2006 (parts, and sizes in steps).
 """
 
 from collections.abc import Iterator, Sequence
-from copy import copy
 from dataclasses import dataclass
 from itertools import combinations, groupby
 from operator import itemgetter
@@ -29,8 +28,6 @@ _TEXTS_AT_ONCE = 4096
 _MEMBERS_PER_COMMON = 3
 _PARTS_FROM = 0.75
 """Below this similarity a part has two or three members, and many texts are equal in two."""
-_COUNTING_COST = 20
-"""Sorting positions costs so much more than counting them all."""
 _COMPARED_AT_ONCE = 128
 _PAIRS_AT_ONCE = 1_000_000
 _MARK_WORDS = 4
@@ -40,7 +37,7 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class NearDuplicate:
-    """The position of an indexed text and its similarity, threshold to 1."""
+    """The position of a text and its similarity, threshold to 1."""
 
     position: int
     similarity: float
@@ -94,7 +91,7 @@ def shingle_texts(texts: Sequence[str]) -> ShingleSets:
 
 
 class NearDuplicateIndex:
-    """Finds the near duplicates of a text among those added so far."""
+    """Finds the near duplicates of texts among each other."""
 
     def __init__(self, sets: ShingleSets, threshold: float) -> None:
         self._sets = sets
@@ -103,94 +100,73 @@ class NearDuplicateIndex:
         kinds = (rarest_members, equal_parts) if threshold >= _PARTS_FROM else (rarest_members,)
         self._keys = min((keys(sets, threshold) for keys in kinds), key=lambda keys: keys.looked_at)
         self._marks = _marks(sets)
-        self._added = np.zeros(len(self._sizes), dtype=bool)
 
-    def add(self, positions: int | np.ndarray) -> None:
-        """Index the text at a position of the sets, or those at several."""
-        self._added[positions] = True
+    def find_all(
+        self, asked: np.ndarray | None = None, *, among: np.ndarray | None = None, earlier: bool = False
+    ) -> Iterator[tuple[int, int, float]]:
+        """(position asked, position found, similarity), ascending, of every pair at or above the threshold.
 
-    def find(self, position: int) -> Iterator[NearDuplicate]:
-        """Every indexed text at or above the threshold, each once, in no order that means anything; not itself."""
-        candidates = self._candidates(position)
-        for start in range(0, len(candidates), _COMPARED_AT_ONCE):
-            portion = candidates[start : start + _COMPARED_AT_ONCE]
-            similarities = self._similarities(np.full(len(portion), position), portion)
-            near = similarities >= self._threshold
-            yield from map(NearDuplicate, portion[near].tolist(), similarities[near].tolist())
-
-    def find_all(self, positions: np.ndarray, *, earlier: bool = False) -> Iterator[tuple[int, int, float]]:
-        """What `find` finds for many texts, ten times as fast: (position asked, position found, similarity), ascending.
-
-        `positions` must ascend. `earlier`: found are only texts before the one asked.
+        `asked` are positions in the sets, ascending, and `among` those that may be found; left out: all. No text is
+        found for itself; `earlier`: only those before it are.
         """
-        keys, texts = self._keys, len(self._sizes)
-        own, counts = _runs(keys.own, keys.own_offsets, positions)
+        texts = len(self._sizes)
+        asked = np.arange(texts) if asked is None else asked
+        findable = np.full(texts, among is None)
+        if among is not None:
+            findable[among] = True
+        for ones, others in self._sharing_a_key(asked):
+            possible = findable[others] & ((others < ones) if earlier else (others != ones))
+            ones, others = ones[possible], others[possible]
+            for fit in (self._sizes_fit, self._marks_fit):
+                possible = fit(ones, others)
+                ones, others = ones[possible], others[possible]
+            pairs, shared = np.unique(ones * texts + others, return_counts=True)
+            ones, others = np.divmod(pairs, texts)
+            possible = shared >= np.minimum(self._keys.needed[ones], self._keys.needed[others])
+            ones, others = ones[possible], others[possible]
+            for start in range(0, len(ones), _COMPARED_AT_ONCE):
+                portion = slice(start, start + _COMPARED_AT_ONCE)
+                similarities = self._similarities(ones[portion], others[portion])
+                near = similarities >= self._threshold
+                pair = ones[portion][near].tolist(), others[portion][near].tolist()
+                yield from zip(*pair, similarities[near].tolist(), strict=True)
+
+    def find_each(
+        self, asked: np.ndarray | None = None, *, among: np.ndarray | None = None, earlier: bool = False
+    ) -> Iterator[tuple[int, list[NearDuplicate]]]:
+        """What `find_all` finds, text by text: (position asked, its near duplicates by position), none left out."""
+        groups = groupby(self.find_all(asked, among=among, earlier=earlier), key=itemgetter(0))
+        at, rows = next(groups, (None, ()))
+        for position in range(len(self._sizes)) if asked is None else asked.tolist():
+            if position != at:
+                yield position, []
+                continue
+            yield position, [NearDuplicate(found, similarity) for _, found, similarity in rows]
+            at, rows = next(groups, (None, ()))
+
+    def _sharing_a_key(self, asked: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Each text asked beside each text with a key of it, itself too, once for each such key; in portions."""
+        keys = self._keys
+        own, counts = _runs(keys.own, keys.own_offsets, asked)
         beside = np.diff(keys.text_offsets)[own]
         key_ends = np.concatenate([[0], np.cumsum(counts)])
         looked_at = np.concatenate([[0], np.cumsum(beside)])[key_ends]
         start = 0
-        while start < len(positions):
+        while start < len(asked):
             end = int(np.searchsorted(looked_at, looked_at[start] + _PAIRS_AT_ONCE, side="right")) - 1
             end = max(start + 1, end)
             here = slice(key_ends[start], key_ends[end])
-            found, _ = _runs(keys.texts, keys.text_offsets, own[here])
-            asked = np.repeat(np.repeat(positions[start:end], counts[start:end]), beside[here])
-            possible = self._added[found] & ((found < asked) if earlier else (found != asked))
-            asked, found = asked[possible], found[possible]
-            for fit in (self._sizes_fit, self._marks_fit):
-                possible = fit(asked, found)
-                asked, found = asked[possible], found[possible]
-            pairs, shared = np.unique(asked * texts + found, return_counts=True)
-            asked, found = np.divmod(pairs, texts)
-            possible = shared >= np.minimum(keys.needed[asked], keys.needed[found])
-            asked, found = asked[possible], found[possible]
-            for at in range(0, len(asked), _COMPARED_AT_ONCE):
-                ones, others = asked[at : at + _COMPARED_AT_ONCE], found[at : at + _COMPARED_AT_ONCE]
-                similarities = self._similarities(ones, others)
-                near = similarities >= self._threshold
-                yield from zip(ones[near].tolist(), others[near].tolist(), similarities[near].tolist(), strict=True)
+            others, _ = _runs(keys.texts, keys.text_offsets, own[here])
+            yield np.repeat(np.repeat(asked[start:end], counts[start:end]), beside[here]), others
             start = end
 
-    def find_each(self, positions: np.ndarray, *, earlier: bool = False) -> Iterator[tuple[int, list[NearDuplicate]]]:
-        """What `find_all` finds, text by text: (position asked, its near duplicates by position), none left out."""
-        groups = groupby(self.find_all(positions, earlier=earlier), key=itemgetter(0))
-        asked, rows = next(groups, (None, ()))
-        for position in positions.tolist():
-            if position != asked:
-                yield position, []
-                continue
-            yield position, [NearDuplicate(found, similarity) for _, found, similarity in rows]
-            asked, rows = next(groups, (None, ()))
-
-    def beside(self) -> "NearDuplicateIndex":
-        """An index of the same texts with none added yet, for next to nothing."""
-        other = copy(self)
-        other._added = np.zeros_like(self._added)
-        return other
-
-    def _candidates(self, position: int) -> np.ndarray:
-        """The indexed texts of fitting size that share enough keys, ascending."""
-        found = self._keys.texts_beside(position)
-        found = found[self._added[found]]
-        if not len(found):
-            return found
-        if len(found) * _COUNTING_COST < len(self._sizes):
-            candidates, counts = np.unique(found, return_counts=True)
-        else:
-            every = np.bincount(found)
-            candidates = np.flatnonzero(every)
-            counts = every[candidates]
-        needed = self._keys.needed
-        candidates = candidates[(counts >= np.minimum(needed[candidates], needed[position])) & (candidates != position)]
-        return candidates[self._sizes_fit(position, candidates) & self._marks_fit(position, candidates)]
-
-    def _sizes_fit(self, ones: Any, others: np.ndarray) -> np.ndarray:
-        """bool (others,): texts of sizes that near duplicates can have."""
+    def _sizes_fit(self, ones: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """bool (pairs,): of sizes that near duplicates can have."""
         size, sizes = self._sizes[ones], self._sizes[others]
         return np.minimum(sizes, size) >= self._threshold * np.maximum(sizes, size)
 
-    def _marks_fit(self, ones: Any, others: np.ndarray) -> np.ndarray:
-        """bool (others,): texts with marks that near duplicates can have."""
+    def _marks_fit(self, ones: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """bool (pairs,): with marks that near duplicates can have."""
         differ = np.bitwise_count(self._marks[others] ^ self._marks[ones]).sum(axis=-1)
         return differ <= _most_differences(self._sizes[others] + self._sizes[ones], self._threshold)
 
@@ -236,12 +212,6 @@ class Keys:
         of_text, own = _sorted_pairs(texts, np.repeat(np.arange(len(counts)), counts))
         own_offsets = np.concatenate([[0], np.cumsum(np.bincount(of_text, minlength=len(needed)))])
         return cls(own_offsets, own, np.concatenate([[0], np.cumsum(counts)]), texts, needed, int(counts @ counts))
-
-    def texts_beside(self, position: int) -> np.ndarray:
-        """The texts with a key of this one, itself too, as often as they share one."""
-        own = self.own[self.own_offsets[position] : self.own_offsets[position + 1]].tolist()
-        found = [self.texts[self.text_offsets[key] : self.text_offsets[key + 1]] for key in own]
-        return np.concatenate(found) if found else self.texts[:0]
 
 
 def rarest_members(sets: ShingleSets, threshold: float) -> Keys:

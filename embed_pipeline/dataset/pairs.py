@@ -165,12 +165,13 @@ def _assign_splits(candidates: Sequence[_Candidate], settings: DatasetSettings) 
 def _without_leaks(
     candidates: Sequence[_Candidate], threshold: float, ledger: list[LedgerEntry]
 ) -> list[tuple[_Candidate, Split]]:
-    held_out = NearDuplicateIndex(shingle_texts([canonical_form(c.text) for c in candidates]), threshold)
+    index = NearDuplicateIndex(shingle_texts([canonical_form(c.text) for c in candidates]), threshold)
     kept: list[tuple[_Candidate, Split]] = []
+    held_out: list[int] = []
     for split in reversed(SPLITS):
         own = np.array([at for at, candidate in enumerate(candidates) if candidate.split == split], dtype=np.int64)
         accepted = []
-        for at, found in held_out.find_each(own):
+        for at, found in index.find_each(own, among=np.array(held_out, dtype=np.int64)):
             candidate = candidates[at]
             if not found:
                 accepted.append(at)
@@ -184,7 +185,7 @@ def _without_leaks(
             )
             reason: Reason = "near_duplicate_of_held_out"
             ledger.append(_reject(candidate.file, "queries", candidate.position, reason, candidate.text, detail))
-        held_out.add(np.array(accepted, dtype=np.int64))
+        held_out += accepted
     return kept
 
 

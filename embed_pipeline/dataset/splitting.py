@@ -8,8 +8,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from embed_pipeline.dataset.near_duplicates import NearDuplicateIndex, shingle_texts
 from embed_pipeline.dataset.normalisation import canonical_form
 from embed_pipeline.dataset.settings import DatasetSettings, SplitSettings, required
@@ -57,11 +55,9 @@ def assign_splits(texts: Sequence[str], settings: SplitSettings, *, near_duplica
     itself no neighbour of later texts.
     """
     index = NearDuplicateIndex(shingle_texts([canonical_form(text) for text in texts]), near_duplicate_threshold)
-    every = np.arange(len(texts))
-    index.add(every)
     splits: list[Split | None] = []
     conflicts = []
-    for position, found in index.find_each(every, earlier=True):
+    for position, found in index.find_each(earlier=True):
         near: dict[Split, SplitNeighbour] = {}
         for one in found:
             split = splits[one.position]

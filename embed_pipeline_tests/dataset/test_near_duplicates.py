@@ -25,31 +25,19 @@ def jaccard(a: str, b: str) -> float:
 
 
 def found_pairs(texts: list[str], threshold: float) -> dict[tuple[int, int], float]:
+    """Each pair, the lower position first; all ways to ask must agree."""
     index = NearDuplicateIndex(shingle_texts(texts), threshold)
-    pairs = {}
-    for position in range(len(texts)):
-        for near in index.find(position):
-            assert (near.position, position) not in pairs, "each neighbour once"
-            pairs[near.position, position] = near.similarity
-        index.add(position)
-    return pairs
-
-
-def found_at_once(texts: list[str], threshold: float) -> dict[tuple[int, int], float]:
-    """The same by one search for all of them: each pair is found from both sides."""
-    index = NearDuplicateIndex(shingle_texts(texts), threshold)
-    every = np.arange(len(texts))
-    index.add(every)
-    rows = list(index.find_all(every))
+    rows = list(index.find_all())
     pairs = {(asked, found): similarity for asked, found, similarity in rows}
     assert [asked for asked, _, _ in rows] == sorted(asked for asked, _, _ in rows) and len(pairs) == len(rows)
     assert all(pairs[found, asked] == similarity for (asked, found), similarity in pairs.items())
-    each = [(asked, [near.position for near in found]) for asked, found in index.find_each(every)]
+    earlier = {(found, asked): similarity for asked, found, similarity in index.find_all(earlier=True)}
+    assert earlier == {pair: similarity for pair, similarity in pairs.items() if pair[0] < pair[1]}
+    each = [(asked, [near.position for near in found]) for asked, found in index.find_each()]
     assert each == [(asked, [found for one, found, _ in rows if one == asked]) for asked in range(len(texts))]
-    earlier = [(found, asked) for asked, found, _ in index.find_all(every, earlier=True)]
-    below = {(asked, found): similarity for (asked, found), similarity in pairs.items() if asked < found}
-    assert sorted(earlier) == sorted(below)
-    return below
+    odd, even = np.arange(1, len(texts), 2), np.arange(0, len(texts), 2)
+    assert list(index.find_all(odd, among=even)) == [row for row in rows if row[0] % 2 and not row[1] % 2]
+    return earlier
 
 
 # A small alphabet and joined pieces: overlaps around every threshold are common.
@@ -67,7 +55,6 @@ def test_search_finds_exactly_the_pairs_that_comparing_all_finds(texts: list[str
         if jaccard(texts[i], texts[j]) >= threshold
     }
     assert found_pairs(texts, threshold) == pytest.approx(expected)
-    assert found_at_once(texts, threshold) == pytest.approx(expected)
 
 
 def edited_texts(chance: random.Random, letters: str) -> list[str]:
@@ -95,9 +82,11 @@ def test_near_duplicates_share_the_keys_that_they_need(
 ) -> None:
     texts = edited_texts(random.Random(seed), letters)
     keys = kind(shingle_texts(texts), threshold)
-    assert keys.looked_at == sum(len(keys.texts_beside(position)) for position in range(len(texts)))
+    beside_key = np.split(keys.texts, keys.text_offsets[1:-1])
+    keys_of = np.split(keys.own, keys.own_offsets[1:-1])
+    assert keys.looked_at == sum(len(beside_key[key]) for own in keys_of for key in own)
     for at, text in enumerate(texts):
-        beside = keys.texts_beside(at).tolist()
+        beside = [other for key in keys_of[at] for other in beside_key[key].tolist()]
         for other in range(at):
             if jaccard(text, texts[other]) >= threshold:
                 assert beside.count(other) >= min(keys.needed[at], keys.needed[other]), (texts[other], text)
@@ -114,7 +103,6 @@ def test_search_finds_all_pairs_of_long_texts(seed: int, threshold: float) -> No
         if jaccard(texts[i], texts[j]) >= threshold
     }
     assert found_pairs(texts, threshold) == pytest.approx(expected)
-    assert found_at_once(texts, threshold) == pytest.approx(expected)
 
 
 def made_of_few_shingles(count: int) -> list[str]:
@@ -139,11 +127,11 @@ def test_where_texts_follow_a_pattern_the_rarest_shingles_keep_them_apart() -> N
 
 def test_portions_of_any_size_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = edited_texts(random.Random(1), "abcdefghij")
-    expected = found_at_once(texts, 0.5)
+    expected = found_pairs(texts, 0.5)
     for pairs in (1, 7, 100):
         monkeypatch.setattr(near_duplicates, "_PAIRS_AT_ONCE", pairs)
         monkeypatch.setattr(near_duplicates, "_COMPARED_AT_ONCE", pairs)
-        assert found_at_once(texts, 0.5) == expected and len(expected) > 20
+        assert found_pairs(texts, 0.5) == expected and len(expected) > 20
 
 
 @pytest.mark.parametrize(("texts_at_once", "number_bits"), [(1, 64), (7, 64), (4096, 14), (7, 13)])
@@ -161,15 +149,6 @@ def test_texts_shingled_in_portions_are_as_in_one(
     assert [len(sets[at]) for at in range(len(texts))] == [
         len({text[i : i + 3] for i in range(max(1, len(text) - 2))}) for text in texts
     ]
-
-
-def test_an_index_beside_another_starts_empty() -> None:
-    one = NearDuplicateIndex(shingle_texts(["abcdef", "abcdefg"]), 0.5)
-    one.add(0)
-    other = one.beside()
-    assert list(other.find(1)) == []
-    other.add(1)
-    assert [near.position for near in one.find(1)] == [0]
 
 
 def test_similarity_equal_to_the_threshold_counts() -> None:
