@@ -25,7 +25,7 @@ from embed_pipeline.documents.reading import (
 from embed_pipeline.paths import copy_new
 
 FOLDER = "documents"
-VARIANTS = ("bm25", "tfidf", "e5", "e5_auto")
+VARIANTS = ("bm25", "tfidf", "e5", "e5_auto", "e5_auto_hybrid")
 # What would be found in a folder of tables and of documents alike.
 _TABLES = {".csv", ".tsv", ".json", ".jsonl", ".parquet", ".xlsx", ".xlsm", ".gz"}
 _FEW_ARTICLES = 10
