@@ -18,6 +18,7 @@ from embed_pipeline.encoding.encoder import BUNDLED_MODELS, EncoderSettings
 from embed_pipeline.encoding.model_check import check_unused
 from embed_pipeline.encoding.model_directory import file_states, model_digest
 from embed_pipeline.encoding.model_source import resolve_model
+from embed_pipeline.encoding.precision import refuse_missing_gpu
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -157,8 +158,7 @@ class CrossEncoder:
         from transformers import AutoModelForSequenceClassification
         from transformers.utils import logging
 
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device: expected a GPU because cuda was asked for, found none. Ask for cpu.")
+        refuse_missing_gpu(self.device)
         bars_were_shown = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:

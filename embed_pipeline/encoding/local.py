@@ -41,7 +41,13 @@ from embed_pipeline.encoding.model_directory import (
     resolve_settings,
 )
 from embed_pipeline.encoding.model_source import resolve_model
-from embed_pipeline.encoding.precision import AUTO, native_precision, refuse_emulated, resolve_precision
+from embed_pipeline.encoding.precision import (
+    AUTO,
+    native_precision,
+    refuse_emulated,
+    refuse_missing_gpu,
+    resolve_precision,
+)
 from embed_pipeline.encoding.tokens import batches_of, pad_ids
 
 if TYPE_CHECKING:
@@ -336,8 +342,7 @@ class LocalEncoder:
         from transformers import AutoModel
         from transformers.utils import logging
 
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device: expected a GPU because cuda was asked for, found none. Ask for cpu.")
+        refuse_missing_gpu(self.device)
         dtype = self.dtype if self._wanted_backend() == "torch" else "float32"
         broken = not weights_are_finite(self.directory)
         bars_were_shown = logging.is_progress_bar_enabled()

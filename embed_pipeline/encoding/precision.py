@@ -77,6 +77,17 @@ def refuse_emulated(asked: str, native: NativePrecision, *, device: str, place: 
         )
 
 
+def refuse_missing_gpu(device: Literal["cpu", "cuda"]) -> None:
+    """Raises ValueError where a GPU is asked for and torch finds none."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "EMBED_PIPELINE_DEVICE: expected a GPU that torch can use, found none, or a torch that was built without "
+            "CUDA. Set EMBED_PIPELINE_DEVICE=cpu; `embed-pipeline doctor` says what this machine has."
+        )
+
+
 @cache
 def _read_cpu_info() -> str | None:
     return CPU_INFO.read_text(encoding="utf-8", errors="replace") if CPU_INFO.is_file() else None

@@ -92,7 +92,7 @@ def search_block(
     if device == "cpu":
         return faiss.knn(queries, block, k, metric=faiss.METRIC_INNER_PRODUCT)
     if not hasattr(faiss, "get_num_gpus") or faiss.get_num_gpus() == 0:
-        raise ValueError("search: expected a GPU that Faiss can use because cuda was asked for, found none.")
+        raise ValueError("EMBED_PIPELINE_DEVICE: expected a GPU that Faiss can use, found none. Set it to cpu.")
     return faiss.knn_gpu(faiss.StandardGpuResources(), queries, block, k, metric=faiss.METRIC_INNER_PRODUCT)
 
 

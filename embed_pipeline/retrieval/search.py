@@ -187,7 +187,7 @@ def _on_gpu(index: PassageIndex) -> "faiss.Index":
 
     # With no GPU index_cpu_to_all_gpus returns an empty index and the search crashes the process.
     if not hasattr(faiss, "get_num_gpus") or faiss.get_num_gpus() == 0:
-        raise ValueError("search: expected a GPU that Faiss can use because cuda was asked for, found none. Use cpu.")
+        raise ValueError("EMBED_PIPELINE_DEVICE: expected a GPU that Faiss can use, found none. Set it to cpu.")
     try:
         return faiss.index_cpu_to_all_gpus(index.faiss_index)
     except RuntimeError as error:

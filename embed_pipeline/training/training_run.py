@@ -16,7 +16,12 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, TrainerCallb
 
 from embed_pipeline.dataset.formats import read_passages
 from embed_pipeline.encoding.description import describe_encoder
-from embed_pipeline.encoding.precision import native_precision, refuse_emulated, resolve_precision
+from embed_pipeline.encoding.precision import (
+    native_precision,
+    refuse_emulated,
+    refuse_missing_gpu,
+    resolve_precision,
+)
 from embed_pipeline.encoding.tokens import count_unknown
 from embed_pipeline.mining.groups import TrainingGroup, draw_groups, read_groups, write_flagembedding_groups
 from embed_pipeline.records import Passage
@@ -59,6 +64,7 @@ def train(job: FinetuneJob, report: Report, warn: Report, *, callbacks: Sequence
     Raises:
         ValueError: the settings do not fit the device, the encoder or the groups.
     """
+    refuse_missing_gpu(job.device)
     if job.training.precision == "float16" and job.device == "cpu":
         raise ValueError("recipe, training.precision: float16 needs a GPU, found device cpu. Set auto or float32.")
     native = native_precision(job.device)

@@ -2,7 +2,13 @@
 
 import pytest
 
-from embed_pipeline.encoding.precision import NativePrecision, cpu_precision, refuse_emulated, resolve_precision
+from embed_pipeline.encoding.precision import (
+    NativePrecision,
+    cpu_precision,
+    refuse_emulated,
+    refuse_missing_gpu,
+    resolve_precision,
+)
 
 LAPTOP = "processor\t: 0\nmodel name\t: a laptop\nflags\t\t: fpu sse4_2 avx avx2 avx_vnni fma\n"
 SERVER = "processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512_vnni avx512_bf16\nprocessor\t: 1\nflags\t\t: fpu\n"
@@ -55,3 +61,10 @@ def test_emulation_is_refused_with_its_place_and_the_remedy() -> None:
         refuse_emulated("bfloat16", weak, device="cpu", place="a.yaml, training.precision")
     for asked, native, device in (("auto", weak, "cpu"), ("bfloat16", strong, "cpu"), ("bfloat16", weak, "cuda")):
         refuse_emulated(asked, native, device=device, place="a.yaml, training.precision")
+
+
+def test_a_gpu_that_is_missing_is_named_by_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match="EMBED_PIPELINE_DEVICE: expected a GPU that torch can use, found none"):
+        refuse_missing_gpu("cuda")
+    refuse_missing_gpu("cpu")
