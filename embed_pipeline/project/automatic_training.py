@@ -19,6 +19,8 @@ from embed_pipeline.training.settings import TrainingSettings
 _BATCH = 16
 _STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 190, 3, 10
 _MOST_QUERIES = 1000
+_MANY_QUERIES = 600
+"""So many can teach more than the uppermost layers: 1,000 gain by the upper half, 300 do not."""
 _FEW_LABELS, _SHARED_LABELS, _SHARED_PASSAGES = 100, 64, 32
 
 
@@ -95,7 +97,7 @@ def _for_labels(facts: DataFacts, layers: int, device: str) -> Chosen:
     else:
         found["candidates"] = ("sample", f"{labels}: a draw of them takes .6 of the time and finds nearly as much")
         found["sample_size"] = (_SHARED_LABELS, "labels that the questions of a step share")
-    found["freeze_layers"] = _frozen(layers, 3 / 4, device)
+    found["freeze_layers"] = _frozen(layers, 3 / 4, facts, device)
     return found
 
 
@@ -105,15 +107,18 @@ def _for_passages(facts: DataFacts, layers: int, device: str) -> Chosen:
         "epochs": (1, "found much and forgot nothing elsewhere"),
         "candidates": ("sample", f"{facts.passages:,} passages of some {facts.passage_length:.0f} characters: a draw"),
         "sample_size": (_SHARED_PASSAGES, "passages that the questions of a step share, beside the right ones of each"),
-        "freeze_layers": _frozen(layers, 2 / 3, device),
+        "freeze_layers": _frozen(layers, 2 / 3, facts, device),
     }
 
 
-def _frozen(layers: int, share: float, device: str) -> tuple[int, str]:
+def _frozen(layers: int, share: float, facts: DataFacts, device: str) -> tuple[int, str]:
+    """`share` is that of the layers that stay as they are where questions are few."""
     if device == "cuda":
         return layers // 2, f"of {layers}: the upper half is trained; a GPU has the time"
+    if facts.train_queries >= _MANY_QUERIES:
+        return layers // 2, f"of {layers}: {facts.train_queries:,} questions can teach the upper half"
     frozen = min(layers - 1, int(share * layers))
-    return frozen, f"of {layers}: run once per text, so that a training takes minutes"
+    return frozen, f"of {layers}: {facts.train_queries:,} questions teach the uppermost as much as half of them"
 
 
 def format_recipe(recipe: Recipe, chosen: AutomaticTraining | None) -> Iterator[str]:
