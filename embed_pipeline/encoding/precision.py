@@ -77,7 +77,7 @@ def refuse_emulated(asked: str, native: NativePrecision, *, device: str, place: 
         )
 
 
-def refuse_missing_gpu(device: Literal["cpu", "cuda"]) -> None:
+def refuse_missing_gpu(device: str) -> None:
     """Raises ValueError where a GPU is asked for and torch finds none."""
     import torch
 
