@@ -180,12 +180,12 @@ def measure_arms(
 ) -> dict[str, list[dict[str, Any]]]:
     """The results per arm, one per seed, each measured in a process of its own, one after the other."""
     found: dict[str, list[dict[str, Any]]] = {
-        "TF-IDF": [untrained(trial, by_ngrams(trial).hits())],
-        "BM25": [untrained(trial, by_words(trial).hits())],
+        "TF-IDF": [nothing_chosen(trial, by_ngrams(trial).hits())],
+        "BM25": [nothing_chosen(trial, by_words(trial).hits())],
     }
     if is_learnable(trial.dataset):
         fitted = ClassifierRetriever(fit_classifier(trial.dataset, ClassifierSettings()))
-        found["classifier"] = [untrained(trial, fitted.search(trial.dataset.queries_of(trial.split), HITS))]
+        found["classifier"] = [nothing_chosen(trial, fitted.search(trial.dataset.queries_of(trial.split), HITS))]
     for seed in range(seeds):
         for arm in arms:
             result = work / f"{arm}-{seed}.json"
@@ -395,9 +395,9 @@ def evaluate(trial: Trial, model: Path) -> dict[str, dict[str, Any]]:
     tested = encoder.encode_queries([query.text for query in asked])
     index = build_index([p.id for p in dataset.passages], vectors, encoder_fingerprint=encoder.fingerprint)
     nearest = top_k(index, [query.id for query in asked], tested, HITS)
-    found = {"vectors": untrained(trial, nearest.hits())}
+    found = {"vectors": nothing_chosen(trial, nearest.hits())}
     fused = reciprocal_rank_fusion([nearest, by_ngrams(trial), by_words(trial)], HITS)
-    found["fused"] = untrained(trial, fused.hits())
+    found["fused"] = nothing_chosen(trial, fused.hits())
     if trial.split == "test":  # what was chosen on the very queries that are measured proves nothing
         started, retriever = time.monotonic(), open_hybrid(dataset, encoder, vectors)
         weights = choose_weights(trial, retriever)
@@ -433,7 +433,7 @@ def measure(trial: Trial, hits: Sequence[Hit]) -> dict[str, float]:
     return {value.query_id: value.value for value in found}
 
 
-def untrained(trial: Trial, hits: Sequence[Hit]) -> dict[str, Any]:
+def nothing_chosen(trial: Trial, hits: Sequence[Hit]) -> dict[str, Any]:
     """The result of a search in which nothing is chosen."""
     return {"seconds": 0.0, "choosing_seconds": 0.0, "chosen": "", "values": measure(trial, hits)}
 

@@ -53,10 +53,11 @@ def find_leaks(dataset: RetrievalDataset, threshold: float) -> tuple[Leak, ...]:
     sets = shingle_texts([canonical_form(query.text) for query in dataset.queries])
     index = NearDuplicateIndex(sets, threshold)
     in_train = np.array([query.split == "train" for query in dataset.queries], dtype=bool)
-    nearest: dict[int, tuple[float, int]] = {}
-    for position, near, similarity in index.find_all(np.flatnonzero(~in_train), among=np.flatnonzero(in_train)):
-        nearest[position] = min(nearest.get(position, (1.0, -1)), (-similarity, near))
-    leaks = [Leak(dataset.queries[at], dataset.queries[near], -less) for at, (less, near) in nearest.items()]
+    leaks = []
+    for position, found in index.find_each(np.flatnonzero(~in_train), among=np.flatnonzero(in_train)):
+        if found:
+            near = min(found, key=lambda one: (-one.similarity, one.position))
+            leaks.append(Leak(dataset.queries[position], dataset.queries[near.position], near.similarity))
     return tuple(sorted(leaks, key=lambda leak: leak.query.id))
 
 

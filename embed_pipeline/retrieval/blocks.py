@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from embed_pipeline.retrieval.faiss_index import PassageIndex
+from embed_pipeline.retrieval.faiss_index import PassageIndex, refuse_missing_gpu
 
 BLOCK_ROWS = 32_768
 
@@ -91,8 +91,7 @@ def search_block(
     k = min(k, len(block))
     if device == "cpu":
         return faiss.knn(queries, block, k, metric=faiss.METRIC_INNER_PRODUCT)
-    if not hasattr(faiss, "get_num_gpus") or faiss.get_num_gpus() == 0:
-        raise ValueError("EMBED_PIPELINE_DEVICE: expected a GPU that Faiss can use, found none. Set it to cpu.")
+    refuse_missing_gpu()
     return faiss.knn_gpu(faiss.StandardGpuResources(), queries, block, k, metric=faiss.METRIC_INNER_PRODUCT)
 
 

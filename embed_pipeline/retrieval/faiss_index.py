@@ -205,6 +205,14 @@ def read_index(directory: Path) -> PassageIndex:
     )
 
 
+def refuse_missing_gpu() -> None:
+    """Raises ValueError where Faiss finds no GPU: `index_cpu_to_all_gpus` would be empty, and its search crashes."""
+    import faiss
+
+    if not hasattr(faiss, "get_num_gpus") or faiss.get_num_gpus() == 0:
+        raise ValueError("EMBED_PIPELINE_DEVICE: expected a GPU that Faiss can use, found none. Set it to cpu.")
+
+
 def recall_against_exact(index: PassageIndex, vectors: np.ndarray | Vectors, *, seed: int = 0) -> float:
     """The share of the RECALL_AT nearest passages of an exact search that the index finds.
 

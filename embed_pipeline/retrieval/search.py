@@ -15,7 +15,7 @@ from embed_pipeline.encoding.cross_encoder import TextPair
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.pair_scores import PairScorer
 from embed_pipeline.records import Hit, Query
-from embed_pipeline.retrieval.faiss_index import PassageIndex
+from embed_pipeline.retrieval.faiss_index import PassageIndex, refuse_missing_gpu
 from embed_pipeline.retrieval.fusion import RANK_CONSTANT, ranking_of_hits, reciprocal_rank_fusion
 from embed_pipeline.retrieval.lexical import LexicalIndex, lexical_top_k
 from embed_pipeline.retrieval.ranking import RankedQuery, Ranking, check_k, rank_passages
@@ -185,9 +185,7 @@ def _could_miss_a_tie(faiss_scores: np.ndarray, exact: np.ndarray, k: int) -> bo
 def _on_gpu(index: PassageIndex) -> "faiss.Index":
     import faiss
 
-    # With no GPU index_cpu_to_all_gpus returns an empty index and the search crashes the process.
-    if not hasattr(faiss, "get_num_gpus") or faiss.get_num_gpus() == 0:
-        raise ValueError("EMBED_PIPELINE_DEVICE: expected a GPU that Faiss can use, found none. Set it to cpu.")
+    refuse_missing_gpu()
     try:
         return faiss.index_cpu_to_all_gpus(index.faiss_index)
     except RuntimeError as error:

@@ -76,16 +76,16 @@ def drop_near_duplicates(questions: Sequence[SyntheticQuestion], sources: Source
 
     Of two in different splits the one of test stays, then validation: held-out questions stay, training ones go.
     """
-    held_first = sorted(range(len(questions)), key=lambda at: -SPLITS.index(questions[at].split))
-    index = NearDuplicateIndex(shingle_texts([canonical_form(questions[at].text) for at in held_first]), threshold)
+    order = sorted(range(len(questions)), key=lambda at: -SPLITS.index(questions[at].split))
+    index = NearDuplicateIndex(shingle_texts([canonical_form(questions[at].text) for at in order]), threshold)
     entries: dict[int, LedgerEntry] = {}
     for position, found in index.find_each(earlier=True):
-        kept_before = [near for near in found if held_first[near.position] not in entries]
-        if kept_before:
-            near = min(kept_before, key=lambda near: (-near.similarity, held_first[near.position]))
-            question, other = questions[held_first[position]], questions[held_first[near.position]]
-            detail = f"Nearly the same as {other.id} of {other.split} (similarity {near.similarity:.2f}): {other.text}"
-            entries[held_first[position]] = sources.reject(question, "near_duplicate_question", detail[:300])
+        near = [(-one.similarity, order[one.position]) for one in found if order[one.position] not in entries]
+        if near:
+            (less, first), at = min(near), order[position]
+            other = questions[first]
+            detail = f"Nearly the same as {other.id} of {other.split} (similarity {-less:.2f}): {other.text}"
+            entries[at] = sources.reject(questions[at], "near_duplicate_question", detail[:300])
     kept = tuple(question for at, question in enumerate(questions) if at not in entries)
     return Filtered(kept, tuple(entries[at] for at in sorted(entries)))
 
