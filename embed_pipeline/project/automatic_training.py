@@ -17,8 +17,8 @@ from embed_pipeline.project.recipes import Recipe
 from embed_pipeline.training.settings import TrainingSettings
 
 _BATCH = 16
-_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 190, 3, 10
-_MOST_QUERIES = 1000
+_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 190, 6, 10
+_MOST_QUERIES = 3000
 _MANY_QUERIES = 600
 """So many can teach more than the uppermost layers: 1,000 gain by the upper half, 300 do not."""
 _FEW_LABELS, _SHARED_LABELS, _SHARED_PASSAGES = 100, 64, 32
@@ -75,7 +75,6 @@ Chosen = dict[str, tuple[Any, str]]
 def _in_common(facts: DataFacts, device: str) -> Chosen:
     found: Chosen = {
         "batch_size": (_BATCH, "more steps of few questions earned more than fewer of many"),
-        "temperature": (0.03, "the contrast that all trainings of the bundled encoder were measured with"),
         "freeze_embeddings": (True, "most of a multilingual encoder's parameters, and few of them occur in the data"),
     }
     if device == "cpu" and facts.train_queries > _MOST_QUERIES:
@@ -90,6 +89,7 @@ def _for_labels(facts: DataFacts, layers: int, device: str) -> Chosen:
     labels = f"{facts.passages} labels of some {facts.passage_length:.0f} characters"
     found: Chosen = {
         "learning_rate": (1e-4, "higher rates found no more and forgot what the base knew elsewhere"),
+        "temperature": (0.03, "the contrast that all trainings with labels were measured with"),
         "epochs": (epochs, f"{used} questions are {math.ceil(epochs * used / _BATCH)} steps so"),
     }
     if facts.passages <= _FEW_LABELS:
@@ -102,9 +102,11 @@ def _for_labels(facts: DataFacts, layers: int, device: str) -> Chosen:
 
 
 def _for_passages(facts: DataFacts, layers: int, device: str) -> Chosen:
+    few = facts.train_queries < _MANY_QUERIES
     return {
         "learning_rate": (5e-5, "half of what labels take: the base reads passages well already"),
-        "epochs": (1, "found much and forgot nothing elsewhere"),
+        "temperature": (0.01, "the contrast that the bundled encoder was made with: it reads passages well already"),
+        "epochs": (2, "a second found more of few questions") if few else (1, "so many questions teach enough in one"),
         "candidates": ("sample", f"{facts.passages:,} passages of some {facts.passage_length:.0f} characters: a draw"),
         "sample_size": (_SHARED_PASSAGES, "passages that the questions of a step share, beside the right ones of each"),
         "freeze_layers": _frozen(layers, 2 / 3, facts, device),

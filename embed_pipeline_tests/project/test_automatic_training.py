@@ -59,7 +59,7 @@ def test_fewer_questions_get_more_epochs_within_bounds() -> None:
 
 def test_without_a_gpu_many_questions_are_drawn_from_and_with_one_all_are_taken() -> None:
     many = LABELS.model_copy(update={"train_queries": 100_000})
-    assert _chosen(many).training.max_queries == 1000
+    assert _chosen(many).training.max_queries == 3000
     assert "100,000" in _chosen(many).reasons["max_queries"]
     with_a_gpu = _chosen(many, device="cuda").training
     assert with_a_gpu.max_queries is None
@@ -70,6 +70,11 @@ def test_many_questions_or_a_gpu_train_more_layers(facts: DataFacts) -> None:
     few, many = (facts.model_copy(update={"train_queries": n}) for n in (300, 1000))
     frozen = _chosen(few).training.freeze_layers
     assert frozen > _chosen(many).training.freeze_layers == _chosen(few, device="cuda").training.freeze_layers == 6
+
+
+def test_few_questions_about_passages_are_gone_through_twice() -> None:
+    few, many = (PASSAGES.model_copy(update={"train_queries": n}) for n in (300, 1000))
+    assert (_chosen(few).training.epochs, _chosen(many).training.epochs) == (2, 1)
 
 
 def test_passages_are_trained_more_gently_than_labels() -> None:
