@@ -20,7 +20,7 @@ _BATCH = 16
 _STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 190, 6, 10
 _MOST_QUERIES = 3000
 _MANY_QUERIES = 600
-"""So many can teach more than the uppermost layers: 1,000 gain by the upper half, 300 do not."""
+"""So many can teach more than the uppermost layers, and passages in one epoch: 1,000 do, 300 do not."""
 _FEW_LABELS, _SHARED_LABELS, _SHARED_PASSAGES = 100, 64, 32
 
 
@@ -105,7 +105,7 @@ def _for_passages(facts: DataFacts, layers: int, device: str) -> Chosen:
     few = facts.train_queries < _MANY_QUERIES
     return {
         "learning_rate": (5e-5, "half of what labels take: the base reads passages well already"),
-        "temperature": (0.01, "the contrast that the bundled encoder was made with: it reads passages well already"),
+        "temperature": (0.01, "the contrast that E5, the bundled encoder, was made with"),
         "epochs": (2, "a second found more of few questions") if few else (1, "so many questions teach enough in one"),
         "candidates": ("sample", f"{facts.passages:,} passages of some {facts.passage_length:.0f} characters: a draw"),
         "sample_size": (_SHARED_PASSAGES, "passages that the questions of a step share, beside the right ones of each"),
