@@ -1,5 +1,8 @@
 """Recipes: the shipped ones read, a wrong one says where and what."""
 
+import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -134,5 +137,13 @@ def test_of_many_mistakes_the_first_are_told_the_rest_counted_and_where_to_read_
 
 def test_a_missing_recipe_lists_those_that_are_there(tmp_path: Path) -> None:
     write_yaml(tmp_path / "bm25.yaml", {"description": "x", "retriever": "bm25"})
-    with pytest.raises(ValueError, match="Recipes there: bm25"):
+    with pytest.raises(ValueError, match="Recipes there: bm25. Write the file or correct the variant's name"):
         read_recipe(tmp_path / "bm26.yaml")
+
+
+def test_a_missing_recipe_that_comes_with_the_package_says_how_to_copy_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError) as error:
+        read_recipe(tmp_path / "minilm.yaml")
+    (command,) = re.findall("cp .*?yaml .*?yaml", str(error.value))
+    subprocess.run(shlex.split(command), check=True)
+    assert read_recipe(tmp_path / "minilm.yaml") == read_recipe(SHIPPED[0].with_name("minilm.yaml"))

@@ -54,7 +54,8 @@ class AutomaticTraining:
 def choose_training(facts: DataFacts, *, layers: int, device: Literal["cpu", "cuda"]) -> AutomaticTraining:
     """The training that follows from the data's figures, the base's number of layers and the device.
 
-    The same figures give the same settings on every machine; what a processor is good at decides the precision alone.
+    The same figures give the same settings on every machine of one kind; what a processor is good at decides the
+    precision alone.
     """
     chosen = {
         **(_for_labels(facts, layers, device) if facts.is_label_list else _for_passages(facts, layers, device)),
@@ -77,14 +78,14 @@ def _in_common(facts: DataFacts, device: str) -> Chosen:
         "batch_size": (_BATCH, "more steps of few questions earned more than fewer of many"),
         "freeze_embeddings": (True, "most of a multilingual encoder's parameters, and few of them occur in the data"),
     }
-    if device == "cpu" and facts.train_queries > _MOST_QUERIES:
+    if _trained_queries(facts, device) < facts.train_queries:
         why = f"of {facts.train_queries:,}: minutes without a GPU; with one all are taken"
         found["max_queries"] = (_MOST_QUERIES, why)
     return found
 
 
 def _for_labels(facts: DataFacts, layers: int, device: str) -> Chosen:
-    used = facts.train_queries if device == "cuda" else min(facts.train_queries, _MOST_QUERIES)
+    used = _trained_queries(facts, device)
     epochs = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, math.ceil(_STEPS * _BATCH / max(1, used))))
     labels = f"{facts.passages} labels of some {facts.passage_length:.0f} characters"
     found: Chosen = {
@@ -117,10 +118,15 @@ def _frozen(layers: int, share: float, facts: DataFacts, device: str) -> tuple[i
     """`share` is that of the layers that stay as they are where questions are few."""
     if device == "cuda":
         return layers // 2, f"of {layers}: the upper half is trained; a GPU has the time"
-    if facts.train_queries >= _MANY_QUERIES:
-        return layers // 2, f"of {layers}: {facts.train_queries:,} questions can teach the upper half"
+    used = _trained_queries(facts, device)
+    if used >= _MANY_QUERIES:
+        return layers // 2, f"of {layers}: {used:,} questions can teach the upper half"
     frozen = min(layers - 1, int(share * layers))
-    return frozen, f"of {layers}: {facts.train_queries:,} questions teach the uppermost as much as half of them"
+    return frozen, f"of {layers}: {used:,} questions teach the uppermost as much as half of them"
+
+
+def _trained_queries(facts: DataFacts, device: str) -> int:
+    return facts.train_queries if device == "cuda" else min(facts.train_queries, _MOST_QUERIES)
 
 
 def format_recipe(recipe: Recipe, chosen: AutomaticTraining | None) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """What somebody typed or where they stand, held against what exists: the project's folder, data sets, variants.
 
-Belongs here: the mark of a project's folder and the walk up to it, near names. Does not belong here: what the folder
-holds.
+Belongs here: the mark of a project's folder and the walk up to it, near names, where the files lie that come with the
+package. Does not belong here: what a project holds.
 """
 
 from collections.abc import Iterable
@@ -78,3 +78,9 @@ def _likeness(name: str, known: str) -> float:
 
     parts = name.split("/")
     return min(fuzz.ratio(*pair) for pair in zip(parts, known.split("/")[-len(parts) :], strict=False))
+
+
+def shipped_files() -> Path:
+    """Where the files lie that a checkout has at its top: in an installed package setup.py put copies of them."""
+    packaged = Path(__file__).parent / "shipped"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2]

@@ -17,6 +17,7 @@ from embed_pipeline.encoding.word_vectors import WordVectorSettings
 from embed_pipeline.exporting.settings import PAIR_FORMATS, ExportSettings
 from embed_pipeline.merging.settings import MergeSettings
 from embed_pipeline.mining.settings import MiningSettings
+from embed_pipeline.project.finding import shipped_files
 from embed_pipeline.reranking.settings import RerankSettings
 from embed_pipeline.retrieval.faiss_index import IndexSettings
 from embed_pipeline.retrieval.fusion import FusionSettings
@@ -168,10 +169,10 @@ def read_recipe(path: Path) -> Recipe:
             names file, field, what was expected and found.
     """
     if not path.is_file():
-        shipped = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
-        raise ValueError(
-            f"{path}: no such recipe. Recipes there: {shipped}. Write the file or correct the variant's name."
-        )
+        there = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
+        shipped = shipped_files() / "data" / "recipes" / path.name
+        cure = f"It comes with the package: cp {shipped} {path}" if shipped.is_file() else "Write the file"
+        raise ValueError(f"{path}: no such recipe. Recipes there: {there}. {cure} or correct the variant's name.")
     content = read_mapping(path)
     try:
         return Recipe.model_validate(content)

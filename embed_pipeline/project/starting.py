@@ -22,7 +22,7 @@ from embed_pipeline.documents.starting import (
     inspect_documents,
     write_documents_yaml,
 )
-from embed_pipeline.project.finding import MARKER
+from embed_pipeline.project.finding import MARKER, shipped_files
 from embed_pipeline.records import SPLITS
 from embed_pipeline.replacing import new_folder
 
@@ -76,7 +76,7 @@ def start_project(folder: Path, source: Path | None = None) -> StartedProject:
         data = made / "data"
         (data / "recipes").mkdir(parents=True)
         for name in RECIPES:
-            shutil.copyfile(_shipped() / "data" / "recipes" / f"{name}.yaml", data / "recipes" / f"{name}.yaml")
+            shutil.copyfile(shipped_files() / "data" / "recipes" / f"{name}.yaml", data / "recipes" / f"{name}.yaml")
         if source is None:
             name, found = EXAMPLE, f"The example {EXAMPLE}: 120 questions to an invented company and 60 passages."
             _copy_example(data / EXAMPLE)
@@ -135,23 +135,17 @@ def _write_files(folder: Path, dataset: str) -> None:
         filled = Template(text).safe_substitute(dataset=dataset) if name == "README.md" else text
         (folder / place).write_text(filled, encoding="utf-8", newline="\n")
     for name in ("dagster.yaml", MARKER):
-        shutil.copyfile(_shipped() / name, folder / name)
+        shutil.copyfile(shipped_files() / name, folder / name)
     needed = f"embed-pipeline[{','.join(EXTRAS)}]=={version('embed-pipeline')}\n"
     (folder / "requirements.txt").write_text(needed, encoding="utf-8", newline="\n")
 
 
 def _copy_example(folder: Path) -> None:
     folder.mkdir()
-    for path in sorted((_shipped() / "data" / EXAMPLE).iterdir()):
+    for path in sorted((shipped_files() / "data" / EXAMPLE).iterdir()):
         if path.name == SETTINGS_FILE or path.suffix == ".csv":
             shutil.copyfile(path, folder / path.name)
     settings = folder / SETTINGS_FILE
     # What is compared on request has recipes and needs extras that a new project does not get.
     text = re.sub(r"^variants_on_request: .*\n", "", settings.read_text(encoding="utf-8"), flags=re.M)
     settings.write_text(text, encoding="utf-8", newline="\n")
-
-
-def _shipped() -> Path:
-    """Where the files lie that a checkout has at its top: in an installed package setup.py put copies of them."""
-    packaged = Path(__file__).parent / "shipped"
-    return packaged if packaged.is_dir() else Path(__file__).parents[2]
