@@ -27,7 +27,7 @@ LEFT_OUT: Mapping[str, str] = {
     "embed-pipeline dev": "a server that ends when told to; the walk through the UI starts it",
 }
 """Commands that are not typed here, and why."""
-NEED_A_RUN = tuple(f"embed-pipeline {command}" for command in ("run", "metrics", "ladder", "promoted"))
+FIRST_RUN = "embed-pipeline run"
 SOURCES: Mapping[str, tuple[str, int]] = {
     "README.md": ("questions.csv", 200),
     "docs/tutorial.md": ("symptoms.csv", 1000),
@@ -59,7 +59,7 @@ def test_what_is_left_out_is_still_in_a_page() -> None:
 def _follow(page: str, folder: Path, *, model: Path | None, runs: bool) -> None:
     """Do what the page says: type the commands, write the lines into the files that it names, run its Python.
 
-    Without `runs` what runs the graph, or needs that it ran, is left out.
+    Without `runs` only what stands before the first command that runs the graph.
     """
     name, questions = SOURCES[page]
     lines = (ROOT / "docs" / "tutorial" / "symptoms.csv").read_text(encoding="utf-8").splitlines(keepends=True)
@@ -71,8 +71,9 @@ def _follow(page: str, folder: Path, *, model: Path | None, runs: bool) -> None:
         elif block.language == "python" and runs:
             _run([sys.executable, "-c", block.text], at)
         elif block.language == "sh":
-            commands = text_commands(block.whole)
-            for command in commands if runs else [one for one in commands if not one.startswith(NEED_A_RUN)]:
+            for command in text_commands(block.whole):
+                if command.startswith(FIRST_RUN) and not runs:
+                    return
                 at = _type(command, at)
                 if command.startswith("embed-pipeline new") and model:
                     _replace_encoders(folder, model)
@@ -100,11 +101,12 @@ def _run(words: list[str], at: Path) -> None:
 
 def _write_lines(path: Path, text: str) -> None:
     """Put each line in the place of the one with the same key."""
-    content = path.read_text(encoding="utf-8")
+    before = content = path.read_text(encoding="utf-8")
     for line in text.splitlines():
         key = line.partition(":")[0]
         content, found = re.subn(rf"^{re.escape(key)}:.*$", line, content, flags=re.M)
         assert found == 1, f"{path.name}: {found} lines begin with {key!r}"
+    assert content != before, f"{path.name}: what the page says stands there already"
     path.write_text(content, encoding="utf-8")
 
 

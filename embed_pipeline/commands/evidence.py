@@ -4,7 +4,9 @@ Belongs here: their arguments and what they print. Does not belong here: the wor
 assembly.mteb_scores).
 """
 
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -12,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from embed_pipeline.commands.terminal import ProjectCommand, console
+from embed_pipeline.project.loading import RECIPES_FOLDER
 
 
 @click.command(cls=ProjectCommand)
@@ -44,7 +47,8 @@ def reproduce(variant: str, measure: str | None) -> None:
 @click.command(cls=ProjectCommand)
 @click.argument("name", metavar="VARIANT|DATASET")
 @click.option("--explain", is_flag=True, help="What the data are like, and in a sentence each what auto chose and why.")
-def recipe(name: str, explain: bool) -> None:
+@click.option("--as", "own_name", metavar="NEW", help="Write it to data/recipes/NEW.yaml, to change a value there.")
+def recipe(name: str, explain: bool, own_name: str | None) -> None:
     """Print the recipe of a variant as a file would state it; where it says auto, what that comes to and why.
 
     Of a data set: of those of its variants whose training is chosen by itself.
@@ -53,6 +57,11 @@ def recipe(name: str, explain: bool) -> None:
     from embed_pipeline.project.automatic_training import format_recipe
 
     graph = pipeline_from_environment().graph()
+    if own_name:
+        variant = graph.project.variant_named(name)
+        lines = format_recipe(graph.resolved(variant).recipe, graph.automatic_training(variant))
+        _write_recipe(graph.project.data / RECIPES_FOLDER, own_name, [*lines, ""])
+        return
     for asked in graph.project.trained_by_itself(name) or (graph.project.variant_named(name),):
         found = graph.automatic_training(asked)
         if explain and found:
@@ -61,6 +70,20 @@ def recipe(name: str, explain: bool) -> None:
             lines = format_recipe(graph.resolved(asked).recipe, found)
         for line in lines:
             console.print(escape(line), soft_wrap=True)
+
+
+def _write_recipe(folder: Path, name: str, lines: Sequence[str]) -> None:
+    if not re.fullmatch(r"[a-z0-9_]+", name):
+        raise click.UsageError(f"--as {name}: expected small letters, digits and _. Choose such a name.")
+    path = folder / f"{name}.yaml"
+    try:
+        with path.open("x", encoding="utf-8", newline="\n") as file:
+            file.write("\n".join(lines))
+    except FileExistsError as error:
+        raise click.ClickException(f"{path}: a recipe has this name already. Choose another one.") from error
+    console.print(
+        escape(f"Written: {path}. Change a value, and add {name} to variants in dataset.yaml."), soft_wrap=True
+    )
 
 
 @click.command(cls=ProjectCommand)

@@ -158,7 +158,9 @@ def test_status_why_and_the_recipe_say_what_auto_came_to(
     monkeypatch.setenv("EMBED_PIPELINE_HOME", "home")
     printed = CliRunner().invoke(main, ["recipe", AUTO], catch_exceptions=False).output
     assert f"  epochs: {chosen.training.epochs}  # {chosen.reasons['epochs']}" in printed
-    (project.root / "data" / "recipes" / "stated.yaml").write_text(printed, encoding="utf-8")
+    copied = CliRunner().invoke(main, ["recipe", AUTO, "--as", "stated"], catch_exceptions=False).output
+    assert copied.startswith("Written: ") and "stated.yaml" in copied
+    assert (project.root / "data" / "recipes" / "stated.yaml").read_text(encoding="utf-8") == printed
     stated = read_recipe(project.root / "data" / "recipes" / "stated.yaml")
     assert (stated.training, stated.mining) == (chosen.training, chosen.mining)
     assert chosen.summary in stated.description
@@ -166,6 +168,20 @@ def test_status_why_and_the_recipe_say_what_auto_came_to(
     for named in (AUTO, "small"):
         said = CliRunner().invoke(main, ["recipe", named, "--explain"], catch_exceptions=False).output.splitlines()
         assert said == [f"{AUTO}: {chosen.summary}. The data: {LABELS.in_words}.", *chosen.lines]
+
+
+@pytest.mark.parametrize(("name", "told"), [("auto", "has this name already"), ("../x", "expected small letters")])
+def test_a_copied_recipe_takes_the_place_of_no_file_and_stays_in_its_folder(
+    name: str, told: str, project: PipelineProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _stand_in(project.graph, LABELS)
+    mark_project(project.root)
+    monkeypatch.chdir(project.root)
+    monkeypatch.setenv("EMBED_PIPELINE_HOME", "home")
+    before = {path: path.read_bytes() for path in (project.root / "data").rglob("*.yaml")}
+    refused = CliRunner().invoke(main, ["recipe", AUTO, "--as", name])
+    assert refused.exit_code and told in refused.output
+    assert {path: path.read_bytes() for path in project.root.rglob("*.yaml") if "data" in path.parts} == before
 
 
 def test_a_data_set_without_a_variant_trained_by_itself_says_which_variants_it_has(
