@@ -59,7 +59,8 @@ def recipe(name: str, explain: bool, own_name: str | None) -> None:
     graph = pipeline_from_environment().graph()
     if own_name:
         variant = graph.project.variant_named(name)
-        lines = format_recipe(graph.resolved(variant).recipe, graph.automatic_training(variant))
+        own = {"description": f"Copied from {variant.key}; say here what you changed."}
+        lines = format_recipe(graph.resolved(variant).recipe.model_copy(update=own), graph.automatic_training(variant))
         _write_recipe(graph.project.data / RECIPES_FOLDER, own_name, [*lines, ""])
         return
     for asked in graph.project.trained_by_itself(name) or (graph.project.variant_named(name),):

@@ -158,13 +158,15 @@ def test_status_why_and_the_recipe_say_what_auto_came_to(
     monkeypatch.setenv("EMBED_PIPELINE_HOME", "home")
     printed = CliRunner().invoke(main, ["recipe", AUTO], catch_exceptions=False).output
     assert f"  epochs: {chosen.training.epochs}  # {chosen.reasons['epochs']}" in printed
-    copied = CliRunner().invoke(main, ["recipe", AUTO, "--as", "stated"], catch_exceptions=False).output
-    assert copied.startswith("Written: ") and "stated.yaml" in copied
-    assert (project.root / "data" / "recipes" / "stated.yaml").read_text(encoding="utf-8") == printed
+    (project.root / "data" / "recipes" / "stated.yaml").write_text(printed, encoding="utf-8")
     stated = read_recipe(project.root / "data" / "recipes" / "stated.yaml")
     assert (stated.training, stated.mining) == (chosen.training, chosen.mining)
     assert chosen.summary in stated.description
     assert not list(format_recipe(stated, None))[-1].count("#")
+    copied = CliRunner().invoke(main, ["recipe", AUTO, "--as", "own"], catch_exceptions=False).output
+    assert copied.startswith("Written: ") and "own.yaml" in copied
+    own = read_recipe(project.root / "data" / "recipes" / "own.yaml")
+    assert own == stated.model_copy(update={"description": own.description}) and AUTO in own.description
     for named in (AUTO, "small"):
         said = CliRunner().invoke(main, ["recipe", named, "--explain"], catch_exceptions=False).output.splitlines()
         assert said == [f"{AUTO}: {chosen.summary}. The data: {LABELS.in_words}.", *chosen.lines]
