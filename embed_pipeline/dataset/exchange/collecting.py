@@ -140,7 +140,7 @@ class Collector:
 
 def kind_of(path: Path) -> str:
     """The file's kind by its name, .gz taken off and other names of a kind undone: `.csv`, `.jsonl`, …"""
-    suffix = Path(path.stem).suffix.lower() if path.suffix == ".gz" else path.suffix.lower()
+    suffix = Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
     return {".ndjson": ".jsonl", ".tab": ".tsv"}.get(suffix, suffix)
 
 
@@ -193,7 +193,7 @@ def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 with the newlines as they are; a name that ends in .gz is packed, without a time in it."""
     data = text.encode()
-    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix.lower() == ".gz" else data)
 
 
 @dataclass(slots=True)

@@ -457,7 +457,16 @@ def test_json_in_utf_16_is_named(tmp_path: Path) -> None:
         _inspect(tmp_path / "faq.jsonl", '{"question": "a", "answer": "b"}\n'.encode("utf-16"))
 
 
-@pytest.mark.parametrize("name", ["bomb.csv.gz", "bomb.jsonl.gz", "bomb.json.gz"])
+@pytest.mark.parametrize("name", ["FAQ.CSV.GZ", "faq.Tsv.Gz", "faq.JSONL.GZ"])
+def test_endings_in_capitals_are_those_in_small_letters(tmp_path: Path, name: str) -> None:
+    delimiter = "\t" if "tsv" in name.lower() else ","
+    lines = [f"question{delimiter}answer", *(delimiter.join(row) for row in ROWS)]
+    if "jsonl" in name.lower():
+        lines = [json.dumps({"question": question, "answer": answer}) for question, answer in ROWS]
+    assert _found(_inspect(tmp_path / name, gzip.compress("\n".join(lines).encode()))) == ROWS
+
+
+@pytest.mark.parametrize("name", ["bomb.csv.gz", "bomb.jsonl.gz", "bomb.json.gz", "BOMB.CSV.GZ"])
 def test_what_unpacks_without_end_is_refused_within_the_limit(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(gzip.compress(b'{"question": "a", "answer": "b"}\n' * 5_000_000))
 
