@@ -31,8 +31,7 @@ def read_beir(folder: Path) -> PairsContent:
     of ids that the folder does not have are left out and counted, as public sets hold some.
 
     Raises:
-        ValueError: a file is missing or malformed, an id is there twice, a query is in two splits, or no judgment names
-            ids of the folder.
+        ValueError: a file is missing or malformed, an id is there twice, or no judgment names ids of the folder.
     """
     collector = Collector(folder)
     passages = _read_corpus(folder, collector, lambda line: "_id", "metadata")
@@ -53,8 +52,8 @@ def read_beir(folder: Path) -> PairsContent:
                 continue
             line = queries[query]
             collector.query(line.place, query, line.text("text"), line.attributes("metadata"))
-            collector.split(place, query, file.stem)
-            collector.judge(query, passage, grade)
+            if collector.split(place, query, file.stem):
+                collector.judge(query, passage, grade)
             judged.add(query)
     if not judged:
         raise ValueError(f"{folder / 'qrels'}: expected judgments of ids in this folder, found none. Correct the ids.")
