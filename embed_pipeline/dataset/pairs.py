@@ -104,7 +104,8 @@ def _collect_passages(
                     "leave passage_id out of a table's columns: ids then come from the texts."
                 )
             else:
-                found[key] = Passage(key, text, {**_language(entry), **content.passage_attributes.get(name, {})})
+                known = found[key].attributes if key in found else _language(entry)
+                found[key] = Passage(key, text, {**known, **content.passage_attributes.get(name, {})})
     return found
 
 

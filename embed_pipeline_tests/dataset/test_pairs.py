@@ -134,6 +134,13 @@ def test_a_question_that_the_hash_puts_where_another_file_has_it_is_one_question
     assert summarise_ledger(cleaned.ledger) == {"duplicate_question": 1}
 
 
+def test_what_one_file_says_of_a_passage_stays_where_another_says_nothing(tmp_path: Path) -> None:
+    train = {**TRAIN, "passage_attributes": {"p1": {"topic": "cards", "age": "old"}}}
+    test = {**TEST, "passage_attributes": {"p1": {"age": "new"}}}
+    dataset = clean_pairs(tmp_path, _two_files(tmp_path, train, test)).dataset
+    assert dataset.passages[0].attributes == {"topic": "cards", "age": "new"}
+
+
 def test_everything_unusable_is_in_the_ledger_with_its_reason(tmp_path: Path) -> None:
     train = {
         "queries": {"a": "When does my card arrive?", "x": " ", "y": "Nobody judged me", "z": "Only an unknown one"},
