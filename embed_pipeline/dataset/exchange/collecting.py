@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from embed_pipeline.dataset.normalisation import passage_id, query_id
+from embed_pipeline.dataset.normalisation import normalise_text, passage_id, query_id
 from embed_pipeline.dataset.pairs_file import SPLIT_NAMES, PairsContent
 from embed_pipeline.dataset.raw_text import MAX_LINE_BYTES, open_unpacked, parse_json
 from embed_pipeline.records import SPLITS, Split
@@ -229,6 +229,7 @@ def _add(texts: dict[str, str], place: str, what: str, identifier: str | None, f
         return from_text
     if not identifier:
         raise ValueError(f"{place}: expected the id of a {what}, found none. Fill it in.")
-    if texts.setdefault(identifier, text) != text:
+    known = texts.setdefault(identifier, text)
+    if known != text and normalise_text(known) != normalise_text(text):
         raise ValueError(f"{place}: {what} {identifier!r} has another text earlier in the file. Give it another id.")
     return identifier

@@ -503,6 +503,16 @@ def test_a_query_in_the_qrels_of_two_splits_stays_in_the_one_held_out_first(tmp_
     assert content.notes == (f"{told}, line 2",)
 
 
+def test_an_id_means_the_same_text_whatever_its_white_space_and_width(tmp_path: Path) -> None:
+    columns = TableColumns(passage="answer", id="id")
+    path = tmp_path / "faq.csv"
+    path.write_text(_csv([("id", "question", "answer"), ("1", "Where  is it？", "a"), ("1", "Where is it?", "b")]))
+    assert len(read_content(path, "table", columns).queries) == 1
+    path.write_text(_csv([("id", "question", "answer"), ("1", "Where is it?", "a"), ("1", "where is it?", "b")]))
+    with pytest.raises(ValueError, match="line 3, question: query '1' has another text earlier in the file"):
+        read_content(path, "table", columns)
+
+
 # Parquet
 
 
