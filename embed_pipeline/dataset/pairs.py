@@ -173,7 +173,7 @@ def _read_queries(
                 raise ValueError(
                     f"{entry.file}, queries, {name}: the id is in an earlier file too, {first_file}, and means another "
                     f"question there: {shorten_value(text)!r}, {shorten_value(first_text)!r}. Give one of them another "
-                    "id, or leave id out of a table's columns: ids then come from the texts."
+                    "id, or none: leave id out of a table's columns or of the lines, and ids come from the texts."
                 )
             known = content.attributes.get(name, {})
             attributes = {**_language(entry), **{k: v for k, v in known.items() if k != REFERENCE_ANSWER}}
@@ -188,10 +188,15 @@ def _united(candidates: Iterable[_Candidate], ledger: list[LedgerEntry]) -> list
         first = found.setdefault((candidate.query_id, candidate.split), candidate)
         if first is candidate:
             continue
+        contradictions = 0
         for passage, grade in candidate.grades.items():
-            first.grades[passage] = max(grade, first.grades.get(passage, 0))
+            known = first.grades.setdefault(passage, grade)
+            contradictions += known != grade and 0 in (known, grade)
+            first.grades[passage] = max(known, grade)
         first.attributes = candidate.attributes | first.attributes
         detail = f"Repeats question {first.position} of {first.file}; its passages were added there."
+        if contradictions:
+            detail += f" {contradictions} are relevant in one place and irrelevant in the other; relevant stays."
         ledger.append(_reject_query(candidate, "duplicate_question", detail))
     return list(found.values())
 

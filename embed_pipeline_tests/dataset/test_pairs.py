@@ -134,6 +134,16 @@ def test_a_question_that_the_hash_puts_where_another_file_has_it_is_one_question
     assert summarise_ledger(cleaned.ledger) == {"duplicate_question": 1}
 
 
+def test_a_passage_that_one_file_calls_irrelevant_and_another_relevant_is_relevant_and_told(tmp_path: Path) -> None:
+    shards = ({"p1": 2, "p2": 0, "p3": 0}, {"p1": 1, "p2": 1, "p3": 0})
+    for at, judged in enumerate(shards):
+        content = {"queries": {"a": "When does it arrive?"}, "corpus": CORPUS, "relevant_docs": {"a": judged}}
+        _write(tmp_path, f"{at}.json", content)
+    cleaned = clean_pairs(tmp_path, _settings(*({"file": f"{at}.json", "split": "test"} for at in range(2))))
+    assert cleaned.dataset.relevant() == {"a": {"p1": 2, "p2": 1, "p3": 0}}
+    assert "1 are relevant in one place and irrelevant in the other" in cleaned.ledger[0].detail
+
+
 def test_what_one_file_says_of_a_passage_stays_where_another_says_nothing(tmp_path: Path) -> None:
     train = {**TRAIN, "passage_attributes": {"p1": {"topic": "cards", "age": "old"}}}
     test = {**TEST, "passage_attributes": {"p1": {"age": "new"}}}
