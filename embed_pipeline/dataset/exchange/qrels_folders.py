@@ -31,7 +31,8 @@ def read_beir(folder: Path) -> PairsContent:
     of ids that the folder does not have are left out and counted, as public sets hold some.
 
     Raises:
-        ValueError: a file is missing or malformed, an id is there twice, or no judgment names ids of the folder.
+        ValueError: a file is missing or malformed, an id is there twice, a query is in two splits, or no judgment names
+            ids of the folder.
     """
     collector = Collector(folder)
     passages = _read_corpus(folder, collector, lambda line: "_id", "metadata")
@@ -42,7 +43,7 @@ def read_beir(folder: Path) -> PairsContent:
     files = sorted((folder / "qrels").glob("*.tsv"))
     if not files:
         raise ValueError(f"{folder / 'qrels'}: expected train.tsv, dev.tsv or test.tsv, found none. Put one there.")
-    judged: set[str] = set()
+    judged: dict[str, Split] = {}
     for file in files:
         if file.stem not in SPLIT_NAMES:
             raise ValueError(f"{file}: expected train.tsv, dev.tsv or test.tsv. Rename or remove the file.")
@@ -52,9 +53,14 @@ def read_beir(folder: Path) -> PairsContent:
                 continue
             line = queries[query]
             collector.query(line.place, query, line.text("text"), line.attributes("metadata"))
-            if collector.split(place, query, file.stem):
-                collector.judge(query, passage, grade)
-            judged.add(query)
+            split = SPLIT_NAMES[file.stem]
+            if judged.setdefault(query, split) != split:
+                raise ValueError(
+                    f"{place}: query {query} is in {judged[query]} and in {split}; expected one split. "
+                    "Remove it from one."
+                )
+            collector.split(place, query, split)
+            collector.judge(query, passage, grade)
     if not judged:
         raise ValueError(f"{folder / 'qrels'}: expected judgments of ids in this folder, found none. Correct the ids.")
     left = len(queries) - len(judged)

@@ -489,20 +489,6 @@ def test_a_question_in_several_splits_of_a_file_stays_in_the_one_held_out_first(
     assert [note for note in content.notes if "1 questions are in several splits" in note]
 
 
-def test_a_query_in_the_qrels_of_two_splits_stays_in_the_one_held_out_first(tmp_path: Path) -> None:
-    folder = tmp_path / "beir"
-    (folder / "qrels").mkdir(parents=True)
-    (folder / "queries.jsonl").write_text('{"_id": "q", "text": "Where?"}\n{"_id": "r", "text": "When?"}\n')
-    (folder / "corpus.jsonl").write_text('{"_id": "a", "text": "In A."}\n{"_id": "b", "text": "In B."}\n')
-    for name, rows in (("train", "q\ta\t1\nr\ta\t1\n"), ("test", "q\tb\t1\n"), ("dev", "q\ta\t2\n")):
-        (folder / "qrels" / f"{name}.tsv").write_text(f"query-id\tcorpus-id\tscore\n{rows}")
-    content = read_content(folder)
-    assert content.splits == {"q": "test", "r": "train"}
-    assert content.relevant == {"q": {"b": 1}, "r": {"a": 1}}
-    told = "1 questions are in several splits; the judgments of the one held out first stay; the first: qrels/test.tsv"
-    assert content.notes == (f"{told}, line 2",)
-
-
 def test_an_id_means_the_same_text_whatever_its_white_space_and_width(tmp_path: Path) -> None:
     columns = TableColumns(passage="answer", id="id")
     path = tmp_path / "faq.csv"
