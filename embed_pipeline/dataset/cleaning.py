@@ -4,6 +4,8 @@ Belongs here: the rules, and what they tell the owner of the workbook. Does not 
 (workbook) and which split a query gets (splitting).
 """
 
+import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -112,9 +114,10 @@ def clean_rows(rows: Iterable[RawRow], labels: LabelList, settings: DatasetSetti
     ledger: list[LedgerEntry] = []
     order: dict[tuple[str, int], int] = {}
     separators = settings.columns.label_separators if settings.columns else ()
+    parting = _Parting(labels, separators) if separators else None
     for row in rows:
         order[row.workbook, row.row_number] = len(order)
-        _read_row(row, labels, separators, questions, ledger)
+        _read_row(row, labels, parting, questions, ledger)
     found = list(questions.values())
     assignment = split_texts([question.text for question in found], settings)
     firsts, texts = [question.first for question in found], [question.text for question in found]
@@ -145,7 +148,7 @@ def write_cleaned(cleaned: CleanedData, directory: Path) -> None:
 def _read_row(
     row: RawRow,
     labels: LabelList,
-    separators: Sequence[str],
+    parting: "_Parting | None",
     questions: dict[str, _Question],
     ledger: list[LedgerEntry],
 ) -> None:
@@ -160,7 +163,7 @@ def _read_row(
     if not filled:
         ledger.append(_reject(row, "no_label", value=text, detail="No label column of the row is filled."))
         return
-    single = [part for cell in filled for part in _single_labels(cell, labels, separators)]
+    single = [part for cell in filled for part in _single_labels(cell, labels, parting)]
     known = _known_labels(row, single, labels, ledger)
     if not known:
         ledger.append(_reject(row, "no_known_label", value=text, detail="None of the row's labels can be used."))
@@ -198,11 +201,37 @@ def _known_labels(row: RawRow, cells: Sequence[RawCell], labels: LabelList, ledg
     return set(known)
 
 
-def _single_labels(cell: RawCell, labels: LabelList, separators: Sequence[str]) -> list[RawCell]:
+class _Parting:
+    """Parts a cell at the separators of labels, but for a label of the list that holds one: that stays whole."""
+
+    def __init__(self, labels: LabelList, separators: Sequence[str]) -> None:
+        self._labels = labels
+        either = "|".join(re.escape(unicodedata.normalize("NFKC", separator)) for separator in separators)
+        self._separator = re.compile(f"({either})")
+        self._most = max(len(self._pieces(label)) for label in labels.texts)
+
+    def parts(self, text: str) -> list[str]:
+        """The texts between separators in their order, each once; of several labels from one place on the longest."""
+        pieces, found, at = self._pieces(text), [], 0
+        while at < len(pieces):
+            # Texts stand at even places, what parts them at odd ones.
+            ends = range(at + self._most, at, -2)
+            runs = {end: "".join(pieces[at:end]) for end in ends if end <= len(pieces)}
+            end = next((end for end, run in runs.items() if normalise_text(run) in self._labels), at + 1)
+            found.append(runs[end].strip())
+            at = end + 1
+        return list(dict.fromkeys(filter(None, found)))
+
+    def _pieces(self, text: str) -> list[str]:
+        lines = text.replace("\r\n", "\n").replace("\r", "\n")
+        return self._separator.split(unicodedata.normalize("NFKC", lines))
+
+
+def _single_labels(cell: RawCell, labels: LabelList, parting: _Parting | None) -> list[RawCell]:
     """The cell, or one for each label in it where separators part it; a label that is in the list stays whole."""
-    if cell.problem is not None or not separators or normalise_text(cell.text) in labels:
+    if cell.problem is not None or parting is None or normalise_text(cell.text) in labels:
         return [cell]
-    return [RawCell(cell.column, part) for part in split_cell(cell.text, separators)] or [cell]
+    return [RawCell(cell.column, part) for part in parting.parts(cell.text)] or [cell]
 
 
 def _parted_by(cell: RawCell, labels: LabelList) -> str | None:

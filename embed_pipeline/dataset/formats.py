@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TextIO, TypeVar, overload
 
@@ -60,7 +61,10 @@ def build_dataset(
     )
     query_ids = _unique("query id", (query.id for query in dataset.queries))
     passage_ids = _unique("passage id", (passage.id for passage in dataset.passages))
-    _unique("judgment of", (f"{judgment.query_id} {judgment.passage_id}" for judgment in dataset.judgments))
+    for one, other in pairwise(dataset.judgments):
+        if (one.query_id, one.passage_id) == (other.query_id, other.passage_id):
+            pair = f"{one.query_id} {one.passage_id}"
+            raise ValueError(f"judgment of {pair} is there twice; expected once. Remove one of them.")
     for judgment in dataset.judgments:
         if judgment.query_id not in query_ids or judgment.passage_id not in passage_ids:
             raise ValueError(f"{judgment}: expected ids of queries and passages of the data set. Add what is missing.")

@@ -6,7 +6,7 @@ Ids stay those of the files, so that a result leads back to the user's own syste
 language goes before the id.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +43,8 @@ def clean_pairs(directory: Path, settings: DatasetSettings) -> CleanedData:
     """The data set of the files in the order of the settings.
 
     A query that is (nearly) in a split held out before its own is left out: test is held out first, then validation.
-    So a train file that repeats test questions loses them, and no test question is lost.
+    So a train file that repeats test questions loses them, and no test question is lost. A query that several files
+    have in one split is one query, with the judgments of all.
 
     Raises:
         ValueError: a file is malformed, an id has two texts, or not one query is usable.
@@ -59,8 +60,7 @@ def clean_pairs(directory: Path, settings: DatasetSettings) -> CleanedData:
     passages = _collect_passages(contents, ledger)
     if settings.label_list:
         passages = _described(passages, read_label_list(directory / settings.label_list), settings.label_list, ledger)
-    candidates = list(_collect_queries(contents, passages, ledger, settings))
-    _assign_splits(candidates, settings)
+    candidates = _collect_queries(contents, passages, ledger, settings)
     kept = _without_leaks(candidates, settings.near_duplicate_threshold, ledger)
     if not kept:
         raise ValueError(
@@ -73,18 +73,19 @@ def clean_pairs(directory: Path, settings: DatasetSettings) -> CleanedData:
         [Judgment(c.query_id, passage, grade) for c, _ in kept for passage, grade in c.grades.items()],
     )
     read = sum(len(content.queries) for _, content in contents)
+    united = sum(entry.reason == "duplicate_question" for entry in ledger)
     counts = CleaningCounts(
         rows=read,
-        rows_united=0,
-        rows_rejected=read - len(kept),
+        rows_united=united,
+        rows_rejected=read - united - len(kept),
         cells_rejected=len(ledger) - (read - len(kept)),
         queries=len(dataset.queries),
         passages=len(dataset.passages),
         judgments=len(dataset.judgments),
     )
     # In reading order again: splits were looked at one after the other.
-    kept_ids = {candidate.query_id for candidate, _ in kept}
-    files = {candidate.query_id: candidate.file for candidate in candidates if candidate.query_id in kept_ids}
+    kept_places = {(candidate.file, candidate.position) for candidate, _ in kept}
+    files = {c.query_id: c.file for c in candidates if (c.file, c.position) in kept_places}
     return CleanedData(dataset, tuple(ledger), counts, files)
 
 
@@ -99,10 +100,12 @@ def _collect_passages(
                 ledger.append(_reject(entry.file, "corpus", position, "empty_passage", name, "No text."))
             elif key in found and found[key].text != text:
                 raise ValueError(
-                    f"{entry.file}, corpus, {name}: it has another text in an earlier file. Give it another id."
+                    f"{entry.file}, corpus, {name}: it has another text in an earlier file. Give it another id, or "
+                    "leave passage_id out of a table's columns: ids then come from the texts."
                 )
             else:
-                found[key] = Passage(key, text, {**_language(entry), **content.passage_attributes.get(name, {})})
+                known = found[key].attributes if key in found else _language(entry)
+                found[key] = Passage(key, text, {**known, **content.passage_attributes.get(name, {})})
     return found
 
 
@@ -125,15 +128,35 @@ def _collect_queries(
     passages: dict[str, Passage],
     ledger: list[LedgerEntry],
     settings: DatasetSettings,
+) -> list[_Candidate]:
+    """The queries that can be used, each with its split, once in each split."""
+    left_out: list[LedgerEntry] = []
+    read = list(_read_queries(contents, passages, left_out, settings))
+    usable = []
+    for candidate in _united(read, left_out):
+        if max(candidate.grades.values(), default=0) < 1:
+            detail = "No passage is relevant to it, so it can be neither trained nor measured."
+            left_out.append(_reject_query(candidate, "no_judgment", detail))
+        else:
+            usable.append(candidate)
+    _assign_splits(usable, settings)
+    usable = _united(usable, left_out)  # the hash may have said what another file names
+    order = {entry.file: at for at, (entry, _) in enumerate(contents)}
+    ledger += sorted(left_out, key=lambda entry: (order[entry.workbook], entry.row))
+    return usable
+
+
+def _read_queries(
+    contents: Sequence[tuple[PairsFile, PairsContent]],
+    passages: dict[str, Passage],
+    ledger: list[LedgerEntry],
+    settings: DatasetSettings,
 ) -> Iterator[_Candidate]:
     languages = [entry for entry, _ in contents] if settings.parallel_languages else []
-    seen: set[str] = set()
+    seen: dict[str, tuple[str, str]] = {}
     for entry, content in contents:
         for position, (name, raw) in enumerate(content.queries.items(), start=1):
             key, text = _qualified(entry, name), normalise_text(raw)
-            if key in seen:
-                raise ValueError(f"{entry.file}, queries, {name}: the id is in an earlier file too. Rename one.")
-            seen.add(key)
             grades: dict[str, int] = {}
             for passage, grade in content.relevant.get(name, {}).items():
                 keys = dict.fromkeys(_qualified(other, passage) for other in languages or [entry])
@@ -144,14 +167,38 @@ def _collect_queries(
                     ledger.append(_reject(entry.file, "relevant_docs", position, "unknown_passage", name, detail))
             if not text:
                 ledger.append(_reject(entry.file, "queries", position, "empty_question", name, "No text."))
-            elif max(grades.values(), default=0) < 1:
-                detail = "No passage is relevant to it, so it can be neither trained nor measured."
-                ledger.append(_reject(entry.file, "queries", position, "no_judgment", text, detail))
-            else:
-                known = content.attributes.get(name, {})
-                attributes = {**_language(entry), **{k: v for k, v in known.items() if k != REFERENCE_ANSWER}}
-                split = "test" if settings.evaluation_only else entry.split or content.splits.get(name)
-                yield _Candidate(entry.file, position, key, text, split, attributes, grades)
+                continue
+            first_file, first_text = seen.setdefault(key, (entry.file, text))
+            if first_text != text:
+                raise ValueError(
+                    f"{entry.file}, queries, {name}: the id is in an earlier file too, {first_file}, and means another "
+                    f"question there: {shorten_value(text)!r}, {shorten_value(first_text)!r}. Give one of them another "
+                    "id, or none: leave id out of a table's columns or of the lines, and ids come from the texts."
+                )
+            known = content.attributes.get(name, {})
+            attributes = {**_language(entry), **{k: v for k, v in known.items() if k != REFERENCE_ANSWER}}
+            split = "test" if settings.evaluation_only else entry.split or content.splits.get(name)
+            yield _Candidate(entry.file, position, key, text, split, attributes, grades)
+
+
+def _united(candidates: Iterable[_Candidate], ledger: list[LedgerEntry]) -> list[_Candidate]:
+    """Each query once in each split, where it was read first, with the judgments of all; relevant once is relevant."""
+    found: dict[tuple[str, Split | None], _Candidate] = {}
+    for candidate in candidates:
+        first = found.setdefault((candidate.query_id, candidate.split), candidate)
+        if first is candidate:
+            continue
+        contradictions = 0
+        for passage, grade in candidate.grades.items():
+            known = first.grades.setdefault(passage, grade)
+            contradictions += known != grade and 0 in (known, grade)
+            first.grades[passage] = max(known, grade)
+        first.attributes = candidate.attributes | first.attributes
+        detail = f"Repeats question {first.position} of {first.file}; its passages were added there."
+        if contradictions:
+            detail += f" {contradictions} are relevant in one place and irrelevant in the other; relevant stays."
+        ledger.append(_reject_query(candidate, "duplicate_question", detail))
+    return list(found.values())
 
 
 def _assign_splits(candidates: Sequence[_Candidate], settings: DatasetSettings) -> None:
@@ -183,8 +230,9 @@ def _without_leaks(
                 f"Nearly the same as {other.query_id} of {other.split} (similarity {near.similarity:.2f}). Questions "
                 "that differ in a number alone are: if they ask different things, raise near_duplicate_threshold."
             )
-            reason: Reason = "near_duplicate_of_held_out"
-            ledger.append(_reject(candidate.file, "queries", candidate.position, reason, candidate.text, detail))
+            if other.query_id == candidate.query_id:
+                detail = f"It is question {other.position} of {other.file} too, which is of {other.split}."
+            ledger.append(_reject_query(candidate, "near_duplicate_of_held_out", detail))
         held_out += accepted
     return kept
 
@@ -195,6 +243,10 @@ def _qualified(entry: PairsFile, name: str) -> str:
 
 def _language(entry: PairsFile) -> dict[str, str]:
     return {LANGUAGE: entry.language} if entry.language else {}
+
+
+def _reject_query(candidate: _Candidate, reason: Reason, detail: str) -> LedgerEntry:
+    return _reject(candidate.file, "queries", candidate.position, reason, candidate.text, detail)
 
 
 def _reject(file: str, section: str, position: int, reason: Reason, value: str, detail: str) -> LedgerEntry:

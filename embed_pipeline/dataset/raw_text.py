@@ -100,13 +100,14 @@ def open_unpacked(path: Path) -> Iterator[IO[bytes]]:
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file. Put it there.")
+    packed = path.suffix.lower() == ".gz"
     try:
-        if path.suffix == ".gz":
+        if packed:
             _check_unpacked(path)
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with gzip.open(path) if packed else path.open("rb") as file:
             yield file  # pyright: ignore[reportReturnType]
     except (OSError, EOFError, zlib.error) as error:
-        expected = "a gzip file" if path.suffix == ".gz" else "a file to read"
+        expected = "a gzip file" if packed else "a file to read"
         raise ValueError(f"{path}: expected {expected}: {error}. Write it again.") from error
 
 

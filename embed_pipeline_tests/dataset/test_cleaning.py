@@ -1,5 +1,6 @@
 import os
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from embed_pipeline.dataset.normalisation import passage_id, query_id
 from embed_pipeline.dataset.settings import DatasetSettings
 from embed_pipeline.dataset.splitting import hash_split
 from embed_pipeline.dataset.workbook import RawCell, RawRow
+from embed_pipeline_tests.stopwatch import fastest
 
 LABELS = LabelList(("糖尿病", "高血压", "脂肪肝", "甲状腺结节"))
 HEADER = ("Question", "Label", "Label2")
@@ -67,6 +69,56 @@ def test_a_label_that_holds_a_separator_stays_whole(settings: DatasetSettings) -
     rows = [row(2, "one", "fees, charges"), row(3, "two", "fees, loans")]
     cleaned = clean_rows(rows, labels, settings.model_copy(update={"columns": columns}))
     assert labels_by_question(cleaned) == {"one": {"fees, charges"}, "two": {"fees", "loans"}}
+
+
+@pytest.mark.parametrize("separators", [(";", "/"), ("/", ";"), ("/", ";", ", ")])
+def test_a_label_that_holds_a_separator_stays_whole_among_others(
+    settings: DatasetSettings, separators: tuple[str, ...]
+) -> None:
+    labels = LabelList(("Cash/Card", "Refund", "Card", "A/B/C", "B", "Fees; other"))
+    assert settings.columns is not None
+    columns = settings.columns.model_copy(update={"label_separators": separators})
+    cells = {
+        "Cash/Card; Refund": {"Cash/Card", "Refund"},
+        "Refund；Cash／Card": {"Cash/Card", "Refund"},
+        "Refund/Cash/Card": {"Cash/Card", "Refund"},
+        "Card/Refund": {"Card", "Refund"},
+        "Cash / Card ;; Refund;": {"Card", "Refund"},
+        "B/A/B/C": {"B", "A/B/C"},
+        "Fees; other/Card": {"Fees; other", "Card"},
+        "Refund": {"Refund"},
+    }
+    rows = [row(at, f"q{at}", cell) for at, cell in enumerate(cells, start=2)]
+    cleaned = clean_rows(rows, labels, settings.model_copy(update={"columns": columns}))
+    assert labels_by_question(cleaned) == {f"q{at}": found for at, found in enumerate(cells.values(), start=2)}
+    assert [(entry.row, entry.reason, entry.value) for entry in cleaned.ledger] == [(6, "unknown_label", "Cash")]
+
+
+@pytest.mark.parametrize("separators", [("、",), (";", "、", "\n"), (", ", "/", "|")])
+def test_where_no_label_holds_a_separator_cells_are_parted_at_each(
+    settings: DatasetSettings, separators: tuple[str, ...]
+) -> None:
+    labels = LabelList(("a", "b", "c", "d"))
+    assert settings.columns is not None
+    columns = settings.columns.model_copy(update={"label_separators": separators})
+    chance = random.Random(0)
+    cells = ["".join(chance.choices(["a", "b ", " c", "x", *separators], k=9)) for _ in range(300)]
+    rows = [row(at, f"{at * 7919} {cell}", cell) for at, cell in enumerate(cells, start=2)]
+    cleaned = clean_rows(rows, labels, settings.model_copy(update={"columns": columns}))
+    pattern = "|".join(map(re.escape, separators))
+    parts = [{" ".join(part.split()) for part in re.split(pattern, cell)} - {""} for cell in cells]
+    told = {(entry.row, entry.value) for entry in cleaned.ledger if entry.reason == "unknown_label"}
+    assert told == {(at, part) for at, found in enumerate(parts, 2) for part in found if part not in labels}
+
+
+def test_a_cell_of_thousands_of_parts_is_parted_at_once(settings: DatasetSettings) -> None:
+    assert settings.columns is not None
+    columns = settings.columns.model_copy(update={"label_separators": (";", "/")})
+    labels = LabelList(("a/b", "c"))
+    rows = [row(2, "one", "a/b;c;x/" * 4000)]
+    settings = settings.model_copy(update={"columns": columns})
+    assert labels_by_question(clean_rows(rows, labels, settings)) == {"one": {"a/b", "c"}}
+    assert fastest(lambda: clean_rows(rows, labels, settings)) < 5
 
 
 def test_each_rule_has_its_reason_row_and_column(settings: DatasetSettings) -> None:

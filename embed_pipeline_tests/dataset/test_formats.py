@@ -106,6 +106,13 @@ def test_repeated_and_unknown_ids_are_refused(tmp_path: Path) -> None:
         read_dataset(tmp_path)
 
 
+def test_ids_with_spaces_are_told_apart() -> None:
+    queries = (Query("1", "one", "train"), Query("1 2", "two", "train"))
+    passages = (Passage("2 3", "first"), Passage("3", "second"))
+    judgments = (Judgment("1", "2 3"), Judgment("1 2", "3"))
+    assert build_dataset(queries, passages, judgments).judgments == judgments
+
+
 @pytest.mark.parametrize("end", ["\n", ""])
 def test_a_passage_file_gives_what_reading_all_gives(tmp_path: Path, end: str) -> None:
     file = tmp_path / "corpus.jsonl"

@@ -69,6 +69,88 @@ def test_a_train_question_that_repeats_a_test_question_is_left_out_and_no_test_q
     assert find_leaks(cleaned.dataset, 0.85) == ()
 
 
+QUESTIONS = "question,answer\n"
+SHARDS = (
+    "What about alpha?,A letter\nWhat about beta?,Another\n,lost\n",
+    "Where is gamma?,Third\n What about alpha? ,The first\n,lost too\nWhere is gamma?,Third\n",
+    "What about alpha?,A letter\nHow is delta written?,\n",
+)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test", None])
+def test_files_of_one_split_are_what_one_file_with_all_their_rows_is(tmp_path: Path, split: str | None) -> None:
+    for at, rows in enumerate(SHARDS):
+        (tmp_path / f"{at}.csv").write_text(QUESTIONS + rows, encoding="utf-8")
+    (tmp_path / "all.csv").write_text(QUESTIONS + "".join(SHARDS), encoding="utf-8")
+    columns = {"query": "question", "passage": "answer"}
+    named = {"format": "table", "columns": columns} | ({"split": split} if split else {})
+    shares = {} if split else {"split": {"train": 0.4, "validation": 0.3, "test": 0.3}}
+    shards = clean_pairs(tmp_path, _settings(*({"file": f"{at}.csv", **named} for at in range(3)), **shares))
+    whole = clean_pairs(tmp_path, _settings({"file": "all.csv", **named}, **shares))
+    assert shards.dataset == whole.dataset and len(whole.dataset.queries) == 3
+    reasons = {"empty_question": 2, "no_judgment": 1}
+    assert summarise_ledger(shards.ledger) == {**reasons, "duplicate_question": 2, "noted": 3}
+    assert shards.counts.rows_united == 2 and shards.counts.rows_rejected == 3
+    assert shards.counts.rows == 8 == shards.counts.queries + 2 + 3
+    assert {shards.files[query.id] for query in whole.dataset.queries} == {"0.csv", "1.csv"}
+    at = [(entry.workbook, entry.row) for entry in shards.ledger if entry.reason != "noted"]
+    assert at == sorted(at)
+
+
+@pytest.mark.parametrize("named", [{"split": "train"}, {"split": "validation"}, {}])
+@pytest.mark.parametrize("first", ["kept.csv", "test.csv"])
+def test_a_question_of_a_test_file_is_left_out_of_every_other_and_takes_no_judgment_from_it(
+    tmp_path: Path, named: dict[str, str], first: str
+) -> None:
+    (tmp_path / "kept.csv").write_text(
+        f"{QUESTIONS}What about alpha?,Wrong\nWhat about beta?,Second\n", encoding="utf-8"
+    )
+    (tmp_path / "test.csv").write_text(f"{QUESTIONS}Where is gamma?,Third\nWhat about alpha?,First\n", encoding="utf-8")
+    files = [{"file": "kept.csv", **named}, {"file": "test.csv", "split": "test"}]
+    columns = {"columns": {"query": "question", "passage": "answer"}, "format": "table"}
+    files = [entry | columns for entry in (files if first == "kept.csv" else reversed(files))]
+    cleaned = clean_pairs(tmp_path, _settings(*files, split={"train": 0.9, "validation": 0.1, "test": 0}))
+    texts = {passage.id: passage.text for passage in cleaned.dataset.passages}
+    alpha, beta = (next(q for q in cleaned.dataset.queries if name in q.text) for name in ("alpha", "beta"))
+    assert alpha.split == "test" != beta.split and len(cleaned.dataset.queries) == 3
+    assert [texts[passage] for passage in cleaned.dataset.relevant()[alpha.id]] == ["First"]
+    assert cleaned.files[alpha.id] == "test.csv"
+    (entry,) = cleaned.ledger
+    assert (entry.reason, entry.workbook, entry.row) == ("near_duplicate_of_held_out", "kept.csv", 1)
+    assert entry.detail == "It is question 2 of test.csv too, which is of test."
+
+
+def test_a_question_that_the_hash_puts_where_another_file_has_it_is_one_question(tmp_path: Path) -> None:
+    for name, passage in (("open.json", "p1"), ("named.json", "p2")):
+        content = {"queries": {"a": "When does my card arrive?"}, "corpus": CORPUS, "relevant_docs": {"a": [passage]}}
+        _write(tmp_path, name, content)
+    settings = _settings(
+        {"file": "open.json"},
+        {"file": "named.json", "split": "train"},
+        split={"train": 0.98, "validation": 0.01, "test": 0.01},
+    )
+    cleaned = clean_pairs(tmp_path, settings)
+    assert cleaned.dataset.relevant() == {"a": {"p1": 1, "p2": 1}}
+    assert summarise_ledger(cleaned.ledger) == {"duplicate_question": 1}
+
+
+def test_a_passage_that_one_file_calls_irrelevant_and_another_relevant_is_relevant_and_told(tmp_path: Path) -> None:
+    shards = ({"p1": 2, "p2": 0, "p3": 0}, {"p1": 1, "p2": 1, "p3": 0})
+    for at, judged in enumerate(shards):
+        content = {"queries": {"a": "When does it arrive?"}, "corpus": CORPUS, "relevant_docs": {"a": judged}}
+        _write(tmp_path, f"{at}.json", content)
+    cleaned = clean_pairs(tmp_path, _settings(*({"file": f"{at}.json", "split": "test"} for at in range(2))))
+    assert cleaned.dataset.relevant() == {"a": {"p1": 2, "p2": 1, "p3": 0}}
+    assert "1 are relevant in one place and irrelevant in the other" in cleaned.ledger[0].detail
+
+
+def test_what_one_file_says_of_a_passage_stays_where_another_says_nothing(tmp_path: Path) -> None:
+    train = {**TRAIN, "passage_attributes": {"p1": {"topic": "cards", "age": "old"}}}
+    test = {**TEST, "passage_attributes": {"p1": {"age": "new"}}}
+    dataset = clean_pairs(tmp_path, _two_files(tmp_path, train, test)).dataset
+    assert dataset.passages[0].attributes == {"topic": "cards", "age": "new"}
+
+
 def test_everything_unusable_is_in_the_ledger_with_its_reason(tmp_path: Path) -> None:
     train = {
         "queries": {"a": "When does my card arrive?", "x": " ", "y": "Nobody judged me", "z": "Only an unknown one"},
@@ -130,7 +212,10 @@ def test_parallel_languages_answer_each_other_and_their_ids_name_the_language(tm
         ({**TEST, "relevant_docs": {"c": "p1"}}, "relevant_docs, c: expected a list of passage ids or grades"),
         ({**TEST, "relevant_docs": {"c": {"p1": -1}}}, "relevant_docs, c: expected a list of passage ids or grades"),
         ({**TEST, "corpus": {"p1": "another text"}}, "p1: it has another text in an earlier file"),
-        ({**TEST, "queries": {"a": "again"}}, "queries, a: the id is in an earlier file too"),
+        (
+            {**TEST, "queries": {"a": "again"}},
+            "test.json.gz, queries, a: the id is in an earlier file too, train.json, .*: 'again', 'When does my card",
+        ),
     ],
 )
 def test_a_malformed_file_is_named_with_its_key_and_id(tmp_path: Path, content: object, message: str) -> None:

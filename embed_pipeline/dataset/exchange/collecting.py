@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from embed_pipeline.dataset.normalisation import passage_id, query_id
+from embed_pipeline.dataset.normalisation import normalise_text, passage_id, query_id
 from embed_pipeline.dataset.pairs_file import SPLIT_NAMES, PairsContent
 from embed_pipeline.dataset.raw_text import MAX_LINE_BYTES, open_unpacked, parse_json
-from embed_pipeline.records import Split
+from embed_pipeline.records import SPLITS, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +102,27 @@ class Collector:
             self._content.contradictions += 1
         judged[passage] = max(grade, judged.get(passage, 0))
 
-    def split(self, place: str, query: str, name: str) -> None:
-        """Keep the query's split. Raises ValueError: no such split, or the query has another one."""
+    def split(self, place: str, query: str, name: str) -> bool:
+        """Keep the query's split, of several the one that is held out first: test, then validation.
+
+        False where the query stays in another split, in which what `place` judges does not count; what was judged so
+        far is dropped where the query leaves its split. Raises ValueError: no such split.
+        """
         split = SPLIT_NAMES.get(name.strip().lower())
         if split is None:
             raise ValueError(f"{place}, split: expected train, validation or test, found {name!r}. Correct it.")
-        if self._content.splits.setdefault(query, split) != split:
-            raise ValueError(
-                f"{place}: query {query} is in {self._content.splits[query]} and in {split}; expected one split. "
-                "Remove it from one."
-            )
+        content = self._content
+        known = content.splits.setdefault(query, split)
+        if known == split:
+            return True
+        if query not in content.in_several_splits:
+            content.in_several_splits.add(query)
+            self.note("questions are in several splits; the judgments of the one held out first stay", place)
+        if SPLITS.index(split) < SPLITS.index(known):
+            return False
+        content.splits[query] = split
+        content.relevant.pop(query, None)
+        return True
 
     def note(self, what: str, place: str) -> None:
         """Count something that was read and has no place in the data set; the first place of each kind is told."""
@@ -140,7 +151,7 @@ class Collector:
 
 def kind_of(path: Path) -> str:
     """The file's kind by its name, .gz taken off and other names of a kind undone: `.csv`, `.jsonl`, …"""
-    suffix = Path(path.stem).suffix.lower() if path.suffix == ".gz" else path.suffix.lower()
+    suffix = Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
     return {".ndjson": ".jsonl", ".tab": ".tsv"}.get(suffix, suffix)
 
 
@@ -193,7 +204,7 @@ def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 with the newlines as they are; a name that ends in .gz is packed, without a time in it."""
     data = text.encode()
-    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix.lower() == ".gz" else data)
 
 
 @dataclass(slots=True)
@@ -204,6 +215,7 @@ class _Parts:
     attributes: dict[str, dict[str, str]] = field(default_factory=dict)
     passage_attributes: dict[str, dict[str, str]] = field(default_factory=dict)
     splits: dict[str, Split] = field(default_factory=dict)
+    in_several_splits: set[str] = field(default_factory=set)
     contradictions: int = 0
     noted: dict[str, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
@@ -217,6 +229,7 @@ def _add(texts: dict[str, str], place: str, what: str, identifier: str | None, f
         return from_text
     if not identifier:
         raise ValueError(f"{place}: expected the id of a {what}, found none. Fill it in.")
-    if texts.setdefault(identifier, text) != text:
+    known = texts.setdefault(identifier, text)
+    if known != text and normalise_text(known) != normalise_text(text):
         raise ValueError(f"{place}: {what} {identifier!r} has another text earlier in the file. Give it another id.")
     return identifier

@@ -7,7 +7,7 @@ Belongs here: looking and guessing, which a person reads and corrects. Does not 
 import re
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from embed_pipeline.dataset.exchange.collecting import kind_of
 from embed_pipeline.dataset.exchange.column_guess import guess_columns
 from embed_pipeline.dataset.exchange.registry import Format, detect_format
-from embed_pipeline.dataset.exchange.table import content_of
+from embed_pipeline.dataset.exchange.table import content_of, read_question_table
 from embed_pipeline.dataset.exchange.table_files import OTHER_SPREADSHEETS, TABLE_SUFFIXES, read_table
 from embed_pipeline.dataset.facts import is_label_list
-from embed_pipeline.dataset.normalisation import canonical_form
+from embed_pipeline.dataset.normalisation import canonical_form, normalise_text
 from embed_pipeline.dataset.pairs_file import SPLIT_NAMES, PairsContent
 from embed_pipeline.dataset.settings import TableColumns
 from embed_pipeline.paths import plain_file
@@ -169,9 +169,34 @@ def _inspect_files(path: Path) -> tuple[InspectedFile, ...]:
         raise ValueError(f"{path}: expected files that end in {', '.join(_READ_SUFFIXES)}, found none. Put one there.")
     stems = [entry.name.partition(".")[0].lower() for entry in paths]
     by_language = len(paths) > 1 and all(re.fullmatch(r"[a-z]{2}", stem) for stem in stems)
-    return tuple(
-        _inspect_file(entry, None if by_language else _split_in(stem), stem if by_language else None)
-        for entry, stem in zip(paths, stems, strict=True)
+    return _without_row_numbers(
+        [
+            _inspect_file(entry, None if by_language else _split_in(stem), stem if by_language else None)
+            for entry, stem in zip(paths, stems, strict=True)
+        ]
+    )
+
+
+def _without_row_numbers(files: Sequence[InspectedFile]) -> tuple[InspectedFile, ...]:
+    """The files, the tables without their ids where one id means different questions in two files, as a row's number.
+
+    Two languages may have an id each: there it is the same question.
+    """
+    first: dict[tuple[str | None, str], str] = {}
+    for file in files:
+        for key, text in file.content.queries.items():
+            if text and normalise_text(first.setdefault((file.language, key), text)) != normalise_text(text):
+                return tuple(map(_without_ids, files))
+    return tuple(files)
+
+
+def _without_ids(file: InspectedFile) -> InspectedFile:
+    if file.columns is None or file.columns.id is None:
+        return file
+    columns = file.columns.model_copy(update={"id": None})
+    reason = f"{file.columns.id} is left out: the files have the same ids for different questions."
+    return replace(
+        file, columns=columns, reasons=(*file.reasons, reason), content=read_question_table(file.path, columns)
     )
 
 

@@ -43,7 +43,7 @@ def read_beir(folder: Path) -> PairsContent:
     files = sorted((folder / "qrels").glob("*.tsv"))
     if not files:
         raise ValueError(f"{folder / 'qrels'}: expected train.tsv, dev.tsv or test.tsv, found none. Put one there.")
-    judged: set[str] = set()
+    judged: dict[str, Split] = {}
     for file in files:
         if file.stem not in SPLIT_NAMES:
             raise ValueError(f"{file}: expected train.tsv, dev.tsv or test.tsv. Rename or remove the file.")
@@ -53,9 +53,14 @@ def read_beir(folder: Path) -> PairsContent:
                 continue
             line = queries[query]
             collector.query(line.place, query, line.text("text"), line.attributes("metadata"))
-            collector.split(place, query, file.stem)
+            split = SPLIT_NAMES[file.stem]
+            if judged.setdefault(query, split) != split:
+                raise ValueError(
+                    f"{place}: query {query} is in {judged[query]} and in {split}; expected one split. "
+                    "Remove it from one."
+                )
+            collector.split(place, query, split)
             collector.judge(query, passage, grade)
-            judged.add(query)
     if not judged:
         raise ValueError(f"{folder / 'qrels'}: expected judgments of ids in this folder, found none. Correct the ids.")
     left = len(queries) - len(judged)

@@ -66,14 +66,15 @@ def content_of(path: Path, table: Table, columns: TableColumns | None) -> PairsC
         attributes = {name: value for name in columns.attributes if (value := row.value(name)) is not None}
         identifier = None if columns.id is None else _filled(row, columns.id)
         query = collector.query(f"{row.place}, {columns.query}", identifier, text, attributes)
-        if columns.split is not None:
-            collector.split(row.place, query, _filled(row, columns.split))
+        counts = columns.split is None or collector.split(row.place, query, _filled(row, columns.split))
         if not passages:
             continue
         identifier = None if columns.passage_id is None else _filled(row, columns.passage_id)
         grade = 1 if columns.grade is None else _grade(row, columns.grade, collector)
         for text in passages:
-            collector.judge(query, collector.passage(row.place, identifier, text, {}), grade)
+            passage = collector.passage(row.place, identifier, text, {})
+            if counts:
+                collector.judge(query, passage, grade)
     return collector.content(*table.notes, *[f"{empty} rows lack the question or the passage"] if empty else [])
 
 

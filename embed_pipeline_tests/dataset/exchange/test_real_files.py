@@ -457,7 +457,16 @@ def test_json_in_utf_16_is_named(tmp_path: Path) -> None:
         _inspect(tmp_path / "faq.jsonl", '{"question": "a", "answer": "b"}\n'.encode("utf-16"))
 
 
-@pytest.mark.parametrize("name", ["bomb.csv.gz", "bomb.jsonl.gz", "bomb.json.gz"])
+@pytest.mark.parametrize("name", ["FAQ.CSV.GZ", "faq.Tsv.Gz", "faq.JSONL.GZ"])
+def test_endings_in_capitals_are_those_in_small_letters(tmp_path: Path, name: str) -> None:
+    delimiter = "\t" if "tsv" in name.lower() else ","
+    lines = [f"question{delimiter}answer", *(delimiter.join(row) for row in ROWS)]
+    if "jsonl" in name.lower():
+        lines = [json.dumps({"question": question, "answer": answer}) for question, answer in ROWS]
+    assert _found(_inspect(tmp_path / name, gzip.compress("\n".join(lines).encode()))) == ROWS
+
+
+@pytest.mark.parametrize("name", ["bomb.csv.gz", "bomb.jsonl.gz", "bomb.json.gz", "BOMB.CSV.GZ"])
 def test_what_unpacks_without_end_is_refused_within_the_limit(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(gzip.compress(b'{"question": "a", "answer": "b"}\n' * 5_000_000))
 
@@ -466,6 +475,28 @@ def test_what_unpacks_without_end_is_refused_within_the_limit(tmp_path: Path, na
             read_content(tmp_path / name, "table")
 
     assert fastest(refused) < 5
+
+
+@pytest.mark.parametrize("order", [("train", "validation", "test"), ("test", "train", "dev"), ("val", "test", "train")])
+def test_a_question_in_several_splits_of_a_file_stays_in_the_one_held_out_first(
+    tmp_path: Path, order: Sequence[str]
+) -> None:
+    rows = [("question", "answer", "split"), *(("Where?", f"In {name}.", name) for name in order)]
+    (tmp_path / "faq.csv").write_text(_csv(rows), encoding="utf-8")
+    content = read_content(tmp_path / "faq.csv", "table", TableColumns(passage="answer", split="split"))
+    assert list(content.splits.values()) == ["test"] and _pairs(content) == [("Where?", "In test.")]
+    assert len(content.corpus) == 3
+    assert [note for note in content.notes if "1 questions are in several splits" in note]
+
+
+def test_an_id_means_the_same_text_whatever_its_white_space_and_width(tmp_path: Path) -> None:
+    columns = TableColumns(passage="answer", id="id")
+    path = tmp_path / "faq.csv"
+    path.write_text(_csv([("id", "question", "answer"), ("1", "Where  is it？", "a"), ("1", "Where is it?", "b")]))
+    assert len(read_content(path, "table", columns).queries) == 1
+    path.write_text(_csv([("id", "question", "answer"), ("1", "Where is it?", "a"), ("1", "where is it?", "b")]))
+    with pytest.raises(ValueError, match="line 3, question: query '1' has another text earlier in the file"):
+        read_content(path, "table", columns)
 
 
 # Parquet

@@ -27,6 +27,7 @@ NAMES = [
     ("jsonl_qrels", "folder"),
     ("table", "data.csv"),
     ("table", "data.tsv"),
+    ("table", "data.CSV.GZ"),
     ("table", "data.parquet"),
 ]
 XLSX = ("table", "data.xlsx")

@@ -112,6 +112,24 @@ def test_a_raw_csv_becomes_a_data_set_that_needs_no_edit(tmp_path: Path) -> None
     assert "# Kunden Fragen.csv: Frage is the question: its name." in text and "not read: Nr, Bemerkung" in text
 
 
+def test_ids_that_count_the_rows_of_each_file_are_left_out_and_others_stay(tmp_path: Path) -> None:
+    words = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta"]
+    for folder, first in (("counted", 0), ("own", 3)):
+        (tmp_path / folder).mkdir()
+        for name, start, some in (("train", 0, words[:3]), ("test", first, words[3:])):
+            rows = [f"{start + at},Where does {word} stand?,In place {word}." for at, word in enumerate(some)]
+            (tmp_path / folder / f"{name}.csv").write_text("\n".join(["id,question,answer", *rows]), encoding="utf-8")
+    found = {folder: inspect(tmp_path / folder) for folder in ("counted", "own")}
+    assert [file.columns and file.columns.id for file in found["counted"].files] == [None, None]
+    assert [file.columns and file.columns.id for file in found["own"].files] == ["id", "id"]
+    assert (found["counted"].queries, found["own"].queries) == (6, 6)
+    assert "train.csv: id is left out: the files have the same ids" in describe_inspection(found["counted"])
+    for folder, inspection in found.items():
+        made = write_dataset_yaml(inspection, folder, tmp_path / "data")
+        dataset = clean_pairs(made.parent, read_dataset_settings(made.parent)).dataset
+        assert len(dataset.queries) == 6 and len(dataset.queries_of("test")) == 3
+
+
 def test_columns_without_telling_names_are_found_by_question_marks_and_length(tmp_path: Path) -> None:
     rows = ["a,b,c", *(f"{i},这是第{i}个很长很长的回答,第{i}个问题是什么？" for i in range(60))]
     (tmp_path / "x.csv").write_bytes("\n".join(rows).encode("gb18030"))
