@@ -89,6 +89,13 @@ def heading_levels(lines: Sequence[str]) -> list[int | None]:
     return levels
 
 
+def is_mark(text: str) -> bool:
+    """Whether a heading is the number of a part and no title: `Article 5`, `CHAPTER II`, `第三章`."""
+    text = text.strip()
+    marks = (pattern.match(text) for pattern, _ in (*_CHINESE, *_NAMED))
+    return article_name(text) == text or any(mark is not None and mark.end() == len(text) for mark in marks)
+
+
 def _is_in_a_sentence(lines: Sequence[str], levels: Sequence[int | None], at: int) -> bool:
     before, line, after = (lines[i] if 0 <= i < len(lines) else "" for i in (at - 1, at, at + 1))
     goes_on = _begins_small(after)
