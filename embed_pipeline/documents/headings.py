@@ -42,7 +42,7 @@ _LINES_AROUND, _FULL, _HALF = 4, 0.75, 0.5
 _ARTICLE_NUMERAL = r"[一二三四五六七八九十百千零〇两\d]{1,9}"
 _ARTICLE = re.compile(
     rf"""^[\s#*>]*(?:
-        第\s?{_ARTICLE_NUMERAL}\s?条(?:之{_ARTICLE_NUMERAL})?(?=[\s:：、，\u3000]|[\u4e00-\u9fff]|$)
+        第\s?{_ARTICLE_NUMERAL}\s?条(?:[之の]{_ARTICLE_NUMERAL})?(?=[\s:：、，\u3000【〔［\[]|[（(](?!{_NUMERAL}[）)])|[\u4e00-\u9fff]|$)
       | (?:article|artikel|artículo|articolo|artigo)\s+(?:\d+[a-z]?|premier|[ivxlc]+)\b
         {_REFERS}
       | art\.\s?\d+[a-z]?\b(?!\s*,)
@@ -144,7 +144,7 @@ def _is_in_capitals(line: str) -> bool:
 
 
 def begins_article(text: str) -> bool:
-    """Whether a block or heading begins an article: 第三条, 第3条之一, Article 3, Art. 3, § 7, Section 4.
+    """Whether a block or heading begins an article: 第三条, 第3条之一, 第三条（定义）, Article 3, Art. 3, § 7, Section 4.
 
     A reference at the start of a sentence ("Article 3 of the act", "Art. 3, paragraph 2") is none.
     """
