@@ -144,7 +144,8 @@ def _is_in_capitals(line: str) -> bool:
 
 
 def begins_article(text: str) -> bool:
-    """Whether a block or heading begins an article: 第三条, 第3条之一, 第三条（定义）, Article 3, Art. 3, § 7, Section 4.
+    """Whether a block or heading begins an article: 第三条, 第3条之一, 第三条（定义）, Article 3, Art. 3, § 7,
+    Section 4.
 
     A reference at the start of a sentence ("Article 3 of the act", "Art. 3, paragraph 2") is none.
     """
