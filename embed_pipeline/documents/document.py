@@ -135,6 +135,11 @@ def joined_cells(cells: Sequence[str]) -> str:
     return " ".join(" | ".join(cells).split()).rstrip("| ")
 
 
+def raised(before: str, text: str | None) -> str:
+    """`^` where a superscript would become digits of the number before it: 10 and ⁹ are 10^9, 1 and ˢᵗ are 1st."""
+    return "^" if before[-1:].isdecimal() and re.match(r"[-+−]?\d|n$", text or "") else ""
+
+
 def clean(text: str) -> str:
     """The text with one kind of line break, without controls, and with characters in place of radicals."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n").translate(_RADICALS)
