@@ -115,12 +115,26 @@ def _is_in_a_list(lines: Sequence[str], at: int) -> bool:
     if not own:
         beside = (*lines[max(0, at - 1) : at], *lines[at + 1 : at + 2])
         return any(_is_in_capitals(line) and not _is_named(line) for line in beside)
-    # Over empty lines, and over those that a numbered line goes on in.
-    above, below = (lines[i] for i in range(at - 1, -1, -1)), (lines[i] for i in range(at + 1, len(lines)))
-    before, after = (
-        _numbers(next((line for line in side if line and not _begins_small(line)), "")) for side in (above, below)
-    )
-    return any(len(one) == len(other) and one <= other for one, other in ((before, own), (own, after)))
+    before, before_is_apart = _numbers_beside(lines, range(at - 1, -1, -1))
+    after, after_is_apart = _numbers_beside(lines, range(at + 1, len(lines)))
+    return _continues(before, own, before_is_apart) or _continues(own, after, after_is_apart)
+
+
+def _numbers_beside(lines: Sequence[str], side: range) -> tuple[tuple[int, ...], bool]:
+    """The numbers of the nearest line but for those that one goes on in, and whether an empty one lies between."""
+    is_apart = False
+    for at in side:
+        if lines[at] and not _begins_small(lines[at]):
+            return _numbers(lines[at]), is_apart
+        is_apart = is_apart or not lines[at]
+    return (), is_apart
+
+
+def _continues(one: tuple[int, ...], other: tuple[int, ...], is_apart: bool) -> bool:
+    """Whether a list goes on with a number: over an empty line only with the next, for a section may begin there."""
+    if not one or len(one) != len(other):
+        return False
+    return one[:-1] == other[:-1] and other[-1] - one[-1] in (0, 1) if is_apart else one <= other
 
 
 def _is_named(line: str) -> bool:

@@ -280,6 +280,7 @@ def test_a_list_a_notice_and_a_wrapped_sentence_have_no_headings(lines: list[str
         (["1. Fees", "The fee is five euro", "2. Limits", "The limit is nine euro"], [2, None, 2, None]),
         (["1. Duties", "", "1.1 Of the insurer", "It pays.", "2. Courts", "Any."], [2, None, 3, None, 2, None]),
         (["1. Scope", "2. Courts", "", "1. Scope", "", "All of it."], [None, None, None, 2, None, None]),
+        (["3. You send", "", "1. A copy", "2. A card", "", "4. Courts", "Any."], [2, None, None, None, None, 2, None]),
         (["CHAPTER X", "FINAL PROVISIONS", "Article 95", "Codes of conduct", "1. The"], [2, 3, 4, None, None]),
         (["Item 1. Business", "Item 1A. Risk Factors", "", "PART I", "Item 1. Business", "We sell."],
          [2, 2, None, 1, 2, None]),
