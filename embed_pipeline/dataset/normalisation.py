@@ -30,6 +30,8 @@ class _LettersAndDigits(dict[int, str | None]):
         return self[code]
 
 
+# Behind a digit, where NFKC would write another number: 10⁹ as 109, 1½ as 11⁄2.
+_BEHIND_A_DIGIT = re.compile(r"[⁺⁻⁰¹²³⁴-⁹ⁿ¼½¾⅐-⅞↉](?<=\d.)(?:(?<![⁺⁻])|(?=[⁰¹²³⁴-⁹ⁿ]))")
 _CONTROLS_OUT = _ControlsOut()
 _LETTERS_AND_DIGITS = _LettersAndDigits()
 
@@ -37,9 +39,12 @@ _LETTERS_AND_DIGITS = _LettersAndDigits()
 def normalise_text(text: str) -> str:
     """The text in NFKC, runs of white space as one space, stripped, without control and zero-width characters.
 
-    Normalising twice changes nothing. May be empty.
+    What NFKC would join to the digits before it stays apart: 10⁹ is 10^9, 1½ is 1 1/2. Normalising twice changes
+    nothing. May be empty.
     """
-    return " ".join(unicodedata.normalize("NFKC", text.translate(_CONTROLS_OUT)).split())
+    text = text.translate(_CONTROLS_OUT)
+    text = text if text.isascii() else _BEHIND_A_DIGIT.sub(_apart, text)
+    return " ".join(unicodedata.normalize("NFKC", text).split())
 
 
 def split_cell(text: str, separators: Sequence[str]) -> list[str]:
@@ -50,8 +55,10 @@ def split_cell(text: str, separators: Sequence[str]) -> list[str]:
     if not separators:
         return [text]
     patterns = "|".join(re.escape(unicodedata.normalize("NFKC", separator)) for separator in separators)
-    parts = re.split(patterns, unicodedata.normalize("NFKC", text.replace("\r\n", "\n").replace("\r", "\n")))
-    return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
+    # What normalise_text keeps apart from a digit waits for it: the line of a fraction is no separator.
+    around = re.split(f"({_BEHIND_A_DIGIT.pattern})", text.replace("\r\n", "\n").replace("\r", "\n"))
+    folded = "".join(one if at % 2 else unicodedata.normalize("NFKC", one) for at, one in enumerate(around))
+    return list(dict.fromkeys(part.strip() for part in re.split(patterns, folded) if part.strip()))
 
 
 def canonical_form(text: str) -> str:
@@ -71,6 +78,11 @@ def query_id(text: str) -> str:
 def passage_id(text: str) -> str:
     """`p-` and 12 hexadecimal digits of the normalised text's sha256."""
     return f"p-{_digest(text)[:12]}"
+
+
+def _apart(match: re.Match[str]) -> str:
+    written = unicodedata.normalize("NFKC", match.group())
+    return f" {written.replace('⁄', '/')}" if "⁄" in written else f"^{match.group()}"
 
 
 def _digest(text: str) -> str:

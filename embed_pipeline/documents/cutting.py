@@ -74,7 +74,8 @@ def cut_document(document: Document, settings: DocumentSettings, count_tokens: T
     """The passages of a document in reading order; none of them has more than `passage_tokens` tokens.
 
     Text is `document.text[start:end]`, normalised, with the path of headings before it where the settings ask for it.
-    Attributes: file, start, end, and heading and page where they are known. Headings alone give no passage.
+    Attributes: file, start, end, and heading and page where they are known. A heading is in the path of the passages
+    below it and in none of their texts.
     """
     sections = list(_sections(document, settings))
     pieces = iter(_cut_pieces(document, sections, settings, count_tokens))

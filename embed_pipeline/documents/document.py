@@ -7,10 +7,11 @@ belong here: any file format, any rule of cutting.
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from embed_pipeline.dataset.ledger import Reason
+from embed_pipeline.documents.headings import is_mark
 
 BlockKind = Literal["heading", "text", "list", "table"]
 
@@ -69,15 +70,21 @@ class DocumentBuilder:
         self._parts: list[str] = []
         self._length = 0
         self._blocks: list[Block] = []
-        self._headings: list[tuple[int, str]] = []
+        self._headings: list[tuple[int, int]] = []  # those that are open: level, and place among the blocks
+        self._paths: list[tuple[int, ...]] = []  # of every block: the places of its headings
         self._problems: list[DocumentProblem] = []
 
     def heading(self, text: str, level: int, page: int | None = None) -> None:
-        """A heading of a level from 1; it ends every heading of its level and below."""
+        """A heading of a level from 1; it ends every heading of its level and below, but the mark that it is the title
+        of: `Article 5`, and under it, as a heading of the same level, `Prohibited practices`.
+        """
         text = " ".join(clean(text).split())
         if text:
-            self._headings = [known for known in self._headings if known[0] < level]
-            self._headings.append((level, text))
+            above = self._headings[-1:]
+            if not (above == [(level, len(self._blocks) - 1)] and is_mark(self._parts[-1]) and not is_mark(text)):
+                above = []
+            self._headings = [known for known in self._headings if known[0] < level] + above
+            self._headings.append((level, len(self._blocks)))
             self._add("heading", text, page)
 
     def block(self, text: str, kind: BlockKind = "text", page: int | None = None) -> None:
@@ -96,22 +103,41 @@ class DocumentBuilder:
         return "\n\n".join(self._parts)
 
     def build(self) -> Document:
-        """The document; one without text, and without a reason for all of it, gets the reason no_text."""
+        """The document; one without text, and without a reason for all of it, gets the reason no_text.
+
+        A heading that no text stands under is itself a text, for headings alone are in no passage: `Parking: free` may
+        say all that there is to say.
+        """
         if not self._blocks and all(problem.reason in _LOST_PARTS for problem in self._problems):
             self.problem("no_text", "The file holds no text.")
-        return Document(self.file, self.text, tuple(self._blocks), tuple(self._problems))
+        held = zip(self._blocks, self._paths, strict=True)
+        filled = {place for block, path in held if block.kind != "heading" for place in path}
+        blocks = tuple(self._under(filled, place) for place in range(len(self._blocks)))
+        return Document(self.file, self.text, blocks, tuple(self._problems))
+
+    def _under(self, filled: set[int], place: int) -> Block:
+        """A block under those of its headings that text stands under."""
+        block = self._blocks[place]
+        kind = "text" if block.kind == "heading" and place not in filled else block.kind
+        headings = tuple(self._parts[above] for above in self._paths[place] if above in filled)
+        return replace(block, kind=kind, headings=headings)
 
     def _add(self, kind: BlockKind, text: str, page: int | None) -> None:
         start = self._length + 2 * bool(self._parts)
         self._parts.append(text)
         self._length = start + len(text)
-        path = tuple(text for _, text in self._headings)
-        self._blocks.append(Block(kind, start, self._length, path, page))
+        self._paths.append(tuple(place for _, place in self._headings))
+        self._blocks.append(Block(kind, start, self._length, page=page))
 
 
 def joined_cells(cells: Sequence[str]) -> str:
     """A table's row as text, in which an empty cell keeps its place: `Mon | | 22:10`; empty where all cells are."""
     return " ".join(" | ".join(cells).split()).rstrip("| ")
+
+
+def raised(before: str, text: str | None) -> str:
+    """`^` where a superscript would become digits of the number before it: 10 and ⁹ are 10^9, 1 and ˢᵗ are 1st."""
+    return "^" if before[-1:].isdecimal() and re.match(r"[-+−]?\d|n$", text or "") else ""
 
 
 def clean(text: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from embed_pipeline.dataset.raw_text import without_strict_names
-from embed_pipeline.documents.document import DocumentBuilder, joined_cells
+from embed_pipeline.documents.document import DocumentBuilder, joined_cells, raised
 
 if TYPE_CHECKING:
     from docx.document import Document as WordDocument
@@ -135,6 +135,7 @@ class _Reader:
         """The text of a paragraph, and the containers of blocks that are anchored in it."""
         parts: list[str] = []
         after: list[Any] = []
+        is_raised = False
         pending = [element]
         while pending:
             found = pending.pop()
@@ -153,6 +154,9 @@ class _Reader:
                 note = self._notes[_NOTES[name]].get(_value(found, "id"))
                 after += [note] if note is not None else []
             elif name == "t":
+                was_raised, is_raised = is_raised, _is_superscript(found.getparent())
+                if is_raised and not was_raised:  # Word parts what it writes into runs anywhere
+                    parts.append(raised("".join(parts[-1:]), found.text))
                 parts.append(found.text or "")
             elif name == "sym":
                 parts.append(_SYMBOLS.get(_value(found, "char")[-2:].upper(), " "))
@@ -197,6 +201,12 @@ def _is_deleted_row(row: Any) -> bool:
 def _vanishes(properties: Any) -> bool:
     vanish = properties.find("./{*}rPr/{*}vanish")
     return vanish is not None and _value(vanish) not in ("0", "false", "off")
+
+
+def _is_superscript(run: Any) -> bool:
+    """Whether a run is set above the line, or is the exponent in an equation."""
+    aligned = run.find("./{*}rPr/{*}vertAlign")
+    return _name(run.getparent()) == "sup" or (aligned is not None and _value(aligned) == "superscript")
 
 
 def _is_contents(element: Any) -> bool:

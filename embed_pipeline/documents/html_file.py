@@ -5,9 +5,10 @@ here: fetching pages.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from embed_pipeline.documents.document import DocumentBuilder, joined_cells
+from embed_pipeline.documents.document import DocumentBuilder, joined_cells, raised
 from embed_pipeline.documents.text_file import decode_into, join_lines
 
 if TYPE_CHECKING:
@@ -139,19 +140,25 @@ class _Page:
         return sum(len(text.strip()) for text in self.strings(element))
 
     def strings(self, element: "Tag") -> "Iterator[str]":
-        """The text of an element piece by piece, a line break as one of text."""
-        from bs4.element import NavigableString, PreformattedString, Tag
+        """The text of an element piece by piece, a line break and the edges of a block as breaks of text."""
+        from bs4.element import PreformattedString, Tag
 
+        before = ""
         pending: list[object] = [element]
         while pending:
-            found = pending.pop()
+            found, text = pending.pop(), ""
             if isinstance(found, Tag):
                 if found.name == "br":
-                    yield "\n"
+                    text = "\n"
                 elif self.is_content(found):
-                    pending.extend(reversed(found.contents))
-            elif isinstance(found, NavigableString) and not isinstance(found, PreformattedString):
-                yield str(found)
+                    text = raised(before, found.find(string=True)) if found.name == "sup" else ""
+                    edge = ["\n"] if found.name in _BLOCKS else []
+                    pending.extend([*edge, *reversed(found.contents), *edge])
+            elif isinstance(found, str) and not isinstance(found, PreformattedString):
+                text = str(found)
+            if text:
+                yield text
+                before = text
 
     def is_content(self, element: "Tag") -> bool:
         """Whether an element is text and was not left out."""
@@ -189,6 +196,8 @@ class _Page:
                 if element.name == "br":
                     loose.append("\n")
                 elif element.name not in _BLOCKS:
+                    if element.name == "sup":
+                        loose.append(raised("".join(loose[-1:]), element.find(string=True)))
                     pending.extend((child, False) for child in reversed(element.contents))
                 else:
                     flush()
@@ -208,8 +217,8 @@ class _Page:
             pending.extend((child, False) for child in reversed(element.contents))
 
     def _add_rows(self, table: "Tag") -> None:
-        """The rows of a table; a cell over several rows stands in each of them."""
-        from_above: dict[int, tuple[int, str]] = {}  # by position: for how many more rows, and the text
+        """The rows of a table; a cell over several rows stands in each of them, in its column."""
+        from_above: dict[int, _Cell] = {}  # by its column
         for element in table.find_all(["tr", "caption"]):
             if not self.is_content(element):
                 continue
@@ -217,22 +226,37 @@ class _Page:
                 self.walk(element)
                 continue
             cells: list[str] = []
-            below: dict[int, tuple[int, str]] = {}
+            below: dict[int, _Cell] = {}
+            column = 0
             found = [cell for cell in element.find_all(["td", "th"]) if self.is_content(cell)]
-            while found or len(cells) in from_above:
-                at = len(cells)
-                if at in from_above:
-                    rows, text = from_above[at]
-                else:
-                    cell = found.pop(0)
-                    span = str(cell.get("rowspan") or "")
-                    rows = int(span) if span.isdecimal() and len(span) < 6 else 1
-                    text = " ".join(" ".join(self.strings(cell)).split())
-                cells.append(text)
-                if rows > 1:
-                    below[at] = (rows - 1, text)
+            last = max(from_above, default=-1)
+            while found or column <= last:
+                if not found:
+                    column = min(at for at in from_above if at >= column)
+                cell = from_above.get(column) or self._cell(found.pop(0))
+                cells.append(cell.text)
+                if cell.rows > 1:
+                    below[column] = replace(cell, rows=cell.rows - 1)
+                column += cell.columns
             from_above = below
             self.builder.block(joined_cells(cells), "table")
+
+    def _cell(self, element: "Tag") -> "_Cell":
+        rows, columns = (str(element.get(name) or "") for name in ("rowspan", "colspan"))
+        return _Cell(
+            " ".join("".join(self.strings(element)).split()),
+            int(rows) if rows.isdecimal() and len(rows) < 6 else 1,
+            int(columns) or 1 if columns.isdecimal() and len(columns) < 6 else 1,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """The text of a cell, and for how many rows and columns it stands."""
+
+    text: str
+    rows: int
+    columns: int
 
 
 def _is_hidden(element: "Tag", opened: set[str]) -> bool:

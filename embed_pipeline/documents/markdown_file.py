@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from embed_pipeline.documents.document import DocumentBuilder
+from embed_pipeline.documents.document import DocumentBuilder, raised
 from embed_pipeline.documents.html_file import add_html
 from embed_pipeline.documents.text_file import decode_into, join_lines
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+_SUPERSCRIPT = re.compile(r"<(/?)sup\b[^>]*>", re.IGNORECASE)
 _LINE_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 # YAML between ---, TOML between +++; a line between two others with text of its own is none.
 _FRONT_MATTER = re.compile(
@@ -89,10 +90,16 @@ class _Reader:
 
 
 def _inline_text(children: Sequence["Token"]) -> str:
-    parts = []
+    parts: list[str] = []
+    is_raised = False
     for child in children:
         if child.type in ("text", "code_inline"):
+            if is_raised:
+                parts.append(raised("".join(parts[-1:]), child.content))
+                is_raised = False
             parts.append(child.content)
         elif child.type in ("softbreak", "hardbreak") or _LINE_BREAK.match(child.content):
             parts.append("\n")
+        elif mark := _SUPERSCRIPT.match(child.content):
+            is_raised = not mark.group(1)
     return "".join(parts)

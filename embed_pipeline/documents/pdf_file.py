@@ -8,12 +8,12 @@ import logging
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from embed_pipeline.documents.document import DocumentBuilder, clean, describe_error
-from embed_pipeline.documents.headings import heading_level
+from embed_pipeline.documents.headings import heading_level, heading_levels
 from embed_pipeline.documents.text_file import add_lines
 
 if TYPE_CHECKING:
@@ -55,7 +55,10 @@ def read_pdf(builder: DocumentBuilder, content: bytes) -> None:
     if not any(page.lines or page.problem for page in pages):
         builder.problem("no_text", f"None of its {len(pages)} pages has text: a scan. Run OCR over it.")
         return
-    for number, page in enumerate(_without_running_lines(builder, pages), start=1):
+    pages = _without_running_lines(builder, pages)
+    levels = iter(heading_levels([line for page in pages for line in page.lines]))
+    for number, page in enumerate(pages, start=1):
+        lines = [(line, next(levels)) for line in page.lines]
         if page.problem or not page.lines:
             reason, detail = page.problem or ("page_without_text", "The page has no text: a scan or a picture.")
             builder.problem(reason, detail, f"page {number}")
@@ -63,8 +66,7 @@ def read_pdf(builder: DocumentBuilder, content: bytes) -> None:
         if sum(_leads_to_a_page(line) for line in page.lines) >= _FEWEST_ENTRIES:
             builder.block("\n".join(page.lines), page=number)  # a table of contents: its lines are headings elsewhere
             continue
-        for paragraph in _paragraphs(page.lines):
-            add_lines(builder, paragraph, number)
+        add_lines(builder, _in_paragraphs(lines), number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,15 +209,12 @@ def _leads_to_a_page(line: str) -> bool:
     return _LEADS_TO_A_PAGE.search(line[-_LONGEST_ENTRY:]) is not None
 
 
-def _paragraphs(lines: Sequence[str]) -> list[list[str]]:
-    """Lines in groups: a sentence that ends before the right margin ends its paragraph, a heading stands alone."""
-    longest = max(map(len, lines))
-    found: list[list[str]] = [[]]
-    for line in lines:
-        is_heading = heading_level(line) is not None
-        if found[-1] and (is_heading or _BEGINS_BLOCK.match(line)):
-            found.append([])
-        found[-1].append(line)
-        if is_heading or (_ENDS_PARAGRAPH.search(line) and len(line) < _FULL_LINE * longest):
-            found.append([])
-    return [group for group in found if group]
+def _in_paragraphs(lines: Sequence[tuple[str, int | None]]) -> Iterator[tuple[str, int | None]]:
+    """The lines with an empty one between paragraphs: a sentence that ends before the right margin ends its own."""
+    longest = max(len(line) for line, _ in lines)
+    for line, level in lines:
+        if _BEGINS_BLOCK.match(line):
+            yield "", None
+        yield line, level
+        if _ENDS_PARAGRAPH.search(line) and len(line) < _FULL_LINE * longest:
+            yield "", None

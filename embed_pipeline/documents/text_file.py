@@ -4,11 +4,12 @@ Belongs here: .txt, and what the formats that are text share. Does not belong he
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from embed_pipeline.dataset.raw_text import decode_text, describe_lost_letters
 from embed_pipeline.documents.document import DocumentBuilder
-from embed_pipeline.documents.headings import heading_level
+from embed_pipeline.documents.headings import heading_levels
 
 
 def decode_into(builder: DocumentBuilder, content: bytes) -> str:
@@ -27,23 +28,22 @@ def decode_into(builder: DocumentBuilder, content: bytes) -> str:
 
 
 def read_text(builder: DocumentBuilder, content: bytes) -> None:
-    """Paragraphs between blank lines; a line that looks like a heading is one."""
-    text = decode_into(builder, content).replace("\r\n", "\n").replace("\r", "\n")
-    for paragraph in re.split(r"\n\s*\n", text):
-        add_lines(builder, paragraph.split("\n"))
+    """Paragraphs between blank lines; a line that looks like a heading where it stands is one."""
+    lines = decode_into(builder, content).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    add_lines(builder, zip(lines, heading_levels(lines), strict=True))
 
 
-def add_lines(builder: DocumentBuilder, lines: list[str], page: int | None = None) -> None:
-    """The lines of a paragraph as blocks: headings among them apart, the rest joined."""
+def add_lines(builder: DocumentBuilder, lines: Iterable[tuple[str, int | None]], page: int | None = None) -> None:
+    """Lines with their levels as blocks: headings apart, the others joined up to an empty line."""
     held: list[str] = []
-    for line in lines:
-        level = heading_level(line)
-        if level is None:
+    for line, level in lines:
+        if level is None and line.strip():
             held.append(line)
             continue
         builder.block(join_lines(held), page=page)
-        builder.heading(line, level, page)
         held = []
+        if level is not None:
+            builder.heading(line, level, page)
     builder.block(join_lines(held), page=page)
 
 

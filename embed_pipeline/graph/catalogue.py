@@ -76,8 +76,8 @@ ASSETS: Mapping[str, Asset] = {
     "raw_xlsx": Asset("1"),
     "raw_pairs": Asset("1"),
     "raw_documents": Asset("1"),
-    "passages": Asset("2", ("raw_documents",)),
-    "synthetic_qa": Asset("2", ("passages",)),
+    "passages": Asset("3", ("raw_documents",)),
+    "synthetic_qa": Asset("3", ("passages",)),
     "cleaned_qa": Asset("5", ("raw_xlsx", "raw_pairs", "passages", "synthetic_qa")),
     # And on the checkpoint of an earlier round, which Dagster would call a cycle.
     "mined_negatives": Asset("3", ("cleaned_qa",)),

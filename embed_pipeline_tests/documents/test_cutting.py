@@ -78,6 +78,12 @@ def test_every_character_but_white_space_is_in_exactly_one_sentence(text: str) -
         ("第三条 等待期", "第三条"),
         ("第3条之一 例外", "第3条之一"),
         ("第二十条", "第二十条"),
+        ("第三条（定义）本条款所称", "第三条"),
+        ("第三条(定义)本条款所称", "第三条"),
+        ("第三条【责任】保险人", "第三条"),
+        ("第一条の二　前条の規定", "第一条の二"),
+        ("第三条（一）项的规定", ""),
+        ("第一条の規定は適用しない。", ""),
         ("Article 3", "Article 3"),
         ("Article premier", "Article premier"),
         ("Art. 12 Scope", "Art. 12"),
@@ -104,6 +110,41 @@ def test_a_passage_knows_file_headings_and_characters() -> None:
 def test_a_heading_alone_gives_no_passage_and_stands_in_the_path_below() -> None:
     (passage,) = _cut(_document(("One", 1), ("Two", 2), "Text below both headings."))
     assert passage.attributes["heading"] == "One › Two" and "One" not in passage.text
+
+
+def test_headings_that_nothing_stands_under_are_one_passage_of_their_own() -> None:
+    hours, parking, dogs = "Opening hours: 9 to 17", "Parking: free", "Dogs: allowed"
+    first, second = _cut(_document((hours, 2), (parking, 2), (dogs, 2), "We welcome you."))
+    assert first.text == f"{hours} {parking}" and "heading" not in first.attributes
+    assert second.text == "We welcome you." and second.attributes["heading"] == dogs
+    (last,) = _cut(_document(("FAQ", 1), (hours, 2), ("On Sundays", 3)))
+    assert last.text == f"FAQ {hours} On Sundays"
+
+
+def test_a_table_of_contents_of_headings_is_a_few_passages() -> None:
+    contents = [(f"第{n}章 总则", 2) for n in range(1, 41)]
+    passages = _cut(_document(*contents, *(part for one in contents for part in (one, "本章有一条。"))))
+    below = [passage for passage in passages if "heading" in passage.attributes]
+    assert len(below) == 40 and all(passage.text == "本章有一条。" for passage in below)
+    assert len(passages) - len(below) <= 20
+
+
+def test_the_number_of_an_article_stands_over_its_title_of_the_same_level() -> None:
+    blocks = [
+        ("CHAPTER I", 2),
+        ("GENERAL", 2),
+        ("Article 1", 2),
+        ("Subject", 2),
+        "It is this.",
+        ("Article 2", 2),
+        "So.",
+    ]
+    passages = _cut(_document(*blocks))
+    assert [(passage.text, passage.attributes.get("heading")) for passage in passages] == [
+        ("CHAPTER I GENERAL", None),
+        ("It is this.", "Article 1 › Subject"),
+        ("So.", "Article 2"),
+    ]
 
 
 def test_sentences_are_spread_evenly_and_the_last_passage_is_no_small_rest() -> None:
@@ -186,6 +227,8 @@ def test_nothing_is_lost_crossed_or_too_long(
         if cut == "article":
             assert not any(begins_article(document.text[b.start : b.end]) and b.start > start for b in inside)
         covered.update(range(start, end))
+    paths = {passage.attributes.get("heading", "") for passage in passages}
+    assert all(any(path.startswith(" › ".join(b.headings)) for path in paths) for b in document.blocks)
     wanted = {at for b in document.blocks if b.kind != "heading" for at in range(b.start, b.end)}
     assert {at for at in wanted if not document.text[at].isspace()} <= covered
     assert passages == _cut(

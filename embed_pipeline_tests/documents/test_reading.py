@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from embed_pipeline.documents.document import Document
-from embed_pipeline.documents.headings import heading_level
+from embed_pipeline.documents.headings import heading_level, heading_levels
 from embed_pipeline.documents.reading import read_document
 from embed_pipeline.documents.text_file import join_lines
 from embed_pipeline_tests.documents.document_files import write_docx, write_pdf
@@ -239,12 +239,67 @@ def test_radicals_that_browsers_write_become_characters_again(tmp_path: Path) ->
         ("Chapter 3 of the act says that everything is different when it rains and nobody is at home to see it.", None),
         ("第二章规定的期限,自合同成立之日起算。", None),
         ("12 people came", None),
+        ("TOTAL ASSETS 400 500", None),
+        ("10 Mieten 400,5 (500)", None),
+        ("Article 6 of Regulation 2016/679", None),
+        ("Section 4 does not apply to you.", None),
+        ("Section 4. Powers of the board.", 3),
+        ("TITRE II DES ABSENTS", 1),
+        ("第二章规定的责任", None),
         ("A sentence.", None),
         ("", None),
     ],
 )
 def test_a_line_without_markup_is_a_heading_by_its_number_or_its_capitals(line: str, level: int | None) -> None:
     assert heading_level(line) == level
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["1. Open the app", "2. Tap Settings", "3. Choose Logout"],
+        ["1. Open the app", "", "2. Tap Settings", "", "You are done."],
+        ["1. Open the app.", "2. Tap Settings", "3. Choose Logout."],
+        ["1. Open the app on the", "phone that you bought", "2. Tap Settings", "You are done."],
+        ["10 Mieten 400", "20 Personal 900"],
+        ["1. 身份证复印件", "2. 银行卡复印件"],
+        ['IS PROVIDED "AS IS", EXPRESS OR', "IMPLIED, AND OF MERCHANTABILITY,", "AND IN NO EVENT SHALL WE", "PAY."],
+        ["WE DO NOT PAY FOR COSMETIC SURGERY", "WE DO NOT PAY FOR DENTAL IMPLANTS", "", "We pay for the rest."],
+        ["The controller shall process the data as laid down in", "Article 6 (1) and shall", "keep a record."],
+        ["and shall follow within", "30 Tage ab Erhalt der Ware", "or else pay."],
+        ["投保人应当在保险事故发生后", "15 日内通知保险人", "否则保险人不承担责任。"],
+    ],
+)
+def test_a_list_a_notice_and_a_wrapped_sentence_have_no_headings(lines: list[str]) -> None:
+    assert heading_levels(lines) == [None] * len(lines)
+
+
+@pytest.mark.parametrize(
+    ("lines", "levels"),
+    [
+        (["1. Fees", "The fee is five euro", "2. Limits", "The limit is nine euro"], [2, None, 2, None]),
+        (["1. Duties", "", "1.1 Of the insurer", "It pays.", "2. Courts", "Any."], [2, None, 3, None, 2, None]),
+        (["1. Scope", "2. Courts", "", "1. Scope", "", "All of it."], [None, None, None, 2, None, None]),
+        (["3. You send", "", "1. A copy", "2. A card", "", "4. Courts", "Any."], [2, None, None, None, None, 2, None]),
+        (["CHAPTER X", "FINAL PROVISIONS", "Article 95", "Codes of conduct", "1. The"], [2, 3, 4, None, None]),
+        (["Item 1. Business", "Item 1A. Risk Factors", "", "PART I", "Item 1. Business", "We sell."],
+         [2, 2, None, 1, 2, None]),
+        (["Total 4 5", "Item 3. Legal Proceedings", "None", "Item 4. Mines"], [None, 2, None, 2]),
+        (["第一章 总则", "第一条 为了规范保险活动，制定本法。", "第二章 保险合同", "第一节 一般规定"], [2, None, 2, 3]),
+        (["TERMS OF SERVICE", "", "GENERAL PROVISIONS", "", "These hold."], [3, None, 3, None, None]),
+    ],
+)  # fmt: skip
+def test_headings_of_statutes_reports_and_contracts_stay_headings(lines: list[str], levels: list[int | None]) -> None:
+    assert heading_levels(lines) == levels
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".pdf"])
+def test_numbered_steps_are_text_in_a_text_file_and_in_a_pdf(tmp_path: Path, suffix: str) -> None:
+    lines = ["How to reset it.", "1. Hold the button", "2. Release it", "3. Wait for the light", "It is done."]
+    path = tmp_path / f"a{suffix}"
+    document = _read(write_pdf(path, [lines])) if suffix == ".pdf" else _read(path, "\n".join(lines))
+    assert " ".join(document.text.split()) == " ".join(lines)
+    assert all(block.kind != "heading" for block in document.blocks)
 
 
 def test_lines_are_joined_as_their_language_wants() -> None:

@@ -44,6 +44,10 @@ def _run(text: str) -> str:
     return f'<w:r><w:t xml:space="preserve">{text}</w:t></w:r>'
 
 
+def _above(text: str) -> str:
+    return f'<w:r><w:rPr><w:vertAlign w:val="superscript"/></w:rPr><w:t>{text}</w:t></w:r>'
+
+
 def _p(inner: str) -> str:
     return f"<w:p>{inner}</w:p>"
 
@@ -90,6 +94,9 @@ def _reasons(path: Path) -> list[str]:
             + "</w:txbxContent></wps:txbx></mc:Choice><mc:Fallback><w:t>In a box.</w:t></mc:Fallback>"
             "</mc:AlternateContent></w:r>" + _run("Beside it.")), ["Beside it.", "In a box."]),
         (_p(_run("P = ") + "<m:oMath><m:r><m:t>12</m:t></m:r></m:oMath>"), ["P = 12"]),
+        (_p(_run("10") + _above("1") + _above("2") + _run("/L, 300") + _above("1)") + _run(" on the 1") + _above("st")),
+         ["10^12/L, 300^1) on the 1st"]),
+        (_p("<m:sSup><m:e><m:r><m:t>10</m:t></m:r></m:e><m:sup><m:r><m:t>9</m:t></m:r></m:sup></m:sSup>"), ["10^9"]),
         (_p('<w:r><w:t>one</w:t><w:tab/><w:t>two</w:t><w:br/><w:t>three</w:t></w:r>'), ["one\ttwo\nthree"]),
         (_p(_run("yes ") + '<w:r><w:sym w:font="Wingdings" w:char="F0FE"/></w:r>' + _run(" no")), ["yes ☑ no"]),
         (_table(["Mon", "", "22:10"], ["Sun", "8:00", ""]), ["Mon | | 22:10", "Sun | 8:00"]),
@@ -178,6 +185,16 @@ def test_a_file_above_a_limit_is_named_unread_and_the_limit_is_a_setting(tmp_pat
         ("<table><caption>Hours</caption><tr><td>a</td><td hidden>b</td><td>c</td></tr></table>", ["Hours", "a | c"]),
         ("<table><tr><td rowspan=2>Mon</td><td>9</td></tr><tr><td>13</td></tr><tr><td>Sun</td><td>10</td></tr></table>",
          ["Mon | 9", "Mon | 13", "Sun | 10"]),
+        ("<table><tr><td colspan=2>A</td><td rowspan=2>all</td><td>1</td></tr>"
+         "<tr><td>b</td><td>c</td><td>2</td></tr></table>", ["A | all | 1", "b | c | all | 2"]),
+        ("<table><tr><td colspan=2 rowspan=2>A</td><td>1</td></tr><tr><td>2</td></tr></table>", ["A | 1", "A | 2"]),
+        ("<table><tr><td>a</td><td>b</td><td rowspan=2>c</td></tr><tr><td>d</td></tr></table>", ["a | b | c", "d | c"]),
+        ("<table><tr><td>Kün<mark>digung</mark> Donau<wbr>dampf <b>1</b>,234</td><td><p>x</p>y<br>z</td></tr></table>",
+         ["Kündigung Donaudampf 1,234 | x y z"]),
+        ("<h2><span>Fees</span><div>2024</div></h2><p>None.</p>", ["Fees 2024", "None."]),
+        ("<p>10<sup>9</sup>/L, 300<sup><a href=#n>1</a></sup>, the 1<sup>st</sup> m<sup>2</sup></p>",
+         ["10^9/L, 300^1, the 1st m2"]),
+        ("<table><tr><td>5</td><td><sup>1</sup>a</td><td>10<sup>−9</sup></td></tr></table>", ["5 | 1a | 10^−9"]),
         ("<ruby>漢<rp>(</rp><rt>kan</rt><rp>)</rp></ruby>字", ["漢字"]),
         ("<p>before\0after</p><p>rest</p>", ["beforeafter", "rest"]),
         ("<p>a<span style='display: none'>x</span>b</p><dialog><p>Sure?</p></dialog>", ["ab"]),
@@ -210,6 +227,7 @@ def test_what_a_page_hides_is_counted(tmp_path: Path) -> None:
         ("# H\n<ul><li>one</li><li>two</li></ul>\n\nafter", ["H", "one", "two", "after"]),
         ("<table>\n<tr><td>cell</td>\n\n<td>next</td></tr></table>\n\nafter", ["cell | next", "after"]),
         ("<!-- note -->\n\ntext", ["text"]),
+        ("10<sup>9</sup>/L, 300<sup>[1](#n)</sup>, 5<sup></sup>0, the 1<sup>st</sup>", ["10^9/L, 300^1, 50, the 1st"]),
         ("---\n\nfirst\n\n---\n\nsecond", ["first", "second"]),
         ("+++\ntitle = 'Hours'\n+++\n\nFrom nine.", ["Hours", "From nine."]),
         ("---\n# a comment\ntitle: Hours\n---\nFrom nine.", ["Hours", "From nine."]),
