@@ -78,7 +78,7 @@ ASSETS: Mapping[str, Asset] = {
     "raw_documents": Asset("1"),
     "passages": Asset("2", ("raw_documents",)),
     "synthetic_qa": Asset("2", ("passages",)),
-    "cleaned_qa": Asset("4", ("raw_xlsx", "raw_pairs", "passages", "synthetic_qa")),
+    "cleaned_qa": Asset("5", ("raw_xlsx", "raw_pairs", "passages", "synthetic_qa")),
     # And on the checkpoint of an earlier round, which Dagster would call a cycle.
     "mined_negatives": Asset("3", ("cleaned_qa",)),
     "finetuned_checkpoint": Asset("5", ("mined_negatives",)),

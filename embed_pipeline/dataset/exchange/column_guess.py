@@ -7,7 +7,8 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from embed_pipeline.dataset.exchange.table_files import PASSAGE_NAMES, QUESTION_NAMES, NoText, Table, some
+from embed_pipeline.dataset.exchange.column_names import LABEL_NAMES, PASSAGE_NAMES, QUESTION_NAMES
+from embed_pipeline.dataset.exchange.table_files import NoText, Table, some
 from embed_pipeline.dataset.facts import LABEL_LENGTH
 from embed_pipeline.dataset.normalisation import split_cell
 from embed_pipeline.dataset.pairs_file import SPLIT_NAMES, parse_grade
@@ -59,7 +60,7 @@ def guess_columns(table: Table) -> ColumnGuess:
             reasons.append(f"{header}: its name, and it {what}.")
     left = {header: cells for header, cells in values.items() if header not in (identifier, split, grade)}
     query = _by_name(left, QUESTION_NAMES)
-    passage = _by_name({header: cells for header, cells in left.items() if header != query}, PASSAGE_NAMES)
+    passage = _by_name({header: cells for header, cells in left.items() if header != query}, (*PASSAGE_NAMES, *LABEL_NAMES))
     lengths = {header: statistics.median(map(len, cells)) for header, cells in left.items()}
     if query is not None:
         reasons.append(f"{query} is the question: its name.")
@@ -101,6 +102,7 @@ def guess_columns(table: Table) -> ColumnGuess:
         grade=grade,
         attributes=tuple(attributes),
         passage_separators=separators,
+        sheet=table.sheet,
     )
     return ColumnGuess(columns, tuple(reasons))
 
