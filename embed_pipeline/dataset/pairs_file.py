@@ -143,6 +143,11 @@ def parse_grade(value: object) -> int | None:
     return max(int(value), -1)
 
 
+def parse_grade_cell(text: str) -> int | None:
+    """As `parse_grade`, of a table's cell: true is 1 and false 0."""
+    return {"true": 1, "false": 0}.get(text.strip().lower(), parse_grade(text))
+
+
 def _grades(path: Path, key: str, query: str, judged: Any, grade: Literal[0, 1]) -> dict[str, int]:
     is_list = isinstance(judged, list) and all(isinstance(p, str) for p in judged)
     grades = dict.fromkeys(judged, grade) if is_list else judged
