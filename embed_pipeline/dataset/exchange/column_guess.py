@@ -5,7 +5,8 @@ Belongs here: a guess with its reasons, for a person to correct. Does not belong
 
 import re
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from embed_pipeline.dataset.exchange.column_names import (
@@ -33,6 +34,8 @@ _MOST_ATTRIBUTES = 20
 _SEPARATORS = ("\n", "、", ";", "|", ",", "/")
 _INSIDE_LABELS_TOO = (",", "/")
 _KNOWN_PARTS = 0.9
+_LONGEST_LISTS = 10 * LABEL_LENGTH
+_SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", "؟")
 _TOLD = 5
 _LONGEST_HEADER = 60
 # Three words, or five signs of a script without spaces.
@@ -168,23 +171,48 @@ def guess_separators(cells: Sequence[str]) -> tuple[str, ...]:
     """What stands between several labels in one cell, where the cells are labels and not sentences.
 
     A separator counts where more than one cell holds it and its parts are labels elsewhere: one of each cell's, or
-    nearly all where it is one that stands inside labels too (comma, slash).
+    nearly all where it is one that stands inside labels too (comma, slash). Or where its parts are few that recur in
+    other cells, now before and now behind others: neither parts of a sentence nor levels of a label do.
     """
-    if statistics.median(map(len, cells)) > LABEL_LENGTH:
+    length = statistics.median(map(len, cells))
+    if length > _LONGEST_LISTS:
         return ()
     whole = {cell.strip() for cell in cells if len(split_cell(cell, _SEPARATORS)) == 1}
     found = []
     for separator in _SEPARATORS:
         parted = [parts for cell in cells if len(parts := split_cell(cell, (separator,))) > 1]
-        # A part may hold another of the separators.
-        known = [[bool(whole.intersection(split_cell(part, _SEPARATORS))) for part in parts] for parts in parted]
-        if separator in _INSIDE_LABELS_TOO:
-            fitting, count = sum(map(sum, known)), sum(map(len, known))
-        else:
-            fitting, count = sum(map(any, known)), len(known)
-        if len(parted) > 1 and fitting >= _KNOWN_PARTS * count:
+        if len(parted) > 1 and (
+            (length <= LABEL_LENGTH and _are_known(parted, whole, separator)) or _recur(parted, whole, len(cells))
+        ):
             found.append(separator)
     return tuple(found)
+
+
+def _are_known(parted: Sequence[Sequence[str]], whole: Set[str], separator: str) -> bool:
+    """Whether parts are whole cells elsewhere. A part may hold another of the separators."""
+    known = [[not whole.isdisjoint(split_cell(part, _SEPARATORS)) for part in parts] for parts in parted]
+    if separator in _INSIDE_LABELS_TOO:
+        fitting, count = sum(map(sum, known)), sum(map(len, known))
+    else:
+        fitting, count = sum(map(any, known)), len(known)
+    return fitting >= _KNOWN_PARTS * count
+
+
+def _recur(parted: Sequence[Sequence[str]], whole: Set[str], cells: int) -> bool:
+    """Whether the parts of so many cells are few short labels that recur in different cells, at different places."""
+    lists = {tuple(parts) for parts in parted}
+    counts = Counter(part for parts in lists for part in parts)
+    places = {(part, at) for parts in lists for at, part in enumerate(parts)}
+    moving = [part for part, places in Counter(part for part, _ in places).items() if places > 1 or part in whole]
+    parts = [part for parts in parted for part in parts]
+    known = sum(counts[part] > 1 or part in whole for part in parts)
+    return (
+        statistics.median(map(len, parts)) <= LABEL_LENGTH
+        and 2 * len(counts) <= cells
+        and 2 * len(moving) >= len(counts)
+        and known >= _KNOWN_PARTS * len(parts)
+        and not any(part.endswith(_SENTENCE_ENDS) for part in counts)
+    )
 
 
 def _refuse_unusable(

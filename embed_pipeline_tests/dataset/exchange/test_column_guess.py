@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from embed_pipeline.dataset.exchange.column_guess import guess_separators
 from embed_pipeline.dataset.exchange.inspection import Inspection, inspect
 from embed_pipeline.dataset.exchange.registry import read_content
 from embed_pipeline.dataset.exchange.starting import describe_inspection, write_dataset_yaml
@@ -164,3 +165,31 @@ def test_a_table_without_a_header_is_told(tmp_path: Path, passages: list[str]) -
 def test_a_header_of_unknown_names_is_not_taken_for_a_row(tmp_path: Path, header: str) -> None:
     for passages in (_labels(), ANSWERS):
         assert "reads like a row" not in describe_inspection(_inspect(tmp_path / "a.csv", header, ASKED, passages))
+
+
+# Several labels in a cell
+
+LONG = ["Thyroid nodule", "Hypertension", "Diabetes mellitus", "Asthma", "Knee arthrosis", "Migraine", "Gout"]
+
+
+@pytest.mark.parametrize("separator", ["; ", "、", "\n", " | ", ", "])
+def test_labels_are_parted_where_cells_are_long_or_none_is_single(separator: str) -> None:
+    several = [separator.join(LONG[(at + step) % 7] for step in (0, 2, 3)) for at in range(7)] * 3
+    assert guess_separators(several) == (separator.strip(" "),)
+    assert guess_separators([*several, *LONG]) == (separator.strip(" "),)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [f"{answer}; {then}" for answer in ("Yes", "No") for then in ("call us", "write to us", "come to us")] * 5,
+        [f"{answer}, {then}" for answer in ("Yes, of course", "No") for then in ("call us.", "write.", "come.")] * 5,
+        [f"{card}/{what}" for card in ("Card", "Account", "Loan") for what in ("lost", "stolen", "closed")] * 5,
+        ["Berlin, Germany", "Munich, Germany", "Paris, France", "Lyon, France"] * 6,
+        ["1,000", "2,000", "10,000,000", "1,500,000"] * 5,
+        ["Go to the desk, ask for Ann, and pay.", "Please call us, or write.", "No, never, not at all."] * 7,
+        [f"Open the app\nTap {what}\nChoose {then}" for what in ("Help", "Cards") for then in ("lost", "new")] * 6,
+    ],
+)
+def test_sentences_levels_and_numbers_are_not_parted(cells: list[str]) -> None:
+    assert guess_separators(cells) == ()
