@@ -17,13 +17,23 @@ REFERENCE_ANSWER = "reference_answer"
 
 SPLIT_NAMES: dict[str, Split] = {
     "train": "train",
+    "training": "train",
+    "训练": "train",
+    "训练集": "train",
     "validation": "validation",
     "val": "validation",
     "valid": "validation",
     "dev": "validation",
+    "验证": "validation",
+    "验证集": "validation",
     "test": "test",
+    "testing": "test",
+    "eval": "test",
+    "evaluation": "test",
+    "测试": "test",
+    "测试集": "test",
 }
-"""How other tools name the splits."""
+"""How other tools and people name the splits. What is called evaluation is held out, whatever it is for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,7 +216,10 @@ def _inspect_file(path: Path, split: Split | None, language: str | None) -> Insp
 
 
 def _split_in(stem: str) -> Split | None:
-    found: set[Split] = {SPLIT_NAMES[part] for part in re.split(r"[^a-z]+", stem) if part in SPLIT_NAMES}
+    """The split that a word of the name says; Chinese has no spaces, so the end of its letters counts (客服训练集)."""
+    words = re.findall(r"[a-z]+|[\u4e00-\u9fff]+", stem)
+    words += [word[-3:] for word in words if word.endswith("集")]
+    found: set[Split] = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
     return found.pop() if len(found) == 1 else None
 
 
