@@ -6,11 +6,12 @@ Belongs here: looking and guessing, which a person reads and corrects. Does not 
 
 import re
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from embed_pipeline.dataset.exchange.collecting import kind_of
 from embed_pipeline.dataset.exchange.column_guess import guess_columns
@@ -35,6 +36,7 @@ _QUESTIONS_PER_LABEL = 4
 _FEW_QUERIES = 50
 _LETTERS_READ = 20_000
 _LEAST_SHARE = 0.3
+_CLOSE_LANGUAGES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ def inspect(path: Path) -> Inspection:
     evaluation_only = parallel or splits == {"test"} or (len(queries) < _FEW_QUERIES and splits <= {None, "test"})
     trains = not evaluation_only and bool(splits & {None, "train"})
     draws_validation = trains and {file.split for file in files} == {"train", "test"}
-    texts = [*list(queries.values())[:_SAMPLED_TEXTS], *list(passages.values())[:_SAMPLED_TEXTS]]
+    texts = _some_texts(queries, passages)
     return Inspection(
         source=path,
         files=files,
@@ -155,11 +157,11 @@ def inspect(path: Path) -> Inspection:
 def _inspect_files(path: Path) -> tuple[InspectedFile, ...]:
     if not path.is_dir():
         # The argument may be a link: whoever names it means what it leads to.
-        return (_inspect_file(plain_file(path, (path.resolve().parent,)), None, None),)
+        return (_inspect_file(plain_file(path, (path.resolve().parent,)), None),)
     if (path / "corpus.jsonl").is_file():
         for part in (*path.glob("*.jsonl"), *path.glob("qrels/*")):
             plain_file(part, (path,))
-        return (_inspect_file(path, None, None),)
+        return (_inspect_file(path, None),)
     files = _files_in(path)
     paths = [plain_file(entry, (path,)) for entry in files if kind_of(entry) in _READ_SUFFIXES]
     if not paths:
@@ -168,11 +170,36 @@ def _inspect_files(path: Path) -> tuple[InspectedFile, ...]:
                 read_table(plain_file(entry, (path,)))  # says how to save it
         raise ValueError(f"{path}: expected files that end in {', '.join(_READ_SUFFIXES)}, found none. Put one there.")
     stems = [entry.name.partition(".")[0].lower() for entry in paths]
-    by_language = len(paths) > 1 and all(re.fullmatch(r"[a-z]{2}", stem) for stem in stems)
-    return tuple(
-        _inspect_file(entry, None if by_language else _split_in(stem), stem if by_language else None)
-        for entry, stem in zip(paths, stems, strict=True)
-    )
+    if len(paths) == 1 or not all(re.fullmatch(r"[a-z]{2}", stem) for stem in stems):
+        return tuple(_inspect_file(entry, _split_in(stem)) for entry, stem in zip(paths, stems, strict=True))
+    found = tuple(_inspect_file(entry, None) for entry in paths)
+    named = tuple(replace(file, language=stem) for file, stem in zip(found, stems, strict=True))
+    wrong = [] if _are_parallel(named) else _not_languages(found, stems)
+    if not wrong:
+        return named
+    told = "the names are taken for no languages: " + ", ".join(f"{stem} looks like {code}" for stem, code in wrong)
+    return tuple(replace(file, reasons=(*file.reasons, told)) for file in found)
+
+
+def _not_languages(files: Sequence[InspectedFile], stems: Sequence[str]) -> list[tuple[str, str]]:
+    """The names of two letters that the files' texts contradict, and what these look like.
+
+    Nobody tells Croatian from Bosnian by a few words: a language that comes close contradicts nothing. What is no
+    language's code (cn) may mean one where the files differ.
+    """
+    samples = [" ".join(_some_texts(file.content.queries, file.content.corpus))[:_LETTERS_READ] for file in files]
+    close = [[code for code, _ in _identifier().rank(text)[:_CLOSE_LANGUAGES]] for text in samples]
+    known = {code for code, _ in _identifier().rank("")}
+    alike = len({codes[0] for codes in close}) == 1
+    return [
+        (stem, codes[0])
+        for stem, text, codes in zip(stems, samples, close, strict=True)
+        if any(map(str.isalpha, text)) and (stem not in codes if stem in known else alike)
+    ]
+
+
+def _some_texts(queries: Mapping[Any, str], passages: Mapping[Any, str]) -> list[str]:
+    return [text for texts in (queries, passages) for text in islice(texts.values(), _SAMPLED_TEXTS)]
 
 
 def _files_in(folder: Path) -> list[Path]:
@@ -187,7 +214,7 @@ def _not_read(path: Path) -> tuple[str, ...]:
     return tuple(entry.name for entry in _files_in(path) if kind_of(entry) not in _READ_SUFFIXES)
 
 
-def _inspect_file(path: Path, split: Split | None, language: str | None) -> InspectedFile:
+def _inspect_file(path: Path, split: Split | None) -> InspectedFile:
     detection = detect_format(path)
     columns, reasons, confidence = None, [detection.reason], detection.score
     if detection.format.name == "table":
@@ -209,7 +236,7 @@ def _inspect_file(path: Path, split: Split | None, language: str | None) -> Insp
         confidence=confidence,
         reasons=(*reasons, *content.notes),
         split=split,
-        language=language,
+        language=None,
         columns=columns,
         content=content,
     )

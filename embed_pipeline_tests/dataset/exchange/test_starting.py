@@ -99,6 +99,30 @@ def _table(path: Path, *rows: str) -> None:
     path.write_text("\n".join(["question,answer", *rows]), encoding="utf-8")
 
 
+def test_two_letters_are_no_language_where_the_texts_are_in_another(tmp_path: Path) -> None:
+    _table(tmp_path / "in" / "hr.csv", "How do I take leave?,Ask your lead.", "When is payday?,On the last day.")
+    _table(tmp_path / "in" / "it.csv", "How do I reset my password?,Use the portal.", "Where is it?,On floor two.")
+    inspection = inspect(tmp_path / "in")
+    assert [file.language for file in inspection.files] == [None, None] and inspection.language.code == "en"
+    assert "the names are taken for no languages: hr looks like en" in describe_inspection(inspection)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"de": "Wie melde ich einen Schaden?,Rufen Sie uns an.", "en": "How do I claim?,Call us at any time."},
+        {"hr": "Kako mogu prijaviti štetu?,Nazovite nas ili ispunite obrazac.", "en": "How do I claim?,Call us."},
+        {"sr": "Kako mogu prijaviti štetu?,Nazovite nas ili ispunite obrazac.", "en": "How do I claim?,Call us."},
+        {"cn": "请问如何退款？,请在订单页申请。", "en": "How do I claim?,Call us at any time."},
+    ],
+    ids=lambda texts: "-".join(texts),
+)
+def test_two_letters_are_a_language_where_the_texts_may_be_in_it(tmp_path: Path, texts: dict[str, str]) -> None:
+    for name, row in texts.items():
+        _table(tmp_path / "in" / f"{name}.csv", row)
+    assert [file.language for file in inspect(tmp_path / "in").files] == sorted(texts)
+
+
 @pytest.mark.parametrize(
     ("train", "test"),
     [
