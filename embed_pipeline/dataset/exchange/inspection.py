@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from embed_pipeline.dataset.exchange.collecting import kind_of
 from embed_pipeline.dataset.exchange.column_guess import guess_columns
+from embed_pipeline.dataset.exchange.delimited_text import is_tab_delimited
 from embed_pipeline.dataset.exchange.registry import Format, detect_format
 from embed_pipeline.dataset.exchange.table import content_of
 from embed_pipeline.dataset.exchange.table_files import OTHER_SPREADSHEETS, TABLE_SUFFIXES, read_table
@@ -131,7 +132,7 @@ def inspect(path: Path) -> Inspection:
     return Inspection(
         source=path,
         files=files,
-        not_read=_not_read(path),
+        not_read=_not_read(path, files),
         language=LanguageGuess("en", f"files in {len(files)} languages") if parallel else guess_language(texts),
         queries=len(queries),
         passages=len(passages),
@@ -163,7 +164,8 @@ def _inspect_files(path: Path) -> tuple[InspectedFile, ...]:
             plain_file(part, (path,))
         return (_inspect_file(path, None),)
     files = _files_in(path)
-    paths = [plain_file(entry, (path,)) for entry in files if kind_of(entry) in _READ_SUFFIXES]
+    tables = [entry for entry in files if kind_of(entry) in _READ_SUFFIXES]
+    paths = [plain_file(entry, (path,)) for entry in tables or filter(is_tab_delimited, files)]
     if not paths:
         for entry in files:
             if kind_of(entry) in OTHER_SPREADSHEETS:
@@ -207,11 +209,12 @@ def _files_in(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if not p.is_dir() and not p.name.startswith((".", "~$")))
 
 
-def _not_read(path: Path) -> tuple[str, ...]:
+def _not_read(path: Path, read: Sequence[InspectedFile]) -> tuple[str, ...]:
     """The files of a folder of files that are of no kind that is read."""
-    if not path.is_dir() or (path / "corpus.jsonl").is_file():
+    if not path.is_dir() or read[0].format.folder:
         return ()
-    return tuple(entry.name for entry in _files_in(path) if kind_of(entry) not in _READ_SUFFIXES)
+    names = {file.path.name for file in read}
+    return tuple(entry.name for entry in _files_in(path) if entry.name not in names)
 
 
 def _inspect_file(path: Path, split: Split | None) -> InspectedFile:
