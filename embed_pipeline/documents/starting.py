@@ -28,7 +28,7 @@ from embed_pipeline.paths import copy_new
 
 FOLDER = "documents"
 VARIANTS = ("bm25", "tfidf", "e5", "e5_auto", "e5_auto_hybrid")
-# What makes a folder one of tables, where it lies at its top.
+# What makes a folder one of tables.
 _TABLES = {".csv", ".tsv", ".json", ".jsonl", ".parquet", ".xlsx", ".xlsm", ".gz"}
 _FEW_ARTICLES = 10
 _SAMPLED_CHARACTERS = 4000
@@ -56,7 +56,8 @@ class FoundDocuments:
 
 
 def find_documents(source: Path) -> DocumentPaths:
-    """The documents in a folder and below, or the file itself if it is one; none where tables lie at the folder's top.
+    """The documents in a folder and below, or the file itself if it is one; none where tables lie at the folder's top,
+    or beside each of them.
 
     README files are about the folder and hidden ones nobody's: both are passed over. A .txt that is a table with tabs
     is one where it is all there is: among documents it may be a glossary.
@@ -69,9 +70,8 @@ def find_documents(source: Path) -> DocumentPaths:
         return DocumentPaths((source,) if is_one else (), {})
     files = _files(source)
     documents = list(filter(_is_document, files))
-    if any(path.parent == source and path.suffix.lower() in _TABLES for path in files):
-        return DocumentPaths((), {})
-    if all(map(is_tab_delimited, documents)):
+    of_tables = {path.parent for path in files if path.suffix.lower() in _TABLES}
+    if source in of_tables or all(path.parent in of_tables or is_tab_delimited(path) for path in documents):
         return DocumentPaths((), {})
     return plain_documents(source, [path for path in files if _is_document(path) or path.is_dir()])
 

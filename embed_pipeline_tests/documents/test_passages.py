@@ -159,6 +159,13 @@ def test_a_txt_of_paragraphs_is_a_document(tmp_path: Path, text: str) -> None:
     assert find_documents(tmp_path / "a.txt").paths == find_documents(tmp_path).paths == (tmp_path / "a.txt",)
 
 
+def test_a_folder_of_data_sets_is_no_folder_of_documents(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        _files(tmp_path, f"{name}/labels.txt")
+        (tmp_path / name / "train.csv").write_text("question,label\na,b\n", encoding="utf-8")
+    assert not find_documents(tmp_path).paths
+
+
 def test_links_and_pipes_among_documents_are_left_out_by_name_and_the_others_go_on(tmp_path: Path) -> None:
     folder, outside = tmp_path / "set", tmp_path / "outside"
     _files(outside, "secret.md", "more/other.md")
