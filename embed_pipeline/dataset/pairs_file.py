@@ -17,13 +17,23 @@ REFERENCE_ANSWER = "reference_answer"
 
 SPLIT_NAMES: dict[str, Split] = {
     "train": "train",
+    "training": "train",
+    "训练": "train",
+    "训练集": "train",
     "validation": "validation",
     "val": "validation",
     "valid": "validation",
     "dev": "validation",
+    "验证": "validation",
+    "验证集": "validation",
     "test": "test",
+    "testing": "test",
+    "eval": "test",
+    "evaluation": "test",
+    "测试": "test",
+    "测试集": "test",
 }
-"""How other tools name the splits."""
+"""How other tools and people name the splits. What is called evaluation is held out, whatever it is for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +151,11 @@ def parse_grade(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not float(value).is_integer():
         return None
     return max(int(value), -1)
+
+
+def parse_grade_cell(text: str) -> int | None:
+    """As `parse_grade`, of a table's cell: true is 1 and false 0."""
+    return {"true": 1, "false": 0}.get(text.strip().lower(), parse_grade(text))
 
 
 def _grades(path: Path, key: str, query: str, judged: Any, grade: Literal[0, 1]) -> dict[str, int]:

@@ -4,11 +4,12 @@ Belongs here: the settings and the file they come from. Does not belong here: th
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from embed_pipeline.records import SPLITS, Split, StoreKind
 from embed_pipeline.settings_file import describe_problems, join_problems, read_mapping
@@ -65,7 +66,9 @@ class TableColumns(BaseModel):
     )
     attributes: tuple[str, ...] = Field(default=(), description="Headers by whose values the results are sliced.")
     sheet: str | None = Field(
-        default=None, min_length=1, description="xlsx: sheet to read; left out: the first visible one."
+        default=None,
+        min_length=1,
+        description="xlsx: sheet to read; left out: the first visible one that has the columns.",
     )
     header_row: int | None = Field(
         default=None, ge=1, description="Row of the header, from 1; left out: what looks like one."
@@ -79,6 +82,14 @@ class TableColumns(BaseModel):
     null_values: tuple[str, ...] = Field(
         default=NULL_VALUES, description="Cells with exactly this text are empty; [] where they are words."
     )
+
+    @field_validator("query", "passage", "negative", "id", "passage_id", "split", "grade", "attributes")
+    @classmethod
+    def _headers_are_composed(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        """As headers are read: macOS writes é as two letters."""
+        if isinstance(value, tuple):
+            return tuple(unicodedata.normalize("NFC", name) for name in value)
+        return value and unicodedata.normalize("NFC", value)
 
 
 class PairsFile(BaseModel):

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from embed_pipeline.dataset.exchange.delimited_text import is_tab_delimited
 from embed_pipeline.dataset.exchange.inspection import LanguageGuess, guess_language
 from embed_pipeline.dataset.exchange.starting import new_dataset_folder, one_line, yaml_value
+from embed_pipeline.dataset.exchange.table_files import some
 from embed_pipeline.dataset.ledger import REASONS
 from embed_pipeline.dataset.settings import SETTINGS_FILE
 from embed_pipeline.documents.document import Document, DocumentProblem
@@ -26,7 +28,7 @@ from embed_pipeline.paths import copy_new
 
 FOLDER = "documents"
 VARIANTS = ("bm25", "tfidf", "e5", "e5_auto", "e5_auto_hybrid")
-# What would be found in a folder of tables and of documents alike.
+# What makes a folder one of tables.
 _TABLES = {".csv", ".tsv", ".json", ".jsonl", ".parquet", ".xlsx", ".xlsm", ".gz"}
 _FEW_ARTICLES = 10
 _SAMPLED_CHARACTERS = 4000
@@ -54,21 +56,35 @@ class FoundDocuments:
 
 
 def find_documents(source: Path) -> DocumentPaths:
-    """The documents in a folder and below, or the file itself if it is one; none where tables of questions lie.
+    """The documents in a folder and below, or the file itself if it is one; none where tables lie at the folder's top,
+    or beside each of them.
 
-    README files are about the folder and hidden ones nobody's: both are passed over.
+    README files are about the folder and hidden ones nobody's: both are passed over. A .txt that is a table with tabs
+    is one where it is all there is: among documents it may be a glossary.
 
     Raises:
         ValueError: what is called like a document is no plain file, or a link that leads out of the folder, each.
     """
     if not source.is_dir():
-        is_one = source.is_file() and source.suffix.lower() in SUFFIXES
+        is_one = source.is_file() and source.suffix.lower() in SUFFIXES and not is_tab_delimited(source)
         return DocumentPaths((source,) if is_one else (), {})
     files = _files(source)
-    if any(path.suffix.lower() in _TABLES for path in files):
+    documents = list(filter(_is_document, files))
+    of_tables = {path.parent for path in files if path.suffix.lower() in _TABLES}
+    if source in of_tables or all(path.parent in of_tables or is_tab_delimited(path) for path in documents):
         return DocumentPaths((), {})
-    found = [path for path in files if _is_document(path) or path.is_dir()]
-    return plain_documents(source, found if any(map(_is_document, found)) else ())
+    return plain_documents(source, [path for path in files if _is_document(path) or path.is_dir()])
+
+
+def describe_documents_beside(source: Path) -> str:
+    """A sentence about the documents in a folder that was taken for one of tables, empty where there are none."""
+    found = [path.name for path in _files(source) if _is_document(path)] if source.is_dir() else []
+    if not found:
+        return ""
+    return (
+        f" The folder holds {len(found)} documents too: {one_line(some(found))}. "
+        "To take these, move what is no document out of it."
+    )
 
 
 def inspect_documents(source: Path, found: DocumentPaths) -> FoundDocuments:

@@ -18,6 +18,7 @@ from embed_pipeline.dataset.pairs import clean_pairs
 from embed_pipeline.dataset.settings import SETTINGS_FILE, read_dataset_settings
 from embed_pipeline.documents.starting import (
     describe_documents,
+    describe_documents_beside,
     find_documents,
     inspect_documents,
     write_documents_yaml,
@@ -97,7 +98,10 @@ def start_dataset(source: Path, name: str, data: Path) -> StartedDataset:
     if documents.paths:
         found = inspect_documents(source, documents)
         return StartedDataset(write_documents_yaml(found, name, data), describe_documents(found))
-    inspection = inspect(source)
+    try:
+        inspection = inspect(source)
+    except ValueError as error:
+        raise ValueError(f"{error}{describe_documents_beside(source)}") from error
     settings = write_dataset_yaml(inspection, name, data)
     lines = [describe_inspection(inspection)]
     if inspection.queries <= _CLEANED_AT_ONCE:

@@ -15,10 +15,12 @@ from embed_pipeline.documents.reading import DocumentPaths, document_left_out, d
 from embed_pipeline.documents.settings import DocumentSettings
 from embed_pipeline.documents.starting import (
     describe_documents,
+    describe_documents_beside,
     find_documents,
     inspect_documents,
     write_documents_yaml,
 )
+from embed_pipeline.project.starting import start_dataset
 from embed_pipeline_tests.documents.test_cutting import count_words
 
 SETTINGS = DocumentSettings(files=("x",), passage_tokens=16)
@@ -111,6 +113,57 @@ def test_a_folder_with_tables_of_questions_is_no_folder_of_documents(tmp_path: P
     (tmp_path / "questions.csv").write_text("question,context\na,b\n", encoding="utf-8")
     assert not find_documents(tmp_path).paths and not find_documents(tmp_path / "questions.csv").paths
     assert find_documents(tmp_path / "notes.md") == DocumentPaths((tmp_path / "notes.md",), {})
+
+
+def test_a_table_below_the_top_hides_no_documents_and_one_at_the_top_names_them(tmp_path: Path) -> None:
+    source = tmp_path / "site"
+    _files(source, "a.md", "sub/b.md")
+    (source / "assets").mkdir()
+    (source / "assets" / "search.json").write_text("{}", encoding="utf-8")
+    assert [path.name for path in find_documents(source).paths] == ["a.md", "b.md"]
+    (source / "package.json").write_text('{"name": "site"}', encoding="utf-8")
+    with pytest.raises(
+        ValueError, match=r"package\.json: expected .* The folder holds 2 documents too: \['a\.md', 'b\.md'\]"
+    ):
+        start_dataset(source, "site", tmp_path / "data")
+    assert describe_documents_beside(tmp_path / "data") == "" == describe_documents_beside(source / "a.md")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_txt_of_cells_and_tabs_is_a_table(tmp_path: Path, encoding: str) -> None:
+    rows = ["question\tanswer", "When do you open?\tAt nine, or ten.", "", "Where are you?\tIn Berlin."]
+    source = tmp_path / "faq.txt"
+    source.write_text("\r\n".join(rows), encoding=encoding)
+    started = start_dataset(source, "faq", tmp_path / "data")
+    assert "A run keeps 2 of 2 questions" in started.found
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "test.txt").write_bytes(source.read_bytes())
+    assert "A run keeps 2 of 2 questions" in start_dataset(tmp_path / "in", "again", tmp_path / "data").found
+    _files(tmp_path / "in", "notes.md")
+    assert len(find_documents(tmp_path / "in").paths) == 2  # a glossary among documents
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\tOnce there was a ferry.\n\tIt sank.\n",
+        "1.\tOpen the app.\n2.\tTap Settings.\n",
+        "Fees\n\nadult\t5\nchild\t3\n",
+        "one\ttwo\n",
+        "No tabs at all.\nNone.\n",
+        "",
+    ],
+)
+def test_a_txt_of_paragraphs_is_a_document(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    assert find_documents(tmp_path / "a.txt").paths == find_documents(tmp_path).paths == (tmp_path / "a.txt",)
+
+
+def test_a_folder_of_data_sets_is_no_folder_of_documents(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        _files(tmp_path, f"{name}/labels.txt")
+        (tmp_path / name / "train.csv").write_text("question,label\na,b\n", encoding="utf-8")
+    assert not find_documents(tmp_path).paths
 
 
 def test_links_and_pipes_among_documents_are_left_out_by_name_and_the_others_go_on(tmp_path: Path) -> None:

@@ -90,6 +90,23 @@ def read_delimited(path: Path, encoding: str | None = None) -> DelimitedText:
     )
 
 
+def is_tab_delimited(path: Path) -> bool:
+    """Whether a .txt is a table, as Excel's "Unicode text" is: as many tabs in every line, words in the first cells.
+
+    A text whose paragraphs begin with a tab, or with a number and a tab, is none.
+    """
+    if path.suffix.lower() != ".txt" or not path.is_file():
+        return False
+    try:
+        text = decode_text(path, read_bytes(path)).text.lstrip("\ufeff")
+    except ValueError:  # whoever reads it says what is wrong with it
+        return False
+    lines = [line for line in _LINE_END.split(text) if line.strip()]
+    header = lines[0].split("\t") if lines else []
+    named = len(header) > 1 and all(any(map(str.isalpha, cell)) for cell in header)
+    return named and len(lines) > 1 and all(line.count("\t") == len(header) - 1 for line in lines)
+
+
 def _quotes_of(text: str, delimiter: str) -> dict[str, Any] | None:
     """How cells are quoted, for csv.reader; None where nothing is."""
     reading: dict[str, Any] = {"delimiter": delimiter, "strict": True}

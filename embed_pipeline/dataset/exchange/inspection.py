@@ -6,14 +6,16 @@ Belongs here: looking and guessing, which a person reads and corrects. Does not 
 
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from embed_pipeline.dataset.exchange.collecting import kind_of
 from embed_pipeline.dataset.exchange.column_guess import guess_columns
+from embed_pipeline.dataset.exchange.delimited_text import is_tab_delimited
 from embed_pipeline.dataset.exchange.registry import Format, detect_format
 from embed_pipeline.dataset.exchange.table import content_of, read_question_table
 from embed_pipeline.dataset.exchange.table_files import OTHER_SPREADSHEETS, TABLE_SUFFIXES, read_table
@@ -35,6 +37,7 @@ _QUESTIONS_PER_LABEL = 4
 _FEW_QUERIES = 50
 _LETTERS_READ = 20_000
 _LEAST_SHARE = 0.3
+_CLOSE_LANGUAGES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +128,11 @@ def inspect(path: Path) -> Inspection:
     evaluation_only = parallel or splits == {"test"} or (len(queries) < _FEW_QUERIES and splits <= {None, "test"})
     trains = not evaluation_only and bool(splits & {None, "train"})
     draws_validation = trains and {file.split for file in files} == {"train", "test"}
-    texts = [*list(queries.values())[:_SAMPLED_TEXTS], *list(passages.values())[:_SAMPLED_TEXTS]]
+    texts = _some_texts(queries, passages)
     return Inspection(
         source=path,
         files=files,
-        not_read=_not_read(path),
+        not_read=_not_read(path, files),
         language=LanguageGuess("en", f"files in {len(files)} languages") if parallel else guess_language(texts),
         queries=len(queries),
         passages=len(passages),
@@ -155,26 +158,31 @@ def inspect(path: Path) -> Inspection:
 def _inspect_files(path: Path) -> tuple[InspectedFile, ...]:
     if not path.is_dir():
         # The argument may be a link: whoever names it means what it leads to.
-        return (_inspect_file(plain_file(path, (path.resolve().parent,)), None, None),)
+        return (_inspect_file(plain_file(path, (path.resolve().parent,)), None),)
     if (path / "corpus.jsonl").is_file():
         for part in (*path.glob("*.jsonl"), *path.glob("qrels/*")):
             plain_file(part, (path,))
-        return (_inspect_file(path, None, None),)
+        return (_inspect_file(path, None),)
     files = _files_in(path)
-    paths = [plain_file(entry, (path,)) for entry in files if kind_of(entry) in _READ_SUFFIXES]
+    tables = [entry for entry in files if kind_of(entry) in _READ_SUFFIXES]
+    paths = [plain_file(entry, (path,)) for entry in tables or filter(is_tab_delimited, files)]
     if not paths:
         for entry in files:
             if kind_of(entry) in OTHER_SPREADSHEETS:
                 read_table(plain_file(entry, (path,)))  # says how to save it
         raise ValueError(f"{path}: expected files that end in {', '.join(_READ_SUFFIXES)}, found none. Put one there.")
     stems = [entry.name.partition(".")[0].lower() for entry in paths]
-    by_language = len(paths) > 1 and all(re.fullmatch(r"[a-z]{2}", stem) for stem in stems)
-    return _without_row_numbers(
-        [
-            _inspect_file(entry, None if by_language else _split_in(stem), stem if by_language else None)
-            for entry, stem in zip(paths, stems, strict=True)
-        ]
-    )
+    if len(paths) == 1 or not all(re.fullmatch(r"[a-z]{2}", stem) for stem in stems):
+        return _without_row_numbers(
+            [_inspect_file(entry, _split_in(stem)) for entry, stem in zip(paths, stems, strict=True)]
+        )
+    found = tuple(_inspect_file(entry, None) for entry in paths)
+    named = tuple(replace(file, language=stem) for file, stem in zip(found, stems, strict=True))
+    wrong = [] if _are_parallel(named) else _not_languages(found, stems)
+    if not wrong:
+        return _without_row_numbers(named)
+    told = "the names are taken for no languages: " + ", ".join(f"{stem} looks like {code}" for stem, code in wrong)
+    return _without_row_numbers([replace(file, reasons=(*file.reasons, told)) for file in found])
 
 
 def _without_row_numbers(files: Sequence[InspectedFile]) -> tuple[InspectedFile, ...]:
@@ -200,19 +208,41 @@ def _without_ids(file: InspectedFile) -> InspectedFile:
     )
 
 
+def _not_languages(files: Sequence[InspectedFile], stems: Sequence[str]) -> list[tuple[str, str]]:
+    """The names of two letters that the files' texts contradict, and what these look like.
+
+    Nobody tells Croatian from Bosnian by a few words: a language that comes close contradicts nothing. What is no
+    language's code (cn) may mean one where the files differ.
+    """
+    samples = [" ".join(_some_texts(file.content.queries, file.content.corpus))[:_LETTERS_READ] for file in files]
+    close = [[code for code, _ in _identifier().rank(text)[:_CLOSE_LANGUAGES]] for text in samples]
+    known = {code for code, _ in _identifier().rank("")}
+    alike = len({codes[0] for codes in close}) == 1
+    return [
+        (stem, codes[0])
+        for stem, text, codes in zip(stems, samples, close, strict=True)
+        if any(map(str.isalpha, text)) and (stem not in codes if stem in known else alike)
+    ]
+
+
+def _some_texts(queries: Mapping[Any, str], passages: Mapping[Any, str]) -> list[str]:
+    return [text for texts in (queries, passages) for text in islice(texts.values(), _SAMPLED_TEXTS)]
+
+
 def _files_in(folder: Path) -> list[Path]:
     """The files of a folder, sorted; hidden ones and lock files are nobody's."""
     return sorted(p for p in folder.iterdir() if not p.is_dir() and not p.name.startswith((".", "~$")))
 
 
-def _not_read(path: Path) -> tuple[str, ...]:
+def _not_read(path: Path, read: Sequence[InspectedFile]) -> tuple[str, ...]:
     """The files of a folder of files that are of no kind that is read."""
-    if not path.is_dir() or (path / "corpus.jsonl").is_file():
+    if not path.is_dir() or read[0].format.folder:
         return ()
-    return tuple(entry.name for entry in _files_in(path) if kind_of(entry) not in _READ_SUFFIXES)
+    names = {file.path.name for file in read}
+    return tuple(entry.name for entry in _files_in(path) if entry.name not in names)
 
 
-def _inspect_file(path: Path, split: Split | None, language: str | None) -> InspectedFile:
+def _inspect_file(path: Path, split: Split | None) -> InspectedFile:
     detection = detect_format(path)
     columns, reasons, confidence = None, [detection.reason], detection.score
     if detection.format.name == "table":
@@ -234,14 +264,17 @@ def _inspect_file(path: Path, split: Split | None, language: str | None) -> Insp
         confidence=confidence,
         reasons=(*reasons, *content.notes),
         split=split,
-        language=language,
+        language=None,
         columns=columns,
         content=content,
     )
 
 
 def _split_in(stem: str) -> Split | None:
-    found: set[Split] = {SPLIT_NAMES[part] for part in re.split(r"[^a-z]+", stem) if part in SPLIT_NAMES}
+    """The split that a word of the name says; Chinese has no spaces, so the end of its letters counts (客服训练集)."""
+    words = re.findall(r"[a-z]+|[\u4e00-\u9fff]+", stem)
+    words += [word[-3:] for word in words if word.endswith("集")]
+    found: set[Split] = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
     return found.pop() if len(found) == 1 else None
 
 

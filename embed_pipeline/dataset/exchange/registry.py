@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from embed_pipeline.dataset.exchange.collecting import kind_of, read_lines
+from embed_pipeline.dataset.exchange.delimited_text import is_tab_delimited
 from embed_pipeline.dataset.exchange.flagembedding import HOLDING as FLAGEMBEDDING
 from embed_pipeline.dataset.exchange.flagembedding import read_flagembedding, write_flagembedding
 from embed_pipeline.dataset.exchange.holding import Holding
@@ -183,7 +184,7 @@ def detect_format(path: Path, columns: TableColumns | None = None) -> Detection:
         except NotOneJsonValue:  # JSON lines in a file called .json, as FlagEmbedding's examples are
             return _detect_fields(path, *_first_fields(path))
         return _detect_object(path, found) if isinstance(found, dict) else _detect_fields(path, *_first_fields(path))
-    if kind in (*TABLE_SUFFIXES, *OTHER_SPREADSHEETS):
+    if kind in (*TABLE_SUFFIXES, *OTHER_SPREADSHEETS) or is_tab_delimited(path):
         table = read_table(path, columns)
         headers = table.headers
         if {"anchor", "positive"} <= set(headers):

@@ -11,7 +11,7 @@ from embed_pipeline.dataset.exchange.table_files import Row, Table, read_table
 from embed_pipeline.dataset.exchange.table_writing import write_table
 from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.dataset.normalisation import split_cell
-from embed_pipeline.dataset.pairs_file import PairsContent, parse_grade
+from embed_pipeline.dataset.pairs_file import PairsContent, parse_grade_cell
 from embed_pipeline.dataset.settings import TableColumns
 from embed_pipeline.nearest import nearest_text
 
@@ -124,8 +124,8 @@ def _filled(row: Row, header: str) -> str:
 
 
 def _grade(row: Row, header: str, collector: Collector) -> int:
-    value = _filled(row, header)
-    grade = parse_grade(value)
+    value = row.value(header) or _filled(row, header)
+    grade = parse_grade_cell(value)
     if grade is None:
         raise ValueError(f"{row.place}, {header}: expected a whole number from 0, found {value!r}. Correct the cell.")
     if grade < 0:

@@ -6,6 +6,7 @@ Belongs here: the header, and the one reading of each kind. Does not belong here
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from embed_pipeline.dataset.exchange.collecting import kind_of, read_lines
+from embed_pipeline.dataset.exchange.column_names import names_both, names_labelled_texts
 from embed_pipeline.dataset.exchange.delimited_text import read_delimited
 from embed_pipeline.dataset.exchange.table_writing import without_guards
 from embed_pipeline.dataset.settings import TableColumns
@@ -24,19 +26,6 @@ WRITTEN_SUFFIXES = (".csv", ".tsv", ".xlsx", ".parquet")
 TABLE_SUFFIXES = (*WRITTEN_SUFFIXES, ".xlsm")
 OTHER_SPREADSHEETS = (".xls", ".xlsb", ".xlt", ".xltx", ".ods", ".fods", ".numbers", ".et")
 """Spreadsheets that are not read: whoever has one is told how to save it."""
-QUESTION_NAMES = (
-    *("question", "query", "questions", "queries", "anchor", "ask", "问题", "提问", "問題", "質問", "질문", "вопрос"),
-    *("سؤال", "frage", "pregunta", "pergunta", "domanda", "vraag"),
-)
-"""What the column of questions is called, in the order of preference."""
-PASSAGE_NAMES = (
-    *("context", "answer", "passage", "answers", "positive", "document", "response", "reply", "content", "text"),
-    *("label", "intent", "category", "答案", "回答", "答复", "段落", "标签", "答え", "回答文", "답변", "ответ"),
-    "контекст",
-    *("جواب", "antwort", "kontext", "réponse", "reponse", "contexte", "respuesta", "contexto", "resposta", "risposta"),
-    *("contesto", "antwoord"),
-)
-"""What the column of passages is called."""
 
 _MOST_ROWS = 10_000_000
 _TAG = re.compile(
@@ -85,6 +74,7 @@ class Table:
     """A file's headers and rows in its order, how it was read, and what in it is not read.
 
     `repeated` has the positions, from 1, of every header that is there more than once; it is none of `headers`.
+    `sheet` is the workbook's sheet where it is not the first visible one.
     """
 
     headers: tuple[str, ...]
@@ -92,6 +82,7 @@ class Table:
     found: str
     notes: tuple[str, ...] = ()
     repeated: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    sheet: str | None = None
 
     def check_header(self, path: Path, name: str, hint: str = "") -> None:
         """Raise ValueError where no column, or more than one, is called so."""
@@ -122,8 +113,9 @@ class Table:
 def read_table(path: Path, columns: TableColumns | None = None) -> Table:
     """The table in a csv, tsv, xlsx, parquet or jsonl file; `columns` may name sheet, header row and encoding.
 
-    The header of a csv or xlsx is the first row that names a question and a passage, else the first that fills more
-    than half of the columns; what stands above it is not read. A merged cell's value counts for every row of its range.
+    The header of a csv or xlsx is the first row that has the columns of `columns`, else that names a question and a
+    passage, else a text and a label, else the first that fills more than half of the columns; what stands above it is
+    not read. A merged cell's value counts for every row of its range.
 
     Raises:
         ValueError: the file is missing, of another kind or malformed, there is no row below a header, or a row of a csv
@@ -147,7 +139,7 @@ def read_table(path: Path, columns: TableColumns | None = None) -> Table:
 
 def _read_csv(path: Path, columns: TableColumns) -> Table:
     text = read_delimited(path, columns.encoding)
-    header_line, header, below = _split_header(path, text.records, columns.header_row, "line")
+    header_line, header, below = _split_header(path, text.records, columns, "line")
     width = max(header) + 1
     over_lines: list[int] = []
 
@@ -176,23 +168,40 @@ def _read_csv(path: Path, columns: TableColumns) -> Table:
 
 
 def _read_xlsx(path: Path, columns: TableColumns) -> Table:
-    """The table of the named sheet, else of the first visible one that is a table: a cover sheet may lie before it."""
-    with open_sheet(path, columns.sheet) as sheet:
-        visible = [name for name in sheet.others if name not in sheet.hidden]
-        table = _sheet_table(path, sheet, columns)
-    names = [sheet.title, *sheet.others]
-    if columns.sheet is None and not _is_table(table):
-        for name in visible:
-            with open_sheet(path, name) as other:
-                found = _sheet_table(path, other, columns)
-            if _is_table(found):
-                sheet, table = other, found
+    """The table of the named sheet, else of the first visible one with the wanted columns, that names a question and a
+    passage, or that is a table at all: a cover sheet, a history or a list of codes may lie before it.
+    """
+    with open_sheet(path, columns.sheet) as first:
+        found = [(first, _sheet_table(path, first, columns))]
+    if columns.sheet is None:
+        for name in first.others:
+            if _names_sides(found[-1][1], columns) or (columns.header_row and _is_table(found[-1][1])):
                 break
+            if name not in first.hidden:
+                with open_sheet(path, name) as other:
+                    found.append((other, _sheet_table(path, other, columns)))
+    sheet, table = next(
+        (pair for pair in found if _names_sides(pair[1], columns)),
+        next((pair for pair in found if _is_table(pair[1])), found[0]),
+    )
     if table is None:
         raise ValueError(f"{path}, sheet {sheet.title!r}: expected a header and rows, found none. Fill it.")
-    others = [f"{name}{' (hidden)' if name in sheet.hidden else ''}" for name in names if name != sheet.title]
+    others = [
+        f"{name}{' (hidden)' if name in sheet.hidden else ''}"
+        for name in (first.title, *first.others)
+        if name != sheet.title
+    ]
     notes = [f"other sheets are not read: {some(others)}"] if others else []
-    return replace(table, notes=(*notes, *table.notes))
+    passed_over = columns.sheet is None and sheet is not first
+    return replace(table, notes=(*notes, *table.notes), sheet=sheet.title if passed_over else None)
+
+
+def _names_sides(table: Table | None, columns: TableColumns) -> bool:
+    """Whether it is a table with the wanted columns, or whose header names a question and a passage."""
+    if table is None or not table.rows:
+        return False
+    headers = {*table.headers, *table.repeated}
+    return {columns.query, columns.passage} <= headers or names_both(headers)
 
 
 def _is_table(table: Table | None) -> bool:
@@ -206,7 +215,7 @@ def _sheet_table(path: Path, sheet: Sheet, columns: TableColumns) -> Table | Non
     first = next(filled, None)
     if first is None:
         return None
-    header_row, found, below = _split_header(path, chain([first], filled), columns.header_row, "row")
+    header_row, found, below = _split_header(path, chain([first], filled), columns, "row")
     positions = {str(at): at for at in found}
     merged = MergedCells(sheet.merged, positions, header_row=header_row, place=place)
     rows = (
@@ -214,6 +223,8 @@ def _sheet_table(path: Path, sheet: Sheet, columns: TableColumns) -> Table | Non
         for number, row in below
     )
     header = {at: cell.value for at, cell in found.items()}
+    if not any(map(_header_text, found.values())):
+        return None
     return _table(path, header, rows, f"sheet {sheet.title!r}, header in row {header_row}")
 
 
@@ -266,10 +277,11 @@ def _read_jsonl(path: Path) -> Table:
 
 
 def _split_header(
-    path: Path, rows: Iterator[tuple[int, Mapping[int, Any]]], header_row: int | None, what: str
+    path: Path, rows: Iterator[tuple[int, Mapping[int, Any]]], columns: TableColumns, what: str
 ) -> tuple[int, Mapping[int, Any], Iterator[tuple[int, Mapping[int, Any]]]]:
     """Number and cells of the header, and the rows below it."""
     filled = ((number, row) for number, row in rows if row)
+    header_row = columns.header_row
     if header_row is not None:
         found = next(((number, row) for number, row in filled if number >= header_row), None)
         if found is None or found[0] != header_row:
@@ -278,7 +290,7 @@ def _split_header(
     first = list(islice(filled, HEADER_SEARCHED_ROWS))
     if not first:
         raise ValueError(f"{path}: expected a header and rows, found none. Write the file again.")
-    at = _header_index([row for _, row in first])
+    at = _header_index([row for _, row in first], columns)
 
     def below() -> Iterator[tuple[int, Mapping[int, Any]]]:
         yield from first[at + 1 :]
@@ -287,17 +299,20 @@ def _split_header(
     return *first[at], below()
 
 
-def _header_index(rows: Sequence[Mapping[int, Any]]) -> int:
-    for at, row in enumerate(rows):
-        names = {_header_text(value).casefold() for value in row.values()}
-        if names & set(QUESTION_NAMES) and names & set(PASSAGE_NAMES):
+def _header_index(rows: Sequence[Mapping[int, Any]], columns: TableColumns) -> int:
+    headers = [{_header_text(value) for value in row.values()} for row in rows]
+    for fits in ({columns.query, columns.passage}.issubset, names_both, names_labelled_texts):
+        at = next((at for at, names in enumerate(headers) if fits(names)), None)
+        if at is not None:
             return at
     most = max(map(len, rows))
     return next((at for at, row in enumerate(rows) if len(row) > 1 and 2 * len(row) > most), 0)
 
 
 def _header_text(value: Any) -> str:
-    return str(value.value if isinstance(value, Cell) else value).strip().strip("\u200b\ufeff").strip()
+    """Composed letters, as settings have them: macOS writes é as two."""
+    text = str(value.value if isinstance(value, Cell) else value).strip().strip("\u200b\ufeff").strip()
+    return unicodedata.normalize("NFC", text)
 
 
 def _table(path: Path, header: Mapping[int, Any], found: Iterable[tuple[str, Mapping[int, Any]]], how: str) -> Table:
@@ -323,7 +338,7 @@ def _table(path: Path, header: Mapping[int, Any], found: Iterable[tuple[str, Map
                     lost[name, cell.found] += 1
             elif at not in passed_over:
                 nameless.add(at)
-        if len(cells) > 1 and all(cell == name for name, cell in cells.items()):
+        if len(cells) > 1 and all(_is_header(cell, name) for name, cell in cells.items()):
             headers_again.append(place.rpartition(", ")[2])
         elif cells:
             rows.append(Row(place, cells))
@@ -341,6 +356,10 @@ def _table(path: Path, header: Mapping[int, Any], found: Iterable[tuple[str, Map
     if repeated:
         notes.append(f"columns of the same header are not read: {some(list(repeated))}")
     return Table(tuple(names.values()), tuple(rows), how, tuple(notes), repeated)
+
+
+def _is_header(cell: str | NoText, name: str) -> bool:
+    return isinstance(cell, str) and (cell == name or _header_text(cell) == name)
 
 
 def _cell(value: Any) -> str | NoText | None:

@@ -3,9 +3,11 @@
 import gzip
 import json
 import re
+import unicodedata
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -93,6 +95,41 @@ def test_a_cover_sheet_before_the_table_is_passed_over(book) -> None:
     workbook["Cover"]["A1"] = "Our questions"
     workbook.save(path)
     assert _found(inspect(path)) == ROWS
+
+
+@pytest.mark.parametrize(
+    "rows_before", [[("Version", "Date"), ("1.0", "May"), ("1.1", "June")], [("版本", "说明"), ("1", "新")]]
+)
+def test_of_several_tables_the_sheet_that_names_a_question_and_a_passage_is_read_and_named(
+    book, tmp_path: Path, rows_before: Rows
+) -> None:
+    from openpyxl import load_workbook
+
+    path = book(sheets_before=["History"])
+    workbook = load_workbook(path)
+    for row in rows_before:
+        workbook["History"].append(list(row))
+    workbook.save(path)
+    found = inspect(path)
+    assert _found(found) == ROWS
+    assert "read as sheet 'Sheet1'" in describe_inspection(found)
+    assert "other sheets are not read: ['History']" in describe_inspection(found)
+    made = write_dataset_yaml(found, "mine", tmp_path / "data")
+    (entry,) = read_dataset_settings(made.parent).pairs
+    assert entry.columns is not None and entry.columns.sheet == "Sheet1"
+    named = TableColumns(query=str(rows_before[0][0]), passage=str(rows_before[0][1]))
+    assert len(_pairs(read_content(path, "table", named))) == len(rows_before) - 1
+
+
+def test_of_sheets_that_name_nothing_the_first_is_read_and_none_is_named(book) -> None:
+    from openpyxl import load_workbook
+
+    path = book([("Kundenanliegen", "Hinweis"), *ROWS])
+    workbook = load_workbook(path)
+    workbook.create_sheet("Codes").append(["Code", "Bedeutung"])
+    workbook.save(path)
+    (file,) = inspect(path).files
+    assert file.columns is not None and file.columns.sheet is None and len(file.content.queries) == 2
 
 
 def test_a_merged_answer_counts_for_every_question_beside_it(book) -> None:
@@ -248,6 +285,32 @@ def test_the_header_row_of_the_settings_is_taken(tmp_path: Path) -> None:
     assert _pairs(read_content(path, "table", named)) == ROWS
 
 
+@pytest.mark.parametrize("kind", ["csv", "xlsx"])
+def test_the_columns_of_the_settings_tell_the_header(tmp_path: Path, write_workbook, kind: str) -> None:
+    rows = [("Kundenfragen 2024", "Stand 1.5."), ("Frage des Kunden", "Unsere Lösung"), *ROWS]
+    path = tmp_path / "faq.csv"
+    path.write_text(_csv(rows), encoding="utf-8")
+    if kind == "xlsx":
+        path = write_workbook(rows)
+    named = TableColumns(query="Frage des Kunden", passage="Unsere Lösung")
+    assert _pairs(read_content(path, "table", named)) == ROWS
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_header_is_the_same_whether_its_letters_are_composed_or_not(
+    tmp_path: Path, form: Literal["NFC", "NFD"]
+) -> None:
+    def written(text: str) -> str:
+        return unicodedata.normalize(form, text)
+
+    path = tmp_path / "faq.csv"
+    rows = [(*row, "vu par Anne le premier mai et encore une fois") for row in ROWS]
+    found = _inspect(path, _csv([("question", written("réponse"), "notes internes"), *rows]))
+    assert _found(found) == ROWS
+    settings = TableColumns.model_validate({"passage": written("réponse")})
+    assert _pairs(read_content(path, "table", settings)) == ROWS
+
+
 @pytest.mark.parametrize("kind", ["csv", "tsv"])
 def test_a_mark_that_nothing_closes_makes_no_row_of_several(tmp_path: Path, kind: str) -> None:
     rows = [(f"Question {at}?", f"Answer {at}.") for at in range(8)]
@@ -298,9 +361,10 @@ def test_words_of_other_tools_for_nothing_are_no_passages_unless_the_settings_sa
 
 
 def test_a_header_that_is_there_again_is_no_row(tmp_path: Path) -> None:
-    found = _inspect(tmp_path / "faq.csv", _csv([*TABLE, TABLE[0], ("Is there water?", "At the pump.")]))
+    again = ("\ufeffquestion", "answer")  # as of a file with a mark that was joined
+    found = _inspect(tmp_path / "faq.csv", "\ufeff" + _csv([*TABLE, TABLE[0], ("Is it wet?", "At the pump."), again]))
     assert len(_found(found)) == 3
-    assert "1 rows repeat the header and are left out; the first: line 4" in describe_inspection(found)
+    assert "2 rows repeat the header and are left out; the first: line 4" in describe_inspection(found)
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,80 @@ def test_files_called_after_languages_with_the_same_ids_are_parallel_and_not_tra
     assert not inspect(tmp_path / "in").parallel_languages
 
 
+def _table(path: Path, *rows: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(["question,answer", *rows]), encoding="utf-8")
+
+
+def test_two_letters_are_no_language_where_the_texts_are_in_another(tmp_path: Path) -> None:
+    _table(tmp_path / "in" / "hr.csv", "How do I take leave?,Ask your lead.", "When is payday?,On the last day.")
+    _table(tmp_path / "in" / "it.csv", "How do I reset my password?,Use the portal.", "Where is it?,On floor two.")
+    inspection = inspect(tmp_path / "in")
+    assert [file.language for file in inspection.files] == [None, None] and inspection.language.code == "en"
+    assert "the names are taken for no languages: hr looks like en" in describe_inspection(inspection)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"de": "Wie melde ich einen Schaden?,Rufen Sie uns an.", "en": "How do I claim?,Call us at any time."},
+        {"hr": "Kako mogu prijaviti štetu?,Nazovite nas ili ispunite obrazac.", "en": "How do I claim?,Call us."},
+        {"sr": "Kako mogu prijaviti štetu?,Nazovite nas ili ispunite obrazac.", "en": "How do I claim?,Call us."},
+        {"cn": "请问如何退款？,请在订单页申请。", "en": "How do I claim?,Call us at any time."},
+    ],
+    ids=lambda texts: "-".join(texts),
+)
+def test_two_letters_are_a_language_where_the_texts_may_be_in_it(tmp_path: Path, texts: dict[str, str]) -> None:
+    for name, row in texts.items():
+        _table(tmp_path / "in" / f"{name}.csv", row)
+    assert [file.language for file in inspect(tmp_path / "in").files] == sorted(texts)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("training", "testing"),
+        ("faq_train", "faq_eval"),
+        ("训练集", "测试集"),
+        ("客服问答训练集v2", "客服问答测试集v2"),
+        ("训练", "测试"),
+    ],
+)
+def test_files_and_columns_name_splits_as_people_do(tmp_path: Path, train: str, test: str) -> None:
+    asked = [f"What about {name}?,It is {name} indeed." for name in ("alpha", "beta", "gamma", "delta", "eta", "tau")]
+    _table(tmp_path / "in" / f"{train}.csv", *asked[:4])
+    _table(tmp_path / "in" / f"{test}.csv", *asked[4:])
+    found = inspect(tmp_path / "in")
+    assert {file.path.stem: file.split for file in found.files} == {train: "train", test: "test"}
+    names = [SPLIT_WORDS[train], SPLIT_WORDS[test]]
+    rows = [f"{row},{names[at > 3]}" for at, row in enumerate(asked)]
+    (tmp_path / "column.csv").write_text("\n".join(["question,answer,split", *rows]), encoding="utf-8")
+    made = write_dataset_yaml(inspect(tmp_path / "column.csv"), "mine", tmp_path / "data")
+    dataset = clean_pairs(made.parent, read_dataset_settings(made.parent)).dataset
+    assert [len(dataset.queries_of(split)) for split in ("train", "test")] == [4, 2]
+
+
+SPLIT_WORDS = {
+    "training": "Training",
+    "testing": "testing",
+    "faq_train": "train",
+    "faq_eval": "evaluation",
+    "训练集": "训练集",
+    "测试集": "测试集",
+    "客服问答训练集v2": "训练",
+    "客服问答测试集v2": "测试",
+    "训练": "训练",
+    "测试": "测试",
+}
+
+
+@pytest.mark.parametrize("name", ["软件测试问答", "contest", "latest", "测试题库"])
+def test_other_words_name_no_split(tmp_path: Path, name: str) -> None:
+    for stem in (name, "other"):
+        _table(tmp_path / "in" / f"{stem}.csv", "What is it?,A thing.")
+    assert {file.split for file in inspect(tmp_path / "in").files} == {None}
+
+
 def test_a_raw_csv_becomes_a_data_set_that_needs_no_edit(tmp_path: Path) -> None:
     rows = ["Nr;Frage;Antwort;Thema;Bemerkung"]
     rows += [

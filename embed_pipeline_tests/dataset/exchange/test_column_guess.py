@@ -1,0 +1,195 @@
+"""What is a question, a passage, a grade and a label in tables as people and tools lay them out."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from embed_pipeline.dataset.exchange.column_guess import guess_separators
+from embed_pipeline.dataset.exchange.inspection import Inspection, inspect
+from embed_pipeline.dataset.exchange.registry import read_content
+from embed_pipeline.dataset.exchange.starting import describe_inspection, write_dataset_yaml
+from embed_pipeline.dataset.settings import TableColumns, read_dataset_settings
+
+LABELS = ["card_arrival", "lost_card", "pin"]
+ASKED = [f"please tell me about the {at} things of my card" for at in range(60)]
+ANSWERS = [f"Go to office {at} of the bank and take the paper with you." for at in range(60)]
+CHINESE = [f"请问卡片{at}丢失了应该如何处理" for at in range(60)]
+
+
+def _lines(header: str, *columns: Sequence[object]) -> str:
+    names = header.split(",")
+    return "".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in zip(*columns, strict=True))
+
+
+def _inspect(path: Path, header: str, *columns: Sequence[object]) -> Inspection:
+    if path.suffix == ".jsonl":
+        text = _lines(header, *columns)
+    else:
+        rows = [header, *(",".join(map(str, row)) for row in zip(*columns, strict=True))]
+        text = "\n".join(rows)
+    path.write_text(text, encoding="utf-8")
+    return inspect(path)
+
+
+def _columns(found: Inspection) -> TableColumns:
+    columns = found.files[0].columns
+    assert columns is not None
+    return columns
+
+
+def _labels(names: Sequence[object] = LABELS) -> list[object]:
+    return [names[at % len(names)] for at in range(60)]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize(
+    "header", ["text,category", "text,label", "content,category", "document,label", "text,intent", "文本,类别"]
+)
+def test_of_a_text_and_its_label_the_text_is_the_question(tmp_path: Path, header: str, kind: str) -> None:
+    found = _inspect(tmp_path / f"intents.{kind}", header, ASKED, _labels())
+    columns = _columns(found)
+    assert (columns.query, columns.passage) == tuple(header.split(","))
+    assert (found.queries, found.passages, found.is_label_corpus) == (60, 3, True)
+
+
+@pytest.mark.parametrize("header", ["text,label,label_text", "text,label_text,label", "text,label,category"])
+def test_of_numbers_and_words_for_a_label_the_words_are_taken(tmp_path: Path, header: str) -> None:
+    by_name = {"text": ASKED, "label": _labels([0, 1, 2]), "label_text": _labels(), "category": _labels()}
+    found = _inspect(tmp_path / "a.jsonl", header, *(by_name[name] for name in header.split(",")))
+    assert _columns(found).passage in ("label_text", "category")
+
+
+def test_numbers_are_labels_where_nothing_else_is(tmp_path: Path) -> None:
+    columns = _columns(_inspect(tmp_path / "a.csv", "text,label", ASKED, _labels([0, 1, 2])))
+    assert (columns.query, columns.passage, columns.grade) == ("text", "label", None)
+
+
+@pytest.mark.parametrize(
+    ("header", "query", "passage"),
+    [
+        ("title,text,label", "title", "text"),
+        ("text,title,category", "title", "text"),
+        ("Anliegen,content,category", "Anliegen", "content"),
+        ("question,text,label", "question", "text"),
+        ("text,answer,category", "text", "answer"),
+        ("Frage,Lösung,Kategorie", "Frage", "Lösung"),
+        ("问题,解决的办法,类型", "问题", "解决的办法"),
+        ("问题,答案,category", "问题", "答案"),
+    ],
+)
+def test_a_label_beside_a_question_and_its_answer_is_neither(
+    tmp_path: Path, header: str, query: str, passage: str
+) -> None:
+    labels = {"label", "category", "Kategorie", "类型"}
+    columns = [_labels() if name in labels else ANSWERS if name == passage else ASKED for name in header.split(",")]
+    found = _columns(_inspect(tmp_path / "faq.csv", header, *columns))
+    assert (found.query, found.passage) == (query, passage)
+
+
+@pytest.mark.parametrize(
+    "header", ["问题,类别,备注", "问题,分类,备注", "Frage,Kategorie,Bemerkung", "question,labels,notes"]
+)
+def test_remarks_are_no_passages_beside_labels(tmp_path: Path, header: str) -> None:
+    remarks = [f"seen by Ann on day {at} and it is fine" for at in range(60)]
+    assert _columns(_inspect(tmp_path / "a.csv", header, CHINESE, _labels(), remarks)).passage == header.split(",")[1]
+
+
+@pytest.mark.parametrize(
+    ("header", "values"),
+    [
+        ("question,answer,label", [0, 1, 0]),
+        ("question1,question2,is_duplicate", [0, 1]),
+        ("sentence1,sentence2,label", ["0", "1"]),
+        ("query,passage,is_relevant", ["true", "False"]),
+        ("question,answer,is_correct", [True, False]),
+    ],
+)
+def test_a_column_of_0_and_1_beside_a_question_and_a_passage_says_whether_it_is_relevant(
+    tmp_path: Path, header: str, values: list[object]
+) -> None:
+    flags = _labels(values)
+    found = _inspect(tmp_path / "a.jsonl", header, ASKED, ANSWERS, flags)
+    columns = _columns(found)
+    assert [columns.query, columns.passage, columns.grade] == header.split(",")
+    judged = [grade for judgments in found.files[0].content.relevant.values() for grade in judgments.values()]
+    assert judged == [int(str(flag).lower() in ("1", "true")) for flag in flags]
+    made = write_dataset_yaml(found, "mine", tmp_path / "data")
+    (entry,) = read_dataset_settings(made.parent).pairs
+    assert read_content(made.parent / entry.file, entry.format, entry.columns) == found.files[0].content
+
+
+@pytest.mark.parametrize(("header", "values"), [("question,answer,label", [0, 2]), ("question,answer,label", [0])])
+def test_other_numbers_in_a_column_called_label_are_no_grades(
+    tmp_path: Path, header: str, values: list[object]
+) -> None:
+    assert _columns(_inspect(tmp_path / "a.csv", header, ASKED, ANSWERS, _labels(values))).grade is None
+
+
+# What cannot be read
+
+
+def test_a_column_of_answers_that_cannot_be_read_is_not_replaced_by_another(tmp_path: Path) -> None:
+    answers = [True if at == 3 else answer for at, answer in enumerate(ANSWERS)]
+    with pytest.raises(
+        ValueError, match=r"a\.jsonl: expected texts as passages, found that answer holds True \(line 4\)"
+    ):
+        _inspect(tmp_path / "a.jsonl", "question,answer,comment,category", ASKED, answers, ANSWERS, _labels())
+    with pytest.raises(ValueError, match=r"a\.csv: expected headers that differ, found 'answer' as columns \[2, 3\]"):
+        _inspect(tmp_path / "a.csv", "question,answer,answer,category", ASKED, ANSWERS, ANSWERS, _labels())
+    with pytest.raises(ValueError, match=r"a\.jsonl: expected texts as labels, found that label holds \['pin'\]"):
+        _inspect(tmp_path / "a.jsonl", "text,label,source", ASKED, [["pin"]] * 60, _labels())
+
+
+def test_lists_and_a_header_twice_stop_nothing_where_another_column_is_called_so(tmp_path: Path) -> None:
+    spans = [{"start": [at]} for at in range(60)]
+    found = _inspect(tmp_path / "squad.jsonl", "question,context,answers", ASKED, ANSWERS, spans)
+    assert _columns(found).passage == "context"
+    found = _inspect(tmp_path / "turns.jsonl", "query,context,intent", ASKED, [["hello"]] * 60, _labels())
+    assert _columns(found).passage == "intent"
+    found = _inspect(tmp_path / "a.csv", "question,context,answer,answer", ASKED, ANSWERS, ASKED, ASKED)
+    assert _columns(found).passage == "context"
+
+
+# Headers that are none
+
+
+@pytest.mark.parametrize("passages", [_labels(), ANSWERS], ids=["labels", "answers"])
+def test_a_table_without_a_header_is_told(tmp_path: Path, passages: list[str]) -> None:
+    found = _inspect(tmp_path / "a.csv", f"how do I get a card without a fee,{passages[1]}", ASKED, passages)
+    assert "The header reads like a row of the data" in describe_inspection(found)
+
+
+@pytest.mark.parametrize("header", ["utterance,class of it", "a,b", "customer,Beschreibung", "text,label"])
+def test_a_header_of_unknown_names_is_not_taken_for_a_row(tmp_path: Path, header: str) -> None:
+    for passages in (_labels(), ANSWERS):
+        assert "reads like a row" not in describe_inspection(_inspect(tmp_path / "a.csv", header, ASKED, passages))
+
+
+# Several labels in a cell
+
+LONG = ["Thyroid nodule", "Hypertension", "Diabetes mellitus", "Asthma", "Knee arthrosis", "Migraine", "Gout"]
+
+
+@pytest.mark.parametrize("separator", ["; ", "、", "\n", " | ", ", "])
+def test_labels_are_parted_where_cells_are_long_or_none_is_single(separator: str) -> None:
+    several = [separator.join(LONG[(at + step) % 7] for step in (0, 2, 3)) for at in range(7)] * 3
+    assert guess_separators(several) == (separator.strip(" "),)
+    assert guess_separators([*several, *LONG]) == (separator.strip(" "),)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [f"{answer}; {then}" for answer in ("Yes", "No") for then in ("call us", "write to us", "come to us")] * 5,
+        [f"{answer}, {then}" for answer in ("Yes, of course", "No") for then in ("call us.", "write.", "come.")] * 5,
+        [f"{card}/{what}" for card in ("Card", "Account", "Loan") for what in ("lost", "stolen", "closed")] * 5,
+        ["Berlin, Germany", "Munich, Germany", "Paris, France", "Lyon, France"] * 6,
+        ["1,000", "2,000", "10,000,000", "1,500,000"] * 5,
+        ["Go to the desk, ask for Ann, and pay.", "Please call us, or write.", "No, never, not at all."] * 7,
+        [f"Open the app\nTap {what}\nChoose {then}" for what in ("Help", "Cards") for then in ("lost", "new")] * 6,
+    ],
+)
+def test_sentences_levels_and_numbers_are_not_parted(cells: list[str]) -> None:
+    assert guess_separators(cells) == ()
