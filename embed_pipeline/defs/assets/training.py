@@ -39,6 +39,7 @@ from embed_pipeline.training.finetune import (
     torchrun_command,
     worker_environment,
 )
+from embed_pipeline.training.settings import TrainingSettings
 from embed_pipeline.training.validation_task import VALIDATION_FILE
 
 _JOB_FILE = "job.json"
@@ -148,7 +149,7 @@ def _write_job(step: Step, base: LocalEncoder, work: Path, out: Path) -> Finetun
     if cluster:  # its nodes see the storage alone
         mined, directory = cluster.ship(mined), cluster.ship(directory)
         home, output = cluster.storage, work / "output"
-    training = required(step.variant.recipe.training_settings, "training")
+    training = TrainingSettings.model_validate(step.plan.settings["training"])
     progress = home / PROGRESS_FOLDER / step.plan.fingerprint
     progress.mkdir(parents=True, exist_ok=True)
     job = FinetuneJob(
@@ -162,7 +163,7 @@ def _write_job(step: Step, base: LocalEncoder, work: Path, out: Path) -> Finetun
         progress=progress,
         save_steps=pipeline.save_steps,
         tensorboard=events_folder(home, step.variant.key, step.plan.fingerprint) if pipeline.tensorboard else None,
-        training=training.model_copy(update={"precision": precision_of(step.plan.settings)}),
+        training=training,
         device=pipeline.runtime().device,
     )
     (work / _JOB_FILE).write_text(job.model_dump_json(indent=2), encoding="utf-8")
