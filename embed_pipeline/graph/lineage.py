@@ -99,9 +99,12 @@ def find_row(graph: Graph, variant: str, measure: str | None) -> MetricRow:
     return row
 
 
-def measured_lineage(graph: Graph, variant: Variant) -> Lineage:
-    """What the variant's measured artifact itself was built from, whatever stands there or would be chosen now."""
-    measured, key = graph.input(Node("query_metrics", variant.key)), variant.key
+def measured_lineage(graph: Graph, variant: Variant, measured: Manifest | None = None) -> Lineage:
+    """What the variant's measured artifact itself was built from, whatever stands there or would be chosen now.
+
+    `measured`: the version of it; left out: the one that stands.
+    """
+    measured, key = measured or graph.input(Node("query_metrics", variant.key)), variant.key
     cleaned, weights = measured.inputs[f"cleaned_qa[{variant.dataset}]"], graph.topology.weights(variant)
     checkpoint = measured.inputs.get(str(weights)) if weights else None
     trained = _trained(graph, weights, checkpoint) if weights and checkpoint else None
@@ -140,13 +143,13 @@ def _mined(graph: Graph, trained: Manifest) -> Manifest:
     """The groups that weights were trained on."""
     nodes = {Node.parse(name): digest for name, digest in trained.inputs.items()}
     node = next(node for node in nodes if node.asset == "mined_negatives")
-    return _version(graph, node.asset, node.partition, nodes[node])
+    return version_of(graph, node, nodes[node])
 
 
 def _trained(graph: Graph, weights: Node, digest: str) -> Manifest | None:
     """The record of the training that weights come from, through a mixture to its first part; None where they learnt
     without mined groups."""
-    version = _version(graph, weights.asset, weights.partition, digest)
+    version = version_of(graph, weights, digest)
     for name, below in version.inputs.items():
         node = Node.parse(name)
         if node.asset == "mined_negatives":
@@ -159,11 +162,11 @@ def _trained(graph: Graph, weights: Node, digest: str) -> Manifest | None:
 def _raw_digest(graph: Graph, asset: str, dataset: str, digest: str) -> str:
     """The digest of the raw files that a version was made from."""
     while asset not in RAW_ASSETS:
-        name, digest = next(iter(_version(graph, asset, dataset, digest).inputs.items()))
+        name, digest = next(iter(version_of(graph, Node(asset, dataset), digest).inputs.items()))
         asset = Node.parse(name).asset
     return digest
 
 
-def _version(graph: Graph, asset: str, partition: str, digest: str) -> Manifest:
-    """The newest version with these bytes."""
-    return next(version for version in graph.store.history(asset, partition) if version.digest == digest)
+def version_of(graph: Graph, node: Node, digest: str) -> Manifest:
+    """The newest version of a node with these bytes."""
+    return next(version for version in graph.store.history(node.asset, node.partition) if version.digest == digest)

@@ -2,18 +2,21 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from embed_pipeline.artifacts import Manifest
+from embed_pipeline.assembly.collecting import measured_variants
 from embed_pipeline.defs.resources import PipelineResource, Step
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.local import load_local_encoder
+from embed_pipeline.graph.catalogue import ALL
 from embed_pipeline.graph.topology import Node
 from embed_pipeline_tests.pipeline_project import PipelineProject
-from embed_pipeline_tests.small_project import encoder_settings, write_model
+from embed_pipeline_tests.small_project import edit_dataset, encoder_settings, write_model
 
 TUNED = "small/tuned"
 CLEANED, CHECKPOINT = Node("cleaned_qa", "small"), Node("finetuned_checkpoint", TUNED)
@@ -49,14 +52,17 @@ def _publish(project: PipelineProject, node: Node, content: str | Path) -> Manif
 def _materialise(project: PipelineProject, node: Node, make: Callable[[Step, Path], dict[str, object]]) -> Manifest:
     """The node's partition, made by `make` in a run of Dagster."""
 
-    @dg.asset(name=node.asset, partitions_def=dg.StaticPartitionsDefinition([node.partition]))
+    partitions = None if node.partition == ALL else dg.StaticPartitionsDefinition([node.partition])
+    key = node.partition if partitions else None
+
+    @dg.asset(name=node.asset, partitions_def=partitions)
     def asset(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> None:
         step = pipeline.step(context)
         step.build(lambda out: make(step, out))
 
     with dg.DagsterInstance.ephemeral() as instance:
         resources = {"pipeline": project.pipeline}
-        assert dg.materialize([asset], instance=instance, partition_key=node.partition, resources=resources).success
+        assert dg.materialize([asset], instance=instance, partition_key=key, resources=resources).success
     return project.manifest(node.asset, node.partition)
 
 
@@ -74,6 +80,31 @@ def test_what_is_measured_first_and_copied_last_are_the_same_bytes(project: Pipe
     assert promoted.details["measured"] == promoted.details["data"] == "first"
     assert promoted.inputs[str(CHECKPOINT)] == first.digest
     assert (project.graph.store.open(promoted) / "model" / "text").read_text() == "first"
+
+
+def test_the_table_is_of_the_figures_that_its_plan_names(template: Path, tmp_path: Path) -> None:
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "dagster").mkdir()
+    project, measured = PipelineProject(tmp_path), Node("query_metrics", "small/bm25")
+    edit_dataset(project.dataset, variants=["bm25"])
+    project.run()
+    first = project.manifest(measured.asset, measured.partition)
+    project.graph.store.forget(project.manifest("metrics_table", ALL))
+    shutil.copytree(project.graph.store.open(first), tmp_path / "other")
+    (tmp_path / "other" / "note").write_text("other bytes")
+
+    def make(step: Step, out: Path) -> dict[str, object]:
+        assert step.plan.inputs[str(measured)] == first.digest
+        newer = replace(project.graph.plan(measured), code_version="newer")
+        store = project.graph.store
+        second = store.build(newer, lambda out: shutil.copytree(tmp_path / "other", out, dirs_exist_ok=True) and {})
+        assert second.digest != first.digest
+        (row,) = measured_variants(step.graph, step.plan.inputs)
+        (out / "digest").write_text(row.lineage.query_metrics_digest)
+        return {}
+
+    table = _materialise(project, Node("metrics_table", ALL), make)
+    assert (project.graph.store.open(table) / "digest").read_text() == first.digest
 
 
 def test_a_search_is_by_the_weights_that_the_plan_names(project: PipelineProject, tmp_path: Path) -> None:
