@@ -189,6 +189,10 @@ def _describe(project: PipelineProject) -> None:
     edit_dataset(project.dataset, description="other words")
 
 
+def _change_headline(project: PipelineProject) -> None:
+    edit_dataset(project.dataset, headline="precise@3")
+
+
 def _describe_recipe(project: PipelineProject) -> None:
     recipe = project.root / "data" / "recipes" / "tuned.yaml"
     recipe.write_text(recipe.read_text(encoding="utf-8").replace("description: tuned", "description: other words"))
@@ -230,6 +234,7 @@ CHANGES: Mapping[str, Callable[[PipelineProject], None]] = {
     "folder renamed: the model's": _use_copied_model,
     "folder renamed: the data set's": _rename_dataset,
     "description of the data set edited": _describe,
+    "headline changed": _change_headline,
     "description of a recipe edited": _describe_recipe,
     "`automation` edited": _automate,
     "variant added": _add_variant,

@@ -82,6 +82,11 @@ def test_a_renamed_model_and_words_for_readers_reach_the_published_pages_alone(c
     assert _built(counts, "description of the data set edited") == {"report": 1}
 
 
+def test_another_headline_promotes_and_is_told_anew(counts: Mapping[str, Counts]) -> None:
+    published = {"metrics_table": 1, "report": 1}
+    assert _built(counts, "headline changed") == {"promoted_checkpoint": 1, **published}
+
+
 def test_what_is_added_runs_alone_and_with_the_table(counts: Mapping[str, Counts]) -> None:
     published = {"metrics_table": 1, "report": 1}
     assert _built(counts, "variant added") == {"faiss_index": 1, "query_metrics": 1, **published}

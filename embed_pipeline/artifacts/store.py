@@ -130,7 +130,8 @@ class ArtifactStore:
 
     def remove_leftovers(self) -> None:
         """Delete the working directories of builds whose process was killed; those of living ones stay."""
-        remove_leftovers(self._backend.state)
+        with exclusive(self._backend.state, PUBLISH_LOCK):  # under it records are written, which have no lock by name
+            remove_leftovers(self._backend.state)
 
     def _publish_known(self, plan: Plan) -> Manifest | None:
         memo = self._catalog.read_memo(plan.fingerprint)

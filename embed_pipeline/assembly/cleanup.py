@@ -131,7 +131,7 @@ def _training_fingerprints(graph: Graph) -> dict[str, set[str]]:
 
 def _abandoned_progress(graph: Graph, wanted: dict[str, set[str]]) -> tuple[Path, ...]:
     """Checkpoints of trainings that no variant, as it is now, would go on from, and that no process is writing."""
-    known = set().union(*wanted.values())
+    known = set().union(*wanted.values()) - {made.fingerprint for made in graph.store.refs()}
     found = _made_here((graph.project.home / PROGRESS_FOLDER).glob("*"))
     return tuple(path for path in found if path.name not in known and not graph.store.is_building(path.name))
 

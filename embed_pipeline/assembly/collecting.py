@@ -31,7 +31,7 @@ from embed_pipeline.evaluation.query_metrics import read_hits, read_query_metric
 from embed_pipeline.evaluation.slices import slice_queries
 from embed_pipeline.graph.catalogue import ALL, DATASET_ASSETS
 from embed_pipeline.graph.graph import Graph, MissingInputError
-from embed_pipeline.graph.lineage import measured_lineage, trace
+from embed_pipeline.graph.lineage import measured_lineage, trace, version_of
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.records import EVALUATED_SPLIT
@@ -55,20 +55,24 @@ ROWS_FILE = "rows.jsonl"
 OTHER_DATA, OTHER_RECIPE = "other data", "another recipe"
 
 
-def measured_variants(graph: Graph) -> Iterator[MeasuredVariant]:
-    """Every variant that has been measured, with its parts, in the project's order."""
+def measured_variants(graph: Graph, inputs: Mapping[str, str]) -> Iterator[MeasuredVariant]:
+    """Every variant whose figures are among the inputs of a plan, as they are there, with its parts, in the project's
+    order."""
     known: dict[str, _TestSet] = {}
-    for variant in _measured(graph):
-        lineage = measured_lineage(graph, variant)
+    for variant in graph.project.variants.values():
+        measured = _planned(graph, _metrics_node(variant), inputs)
+        if measured is None:
+            continue
+        lineage = measured_lineage(graph, variant, measured)
         test_set = known.setdefault(lineage.cleaned_digest, _TestSet(graph.store.open(lineage.cleaned_digest)))
         dataset, ideal = test_set.dataset, test_set.ideal
-        folder = graph.store.open(graph.input(_metrics_node(variant)))
+        folder = graph.store.open(measured)
         measures = read_query_metrics(folder / METRICS_FILE)
         headline = graph.project.headline(variant.dataset)
         parts = [
             *_slices(variant.dataset, dataset, measures, ideal, headline),
             *_language_pairs(variant.dataset, folder),
-            *_general_suite(graph, variant, known),
+            *_general_suite(graph, variant, inputs, known),
         ]
         yield MeasuredVariant(
             dataset=variant.dataset,
@@ -167,6 +171,12 @@ def _metrics_node(variant: Variant) -> Node:
     return Node("query_metrics", variant.key)
 
 
+def _planned(graph: Graph, node: Node, inputs: Mapping[str, str]) -> Manifest | None:
+    """The version of a node that a plan names, whatever stands now; None where it names none."""
+    digest = inputs.get(str(node))
+    return version_of(graph, node, digest) if digest else None
+
+
 def _measured(graph: Graph) -> list[Variant]:
     return [v for v in graph.project.variants.values() if graph.store.read("query_metrics", v.key) is not None]
 
@@ -211,8 +221,10 @@ def _language_pairs(name: str, folder: Path) -> Iterator[MeasuredPart]:
         yield MeasuredPart(name, str(pair), pair.query_measures, best)
 
 
-def _general_suite(graph: Graph, variant: Variant, known: dict[str, _TestSet]) -> Iterator[MeasuredPart]:
-    manifest = graph.store.read("general_metrics", variant.key)
+def _general_suite(
+    graph: Graph, variant: Variant, inputs: Mapping[str, str], known: dict[str, _TestSet]
+) -> Iterator[MeasuredPart]:
+    manifest = _planned(graph, Node("general_metrics", variant.key), inputs)
     if manifest is None:
         return
     folder = graph.store.open(manifest)

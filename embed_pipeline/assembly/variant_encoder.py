@@ -6,6 +6,7 @@ here: where vectors are kept (the caller wraps), what they are searched for.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from embed_pipeline.adaptation.building import read_adapted
@@ -126,26 +127,33 @@ def describe_search(
 
 
 def load_variant_encoder(
-    graph: Graph, variant: Variant, cached: Callable[[Encoder], CachedEncoder], *, before_training: bool = False
+    graph: Graph,
+    variant: Variant,
+    cached: Callable[[Encoder], CachedEncoder],
+    *,
+    before_training: bool = False,
+    opened: Callable[[Node], Path] | None = None,
 ) -> Encoder | None:
     """The encoder, with `cached` around the model itself, so that another adapter behind it encodes nothing again.
 
-    `before_training`: the base. None for a variant without vectors.
+    `before_training`: the base. `opened`: the folder of an artifact; left out: of what stands now. None for a variant
+    without vectors.
 
     Raises:
         MissingInputError: the trained weights do not exist yet.
         ValueError: a model cannot be read.
     """
-    weights = graph.topology.weights(variant)
+    weights, opened = graph.topology.weights(variant), opened or graph.open_input
     if weights and weights.asset == "word_vectors":
-        return WordVectorEncoder(read_word_vectors(graph.store.open(graph.input(weights))))
+        return WordVectorEncoder(read_word_vectors(opened(weights)))
     if weights is None or before_training:
         return cached(graph.base_encoder(variant.encoder)) if variant.encoder else None
-    folder = graph.store.open(graph.input(weights))
+    folder = opened(weights)
     if weights.asset == "adapter":
         adapted = variant.encoding_variant.adapted
         if adapted:
-            return read_adapted(required(load_variant_encoder(graph, adapted, cached), "encoder"), folder)
+            behind = load_variant_encoder(graph, adapted, cached, opened=opened)
+            return read_adapted(required(behind, "encoder"), folder)
         return read_adapted(cached(graph.base_encoder(required(variant.encoder, "encoder"))), folder)
     return cached(graph.trained_encoder(variant.local_encoder, folder))
 
@@ -158,18 +166,20 @@ def load_search(
     *,
     before_training: bool = False,
     index_only: bool = False,
+    opened: Callable[[Node], Path] | None = None,
 ) -> Search:
     """How the variant searches, with `cached` and `scorer` around its models.
 
     `before_training`: with the base weights and one stage. `index_only`: all that an index is built with, so that what
-    is chosen or trained later need not be there yet.
+    is chosen or trained later need not be there yet. `opened`: the folder of an artifact; left out: of what stands now.
 
     Raises:
         MissingInputError: something that was to be chosen or trained does not exist yet.
         ValueError: a model cannot be read.
     """
     recipe, rerank = (variant.first_stage or variant).recipe, variant.recipe.rerank
-    encoder = load_variant_encoder(graph, variant, cached, before_training=before_training)
+    opened = opened or graph.open_input
+    encoder = load_variant_encoder(graph, variant, cached, before_training=before_training, opened=opened)
     search = describe_search(recipe, graph.project.datasets[variant.dataset].language, encoder, graph.runtime.device)
     if before_training:
         return dense_part(search) if recipe.hybrid else search
@@ -177,12 +187,12 @@ def load_search(
         search = replace(search, rerank=rerank.second_stage)
     if index_only:
         return search
-    second = load_second_stage(graph, variant)
-    weights = load_hybrid_weights(graph, variant)
+    second = load_second_stage(graph, variant, opened)
+    weights = load_hybrid_weights(variant, opened)
     return replace(search, weights=weights, scorer=scorer(second) if second else None)
 
 
-def load_hybrid_weights(graph: Graph, variant: Variant) -> HybridWeights | None:
+def load_hybrid_weights(variant: Variant, opened: Callable[[Node], Path]) -> HybridWeights | None:
     """What the scores of a hybrid variant, or of a first stage that is one, weigh; None for any other.
 
     Raises:
@@ -190,11 +200,10 @@ def load_hybrid_weights(graph: Graph, variant: Variant) -> HybridWeights | None:
     """
     if variant.hybrid_variant is None:
         return None
-    chosen = graph.input(Node("hybrid_weights", variant.hybrid_variant.key))
-    return read_weighing(graph.store.open(chosen)).weights
+    return read_weighing(opened(Node("hybrid_weights", variant.hybrid_variant.key))).weights
 
 
-def load_second_stage(graph: Graph, variant: Variant) -> CrossEncoder | None:
+def load_second_stage(graph: Graph, variant: Variant, opened: Callable[[Node], Path]) -> CrossEncoder | None:
     """The cross-encoder that orders a variant's hits anew, trained or as it is; None for a variant of one stage.
 
     Raises:
@@ -203,7 +212,7 @@ def load_second_stage(graph: Graph, variant: Variant) -> CrossEncoder | None:
     """
     if variant.recipe.rerank is None or not variant.trains_reranker:
         return graph.second_stage(variant)
-    folder = graph.store.open(graph.input(Node("reranker_checkpoint", variant.key)))
+    folder = opened(Node("reranker_checkpoint", variant.key))
     return load_cross_encoder(variant.recipe.rerank.trained(folder), device=graph.runtime.device)
 
 

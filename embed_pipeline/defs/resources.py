@@ -99,10 +99,14 @@ class Step:
         return self.node.partition.partition("/")[0]
 
     def folder(self, asset: str, partition: str | None = None) -> Path:
-        """The verified folder of an upstream artifact, by default of the partition this one stands on."""
+        """The verified folder of an upstream artifact, by default of the partition this one stands on: see `opened`."""
         if partition is None:
             partition = next(node.partition for node in self.graph.upstream(self.node) if node.asset == asset)
-        return self.graph.store.open(self.graph.input(Node(asset, partition)))
+        return self.opened(Node(asset, partition))
+
+    def opened(self, upstream: Node) -> Path:
+        """The verified folder of the bytes that the plan names, whatever another run has published meanwhile."""
+        return self.graph.store.open(self.plan.inputs[str(upstream)])
 
     def base_encoder(self) -> CachedEncoder:
         """The encoder that the variant's recipe names, behind the vector cache."""
@@ -151,6 +155,7 @@ class Step:
             self.pair_scorer,
             before_training=before_training,
             index_only=self.node.asset in _BUILT_BEFORE_SEARCHING,
+            opened=self.opened,
         )
 
     def pair_scorer(self, encoder: CrossEncoder) -> CachedPairScorer:
@@ -205,11 +210,10 @@ class Step:
         try:
             yield
         except Exception as error:
-            raw = [node for node in self.graph.upstream(self.node) if node.asset in RAW_ASSETS]
             copies = {
-                str(self.graph.store.open(manifest)): str(self.project.data / node.partition)
-                for node, manifest in ((node, self.graph.stored(node)) for node in raw)
-                if manifest is not None
+                str(self.opened(node)): str(self.project.data / node.partition)
+                for node in self.graph.upstream(self.node)
+                if node.asset in RAW_ASSETS
             }
             told: BaseException | None = error
             while told is not None:

@@ -99,7 +99,7 @@ ASSETS: Mapping[str, Asset] = {
         section="export",
     ),
     "vector_store": Asset("1", ("cleaned_qa", "faiss_index"), section="index.store"),
-    "metrics_table": Asset("5", FIGURES),
+    "metrics_table": Asset("6", FIGURES),
     "report": Asset("4", ("metrics_table", *FIGURES, "word_vectors", "cleaned_qa")),
 }
 SECTIONS: Mapping[str, str] = {name: asset.section for name, asset in ASSETS.items() if asset.section}

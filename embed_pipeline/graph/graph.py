@@ -150,6 +150,14 @@ class Graph:
             raise MissingInputError(f"{node} failed its check {found} Nothing is built on it.")
         return manifest
 
+    def open_input(self, node: Node) -> Path:
+        """The verified folder of what stands at an upstream node; a step opens what its plan names instead.
+
+        Raises:
+            MissingInputError: as `input`.
+        """
+        return self.store.open(self.input(node))
+
     def base_encoder(self, settings: AnyEncoderSettings) -> LocalEncoder | HostedEncoder:
         """The encoder that the settings name; a local one's weights are digested once per graph."""
         if isinstance(settings, EncoderSettings):

@@ -4,8 +4,9 @@ Belongs here: the digests that a row names, and following them through the store
 would be built now (graph). No dagster here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from embed_pipeline.artifacts import Manifest
 from embed_pipeline.evaluation.measures import parse_measure
@@ -14,6 +15,8 @@ from embed_pipeline.graph.graph import Graph
 from embed_pipeline.graph.node_settings import METRICS_FILE
 from embed_pipeline.graph.precision import precision_of
 from embed_pipeline.graph.topology import Node
+from embed_pipeline.project.automatic_training import summarise
+from embed_pipeline.project.recipes import AUTO
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.reporting.database import read_newest
 from embed_pipeline.reporting.metrics_table import Lineage, MetricRow
@@ -96,45 +99,57 @@ def find_row(graph: Graph, variant: str, measure: str | None) -> MetricRow:
     return row
 
 
-def measured_lineage(graph: Graph, variant: Variant) -> Lineage:
-    """The digests that the variant's measured artifact itself was built from, whatever stands there now."""
-    measured, key = graph.input(Node("query_metrics", variant.key)), variant.key
+def measured_lineage(graph: Graph, variant: Variant, measured: Manifest | None = None) -> Lineage:
+    """What the variant's measured artifact itself was built from, whatever stands there or would be chosen now.
+
+    `measured`: the version of it; left out: the one that stands.
+    """
+    measured, key = measured or graph.input(Node("query_metrics", variant.key)), variant.key
     cleaned, weights = measured.inputs[f"cleaned_qa[{variant.dataset}]"], graph.topology.weights(variant)
     checkpoint = measured.inputs.get(str(weights)) if weights else None
-    negatives = _negatives(graph, weights, checkpoint) if weights and checkpoint else None
-    variant = graph.resolved(variant)
-    trained = graph.resolved(variant.negatives_variant) if variant.negatives_variant else None
-    training = trained.recipe.training_settings if trained else None
+    trained = _trained(graph, weights, checkpoint) if weights and checkpoint else None
+    mined = _mined(graph, trained) if trained else None
+    seed = _section(trained, "training").get("seed")
     return Lineage(
         raw_digest=_raw_digest(graph, "cleaned_qa", variant.dataset, cleaned),
         cleaned_digest=cleaned,
-        negatives_digest=negatives,
+        negatives_digest=mined.digest if mined else None,
         checkpoint_digest=checkpoint,
         index_digest=measured.inputs[f"faiss_index[{key}]"],
         query_metrics_digest=measured.digest,
-        recipe=variant.recipe.measured(),
-        seed=training.seed if training else None,
-        precision=_trained_in(graph, weights, checkpoint) if weights and checkpoint else None,
+        recipe=_recipe(variant, trained, mined),
+        seed=seed if isinstance(seed, int) else None,
+        precision=precision_of(trained.settings) if trained else None,
         dtype=precision_of(measured.settings),
     )
 
 
-def _negatives(graph: Graph, weights: Node, digest: str) -> str | None:
-    """The digest of the mined negatives that weights were trained on, through a mixture to its first part."""
-    trained = _trained(graph, weights, digest)
-    mined = trained.inputs.items() if trained else ()
-    return next((below for name, below in mined if Node.parse(name).asset == "mined_negatives"), None)
+def _recipe(variant: Variant, trained: Manifest | None, mined: Manifest | None) -> dict[str, Any]:
+    """The recipe of a row: where it says auto, what the weights were trained with, which is not what it says today."""
+    recipe = variant.recipe.measured()
+    if variant.recipe.training != AUTO or trained is None:
+        return recipe
+    training = _section(trained, "training")
+    description = f"{variant.recipe.description.rstrip('.')}: {summarise(training)}."
+    return {**recipe, "description": description, "mining": _section(mined, "mining"), "training": training}
 
 
-def _trained_in(graph: Graph, weights: Node, digest: str) -> str | None:
-    """The arithmetic that weights were trained in, through a mixture to its first part."""
-    trained = _trained(graph, weights, digest)
-    return precision_of(trained.settings) if trained and trained.asset == "finetuned_checkpoint" else None
+def _section(version: Manifest | None, name: str) -> Mapping[str, Any]:
+    found = version.settings.get(name) if version else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def _mined(graph: Graph, trained: Manifest) -> Manifest:
+    """The groups that weights were trained on."""
+    nodes = {Node.parse(name): digest for name, digest in trained.inputs.items()}
+    node = next(node for node in nodes if node.asset == "mined_negatives")
+    return version_of(graph, node, nodes[node])
 
 
 def _trained(graph: Graph, weights: Node, digest: str) -> Manifest | None:
-    """The record of the training that weights come from; None where they learnt without mined groups."""
-    version = _version(graph, weights.asset, weights.partition, digest)
+    """The record of the training that weights come from, through a mixture to its first part; None where they learnt
+    without mined groups."""
+    version = version_of(graph, weights, digest)
     for name, below in version.inputs.items():
         node = Node.parse(name)
         if node.asset == "mined_negatives":
@@ -147,11 +162,11 @@ def _trained(graph: Graph, weights: Node, digest: str) -> Manifest | None:
 def _raw_digest(graph: Graph, asset: str, dataset: str, digest: str) -> str:
     """The digest of the raw files that a version was made from."""
     while asset not in RAW_ASSETS:
-        name, digest = next(iter(_version(graph, asset, dataset, digest).inputs.items()))
+        name, digest = next(iter(version_of(graph, Node(asset, dataset), digest).inputs.items()))
         asset = Node.parse(name).asset
     return digest
 
 
-def _version(graph: Graph, asset: str, partition: str, digest: str) -> Manifest:
-    """The newest version with these bytes."""
-    return next(version for version in graph.store.history(asset, partition) if version.digest == digest)
+def version_of(graph: Graph, node: Node, digest: str) -> Manifest:
+    """The newest version of a node with these bytes."""
+    return next(version for version in graph.store.history(node.asset, node.partition) if version.digest == digest)

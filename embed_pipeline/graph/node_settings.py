@@ -38,8 +38,9 @@ def published_settings(project: Project, asset: str) -> dict:
     if asset == "metrics_table":
         recipes = {key: variant.recipe.measured() for key, variant in project.variants.items()}
         baselines = {name: settings.baseline_variant for name, settings in project.datasets.items()}
+        headlines = {name: settings.headline for name, settings in project.datasets.items()}  # slices are of it
         significance = SignificanceSettings().model_dump(mode="json")
-        return {"significance": significance, "recipes": recipes, "baselines": baselines}
+        return {"significance": significance, "recipes": recipes, "baselines": baselines, "headlines": headlines}
     presented = {
         name: {"description": settings.description, "headline": settings.headline}
         for name, settings in project.datasets.items()

@@ -36,19 +36,23 @@ class AutomaticTraining:
     @property
     def summary(self) -> str:
         """The settings that matter most, on one line."""
-        found = self.training
-        passes = "1 epoch" if found.epochs == 1 else f"{found.epochs:g} epochs"
-        used = f"{found.max_queries} questions, " if found.max_queries else ""
-        return (
-            f"{used}{passes} at {found.learning_rate:g}, candidates {found.candidates}, "
-            f"{found.freeze_layers} layers frozen"
-        )
+        return summarise(self.training.model_dump(mode="json"))
 
     @property
     def lines(self) -> tuple[str, ...]:
         """A sentence per setting, with its reason."""
         values = self.training.model_dump(mode="json")
         return tuple(f"training.{name}: {values[name]}, because {why}" for name, why in self.reasons.items())
+
+
+def summarise(training: Mapping[str, Any]) -> str:
+    """The settings of a training that matter most, on one line; a manifest may be older than some of them."""
+    passes = "1 epoch" if training["epochs"] == 1 else f"{training['epochs']:g} epochs"
+    used = f"{training['max_queries']} questions, " if training.get("max_queries") else ""
+    return (
+        f"{used}{passes} at {training['learning_rate']:g}, candidates {training['candidates']}, "
+        f"{training.get('freeze_layers', 0)} layers frozen"
+    )
 
 
 def choose_training(facts: DataFacts, *, layers: int, device: Literal["cpu", "cuda"]) -> AutomaticTraining:

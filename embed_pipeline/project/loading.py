@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from embed_pipeline.dataset.settings import SETTINGS_FILE, DatasetSettings, read_dataset_settings
 from embed_pipeline.documents.settings import DocumentSettings
-from embed_pipeline.evaluation.measures import parse_measure
+from embed_pipeline.evaluation.measures import CUTOFFS, MEASURES, parse_measure
 from embed_pipeline.paths import plain_file
 from embed_pipeline.project.recipes import Recipe, read_recipe
 from embed_pipeline.project.variants import Variant, join_variants
@@ -94,10 +94,16 @@ def load_data_folder(data: Path, roots: tuple[Path, ...], *, on_request: bool = 
 
 
 def _check_headline(data: Path, name: str, settings: DatasetSettings) -> None:
+    place = f"{data / name / SETTINGS_FILE}, headline"
     try:
-        parse_measure(settings.headline)
+        headline = parse_measure(settings.headline)
     except ValueError as error:
-        raise ValueError(f"{data / name / SETTINGS_FILE}, headline: {error}. Correct it.") from error
+        raise ValueError(f"{place}: {error}. Correct it.") from error
+    if headline not in MEASURES:
+        raise ValueError(
+            f"{place}: expected a cutoff that is measured ({', '.join(map(str, CUTOFFS))}), found "
+            f"{settings.headline!r}. Name one of these, as {headline.name}@{CUTOFFS[-1]}."
+        )
 
 
 def _read_sections(data: Path, name: str, settings: DatasetSettings) -> tuple[DocumentSettings, SynthesisSettings]:

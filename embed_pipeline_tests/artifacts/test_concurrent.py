@@ -7,7 +7,7 @@ from pathlib import Path
 
 from embed_pipeline.artifacts import ArtifactStore
 from embed_pipeline.artifacts.garbage import PUBLISH_LOCK
-from embed_pipeline.artifacts.workspace import exclusive
+from embed_pipeline.artifacts.workspace import exclusive, scratch_path
 from embed_pipeline_tests.artifacts.processes import start
 from embed_pipeline_tests.artifacts.works import Writer, plan_of, text_of
 
@@ -129,6 +129,29 @@ def test_what_build_returns_is_there_however_often_garbage_is_collected(tmp_path
     stop.touch()
     process.join(30)
     assert process.exitcode == 0
+
+
+def test_a_record_that_a_living_process_writes_is_no_leftover_and_that_of_a_killed_one_is(tmp_path: Path) -> None:
+    root, waits = tmp_path / "root", tmp_path / "waits"
+    store = ArtifactStore(root)
+    store.build(plan_of(0.1), Writer("rows"))
+
+    class Touch(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            waits.touch()
+
+    def remove() -> None:
+        logging.basicConfig(level=logging.INFO, handlers=[Touch()], force=True)
+        ArtifactStore(root).remove_leftovers()
+
+    with exclusive(root, PUBLISH_LOCK):  # as the store holds it while it publishes
+        unfinished = scratch_path(root, "record")
+        unfinished.write_bytes(b"{")
+        process = start(remove)
+        wait_for(waits)
+        assert unfinished.exists()
+    process.join(30)  # as if its writer had been killed there
+    assert process.exitcode == 0 and not unfinished.exists()
 
 
 def test_what_is_being_built_is_known_until_it_is_made_or_its_process_is_killed(tmp_path: Path) -> None:

@@ -126,6 +126,12 @@ def test_another_baseline_makes_the_comparisons_stale_and_measures_nothing_again
     assert _unfinished(pipeline) == {f"metrics_table[{ALL}]": "stale", f"report[{ALL}]": "waiting"}
 
 
+def test_another_headline_is_chosen_by_and_told_of_and_measures_nothing_again(pipeline: PipelineResource) -> None:
+    _edit_dataset(pipeline, headline="precise@3")
+    told = {f"metrics_table[{ALL}]": "stale", f"report[{ALL}]": "waiting"}
+    assert _unfinished(pipeline) == {"promoted_checkpoint[small]": "stale", **told}
+
+
 def test_the_split_concerns_the_cleaned_data_and_all_that_follows(pipeline: PipelineResource) -> None:
     _edit_dataset(pipeline, split={"train": 0.6, "validation": 0.15, "test": 0.25, "seed": 2})
     assert _states(pipeline)["raw_xlsx[small]"] == "fresh"

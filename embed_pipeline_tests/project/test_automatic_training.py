@@ -123,13 +123,15 @@ def _stand_in(graph: Graph, facts: DataFacts | None) -> None:
     """An artifact of every node, the data set's with such figures."""
     for node in graph.nodes():
         details = {FACTS: facts.model_dump()} if facts and node.asset == "cleaned_qa" else {}
-        text = f"{node} {facts}" if node.asset in DATASET_ASSETS else str(node)
+        _publish(graph, node, f"{node} {facts}" if node.asset in DATASET_ASSETS else str(node), details)
 
-        def make(out: Path, text: str = text, details: Mapping[str, object] = details) -> Mapping[str, object]:
-            (out / "stand_in").write_text(text)
-            return details
 
-        graph.store.build(graph.plan(node), make)
+def _publish(graph: Graph, node: Node, text: str, details: Mapping[str, object]) -> None:
+    def make(out: Path) -> Mapping[str, object]:
+        (out / "stand_in").write_text(text)
+        return details
+
+    graph.store.build(graph.plan(node), make)
 
 
 def test_a_plan_holds_what_auto_came_to_and_other_data_are_another_plan(project: PipelineProject) -> None:
@@ -196,6 +198,32 @@ def test_a_data_set_without_a_variant_trained_by_itself_says_which_variants_it_h
     refused = CliRunner().invoke(main, ["recipe", "small"])
     assert refused.exit_code == 1
     assert "expected a variant whose recipe says training: auto, found none among bm25. Name one" in refused.output
+
+
+def test_a_row_states_what_its_weights_were_trained_with_though_the_data_are_others_now_or_failed_their_check(
+    project: PipelineProject,
+) -> None:
+    _stand_in(project.graph, LABELS)
+    variant = project.graph.project.variants[AUTO]
+    first = measured_lineage(project.graph, variant)
+    chosen = _chosen(LABELS, layers=2)
+    assert first.recipe["training"]["candidates"] == "corpus" and first.seed == chosen.training.seed
+    assert chosen.summary in first.recipe["description"] and first.recipe["mining"]["number"] == 0
+    _clean_anew(project, "又一个", {FACTS: MANY.model_dump()})
+    today = project.graph.resolved(variant).recipe.training_settings
+    assert today is not None and today.candidates == "sample"
+    assert measured_lineage(project.graph, variant) == first
+    _clean_anew(project, "又两个", {"failed_blocking_checks": "no_leaks", "checks": []})
+    with pytest.raises(MissingInputError, match="failed its check"):
+        project.graph.plan(CHECKPOINT)
+    assert measured_lineage(project.graph, variant) == first
+
+
+def _clean_anew(project: PipelineProject, label: str, details: Mapping[str, object]) -> None:
+    with (project.root / "data" / "small" / "labels.txt").open("a", encoding="utf-8") as labels:
+        labels.write(f"{label}\n")
+    _publish(project.graph, Node("raw_xlsx", "small"), label, {})
+    _publish(project.graph, Node("cleaned_qa", "small"), label, details)
 
 
 @pytest.mark.slow

@@ -36,6 +36,10 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         "expected YAML",
     ),
     "a field": (lambda data: edit_dataset(data / "second", headline="nothing@5"), "headline"),
+    "a headline that nothing measures": (
+        lambda data: edit_dataset(data / "second", headline="ndcg@20"),
+        "headline: expected a cutoff that is measured (1, 2, 3, 5, 10), found 'ndcg@20'. Name one of these, as ndcg@10",
+    ),
     "a recipe": (lambda data: (data / "recipes" / "own.yaml").write_text("- 1"), "own.yaml: expected a mapping"),
     "no recipe": (lambda data: (data / "recipes" / "own.yaml").unlink(), "own.yaml: no such recipe"),
     "a pipe": (lambda data: _replace(data / "second" / "dataset.yaml", os.mkfifo), "found a named pipe"),
@@ -68,6 +72,13 @@ def test_the_others_load_and_the_broken_one_is_named(harm: str, tmp_path: Path) 
     assert {item.node.partition for item in assess(pipeline.graph())} >= {"small", *left}
     with pytest.raises(ValueError, match="Nothing was removed"):
         list(remove_unused(pipeline.graph(), dry_run=False))
+
+
+def test_every_measure_that_has_a_figure_may_be_the_headline(tmp_path: Path) -> None:
+    data = write_full_project(tmp_path)
+    for cutoff in (1, 2, 3, 5, 10):
+        edit_dataset(data / "small", headline=f"ndcg@{cutoff}")
+        assert not Project(data, tmp_path / "home").broken
 
 
 def test_where_every_data_set_is_broken_there_is_nothing_to_do(tmp_path: Path) -> None:

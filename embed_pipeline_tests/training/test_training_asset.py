@@ -1,5 +1,6 @@
 """The asset as Dagster runs it: why it failed, where it goes on, what is left when it is killed or cancelled."""
 
+import json
 import os
 import shutil
 import signal
@@ -24,6 +25,7 @@ from embed_pipeline.graph.catalogue import JOBS
 from embed_pipeline.graph.graph import Node
 from embed_pipeline.graph.work import Work
 from embed_pipeline.project.project import ENVIRONMENT
+from embed_pipeline.training.finetune import LOG_FILE, PROGRESS_FOLDER
 from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.small_project import edit_yaml, is_training, write_project
 
@@ -76,6 +78,44 @@ def test_a_killed_run_goes_on_under_its_own_recipe_alone_and_a_hopeless_one_says
     assert list((project.root / "home" / "training").iterdir()) == [progress], "nothing to go on from is left of it"
     _remove_unused(project)
     assert not progress.exists()
+
+
+def test_checkpoints_to_go_on_from_stay_until_the_trained_weights_are_published(template: Path, tmp_path: Path) -> None:
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "dagster").mkdir()
+    project = PipelineProject(tmp_path)
+    for asset, partition in (("raw_xlsx", "small"), ("cleaned_qa", "small"), ("mined_negatives", TUNED)):
+        _stand_in(project, Node(asset, partition), tmp_path / "data")
+    logged = {"step": 1, "epoch": 1.0, "loss": 0.5, "learning_rate": 1e-3, "gradient_norm": 1.0}
+    (tmp_path / "model" / LOG_FILE).write_text(json.dumps(logged))
+    _stand_in(project, Node("finetuned_checkpoint", TUNED), tmp_path / "model")
+    progress = project.root / "home" / PROGRESS_FOLDER / _fingerprint(project)
+    (progress / "checkpoint-1").mkdir(parents=True)
+    refs = project.root / "home" / "artifacts" / "refs" / "finetuned_checkpoint"
+    shutil.rmtree(refs)
+    refs.symlink_to(tmp_path / "not mounted")
+    assert _run_checkpoint_alone(project) is False and (progress / "checkpoint-1").is_dir()
+    refs.unlink()
+    assert _run_checkpoint_alone(project) is True and not progress.exists()
+    progress.mkdir()  # as if the run had been killed between the two
+    _remove_unused(project)
+    assert not progress.exists()
+
+
+def _stand_in(project: PipelineProject, node: Node, content: Path) -> None:
+    """An artifact of the node with the files of a folder, which no check found fault with."""
+    plan = project.graph.plan(node)
+    project.graph.store.build(plan, lambda out: shutil.copytree(content, out, dirs_exist_ok=True) and {"checks": []})
+
+
+def _run_checkpoint_alone(project: PipelineProject) -> bool:
+    """Whether the asset was materialised."""
+    job = build_definitions(project.pipeline).resolve_job_def("finetune_variant")
+    with dg.DagsterInstance.local_temp(str(project.root / "dagster")) as instance:
+        key = dg.AssetKey("finetuned_checkpoint")
+        return job.execute_in_process(
+            instance=instance, partition_key=TUNED, asset_selection=[key], raise_on_error=False
+        ).success
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ def _export_encoder(step: Step, export: Export) -> Exported:
 
 def _export_cross_encoder(step: Step, export: Export) -> Exported:
     retriever = open_retriever(step.search(), step.folder("faiss_index"))
-    scorer = required(load_second_stage(step.graph, step.variant), "rerank")
+    scorer = required(load_second_stage(step.graph, step.variant, step.opened), "rerank")
     if not isinstance(retriever, RerankedRetriever):
         raise TypeError(f"{step.variant.key}: expected a second stage, found {type(retriever).__name__}")
     return export_cross_encoder(load_cross_encoder(scorer.settings), retriever, export)

@@ -128,7 +128,7 @@ def _report_paths(step: Step, datasets: Collection[str]) -> dict[str, dg.Metadat
 
 def _write_rows(step: Step, out: Path, outcomes: list[CheckOutcome]) -> dict[str, object]:
     baselines = {name: settings.baseline_variant for name, settings in step.project.datasets.items()}
-    rows = make_rows(list(measured_variants(step.graph)), baselines, SignificanceSettings())
+    rows = make_rows(list(measured_variants(step.graph, step.plan.inputs)), baselines, SignificanceSettings())
     write_rows(rows, out / ROWS_FILE)
     counts = {"variants": len({(row.dataset, row.variant) for row in rows}), "rows": len(rows)}
     return {**counts, **describe_outcomes(outcomes)}

@@ -39,6 +39,7 @@ from embed_pipeline.training.finetune import (
     torchrun_command,
     worker_environment,
 )
+from embed_pipeline.training.settings import TrainingSettings
 from embed_pipeline.training.validation_task import VALIDATION_FILE
 
 _JOB_FILE = "job.json"
@@ -83,6 +84,8 @@ def define_assets(partitions: Partitions) -> Assets:
         """
         step = pipeline.step(context)
         manifest = step.build(lambda out: _finetune(step, out))
+        # Only now: a run that was killed while it published goes on from the last of them.
+        shutil.rmtree(_progress_folder(step), ignore_errors=True)
         folder = step.open(manifest)
         log = read_training_log(folder / LOG_FILE)
         curves = plot_training(_training_points(log, manifest.details.get("queries_per_second")))
@@ -128,13 +131,11 @@ def _finetune(step: Step, out: Path) -> dict[str, object]:
     cluster = step.pipeline.cluster()
     with step.work_folder(cluster.storage if cluster else None) as work:
         job = _write_job(step, base, work, out)
-        _run(step, work / _JOB_FILE, work / REASON_FILE, progress=job.progress)
+        _run(step, work / _JOB_FILE, work / REASON_FILE)
         if job.output != out:
             shutil.copytree(job.output, out, dirs_exist_ok=True)
         # A run that went on from the checkpoint of the last step has nothing to log any more.
         speeds = read_training_log(work / SPEED_FILE) if (work / SPEED_FILE).is_file() else []
-    if job.progress:
-        shutil.rmtree(job.progress)
     log, summary = read_training_log(out / LOG_FILE), json.loads((out / SUMMARY_FILE).read_text(encoding="utf-8"))
     outcomes = check_training(log, summary["weight_change"])
     found = {"steps": int(log[-1]["step"]), "final_loss": round(log[-1]["loss"], 4), **describe_outcomes(outcomes)}
@@ -142,14 +143,23 @@ def _finetune(step: Step, out: Path) -> dict[str, object]:
     return {**found, "queries_per_second": {str(int(at["step"])): at["queries_per_second"] for at in speeds}}
 
 
+def _progress_folder(step: Step) -> Path:
+    """Where the checkpoints of this training lie that a killed run goes on from."""
+    return _training_home(step) / PROGRESS_FOLDER / step.plan.fingerprint
+
+
+def _training_home(step: Step) -> Path:
+    cluster = step.pipeline.cluster()
+    return cluster.storage if cluster else step.project.home  # the nodes of a cluster see its storage alone
+
+
 def _write_job(step: Step, base: LocalEncoder, work: Path, out: Path) -> FinetuneJob:
     mined, directory, pipeline = step.folder("mined_negatives"), base.directory, step.pipeline
-    cluster, home, output = pipeline.cluster(), step.project.home, out
-    if cluster:  # its nodes see the storage alone
-        mined, directory = cluster.ship(mined), cluster.ship(directory)
-        home, output = cluster.storage, work / "output"
-    training = required(step.variant.recipe.training_settings, "training")
-    progress = home / PROGRESS_FOLDER / step.plan.fingerprint
+    cluster, home, output = pipeline.cluster(), _training_home(step), out
+    if cluster:
+        mined, directory, output = cluster.ship(mined), cluster.ship(directory), work / "output"
+    training = TrainingSettings.model_validate(step.plan.settings["training"])
+    progress = _progress_folder(step)
     progress.mkdir(parents=True, exist_ok=True)
     job = FinetuneJob(
         groups=mined / "groups.jsonl",
@@ -162,14 +172,14 @@ def _write_job(step: Step, base: LocalEncoder, work: Path, out: Path) -> Finetun
         progress=progress,
         save_steps=pipeline.save_steps,
         tensorboard=events_folder(home, step.variant.key, step.plan.fingerprint) if pipeline.tensorboard else None,
-        training=training.model_copy(update={"precision": precision_of(step.plan.settings)}),
+        training=training,
         device=pipeline.runtime().device,
     )
     (work / _JOB_FILE).write_text(job.model_dump_json(indent=2), encoding="utf-8")
     return job
 
 
-def _run(step: Step, job: Path, reason: Path, *, progress: Path | None) -> None:
+def _run(step: Step, job: Path, reason: Path) -> None:
     runtime, cluster = step.pipeline.runtime(), step.pipeline.cluster()
     with dg.open_pipes_session(
         context=step.context,
@@ -185,8 +195,8 @@ def _run(step: Step, job: Path, reason: Path, *, progress: Path | None) -> None:
                 command = torchrun_command(job, processes=runtime.processes)
                 run_process_group(command, environment=environment, reason=reason)
         except RuntimeError:
-            if progress and reason.is_file():
-                shutil.rmtree(progress)  # going on would end the same way
+            if reason.is_file():
+                shutil.rmtree(_progress_folder(step))  # going on would end the same way
             raise
 
 
