@@ -91,7 +91,8 @@ def measure_own_queries(
         )
         if returned:
             (out / RETURNED_FILE).write_text(json.dumps(asdict(returned), indent=1) + "\n", encoding="utf-8")
-    _measure_language_pairs(search, dataset, out / LANGUAGE_PAIRS_FOLDER)
+    if search.retriever != "classifier":  # which knows answers, whatever their language, and no other passages
+        _measure_language_pairs(search, dataset, out / LANGUAGE_PAIRS_FOLDER)
     return measured
 
 
