@@ -25,7 +25,6 @@ from embed_pipeline.evaluation.latency import Profile, measure_latency, measure_
 from embed_pipeline.evaluation.measures import Measure, QueryMeasure, canonical_passages, measure_queries
 from embed_pipeline.evaluation.query_metrics import read_query_metrics, write_hits, write_query_metrics
 from embed_pipeline.evaluation.returned_labels import (
-    Ranked,
     ReturnChoice,
     ReturnFigures,
     ReturnRule,
@@ -33,7 +32,7 @@ from embed_pipeline.evaluation.returned_labels import (
     rank_hits,
 )
 from embed_pipeline.records import CHOSEN_ON, EVALUATED_SPLIT, LANGUAGE, Hit, Passage, Query, Split
-from embed_pipeline.retrieval.search import Retriever
+from embed_pipeline.retrieval.distinct import without_copies
 from embed_pipeline.retrieval.searching import Search, encoded_queries, model_below, open_retriever, write_search_index
 
 METRICS_FILE = "query_metrics.jsonl"
@@ -63,12 +62,13 @@ def measure_own_queries(
     search: Search, index: Path, dataset: RetrievalDataset, out: Path, *, wanted_precision: float
 ) -> tuple[QueryMeasure, ...]:
     """Search and measure the test queries, and write all files of `query_metrics` into `out`."""
-    retriever = open_retriever(search, index)
+    canonical = canonical_passages(dataset.passages)
+    retriever = without_copies(open_retriever(search, index), canonical)
     hits = retriever.search(dataset.queries_of(EVALUATED_SPLIT), HITS_PER_QUERY)
     measured = measure_hits(dataset, EVALUATED_SPLIT, hits)
     write_query_metrics(measured, out / METRICS_FILE)
     write_hits(hits, out / HITS_FILE)
-    relevant = _relevant(dataset)
+    relevant = _relevant(dataset, canonical)
     distribution = distribute_scores(hits, relevant)
     (out / SCORES_FILE).write_text(json.dumps(distribution and asdict(distribution)) + "\n", encoding="utf-8")
     validation = dataset.queries_of(CHOSEN_ON)
@@ -82,11 +82,17 @@ def measure_own_queries(
             test_queries=len(dataset.queries_of(EVALUATED_SPLIT)),
         )
         (out / CALIBRATION_FILE).write_text(json.dumps(asdict(calibration), indent=1) + "\n", encoding="utf-8")
-        chosen_on, tested = _ranked(dataset, {CHOSEN_ON: held_out, EVALUATED_SPLIT: hits})
-        returned = choose_returned(chosen_on, tested)
+        chosen_on, tested = (
+            [query.id for query in dataset.queries_of(split) if relevant[query.id]]
+            for split in (CHOSEN_ON, EVALUATED_SPLIT)
+        )
+        returned = choose_returned(
+            rank_hits(chosen_on, held_out, relevant, canonical), rank_hits(tested, hits, relevant, canonical)
+        )
         if returned:
             (out / RETURNED_FILE).write_text(json.dumps(asdict(returned), indent=1) + "\n", encoding="utf-8")
-    _measure_language_pairs(search, dataset, out / LANGUAGE_PAIRS_FOLDER)
+    if search.retriever != "classifier":  # which knows answers, whatever their language, and no other passages
+        _measure_language_pairs(search, dataset, out / LANGUAGE_PAIRS_FOLDER)
     return measured
 
 
@@ -172,29 +178,12 @@ def measure_hits(dataset: RetrievalDataset, split: Split, hits: Sequence[Hit]) -
     return measure_queries(hits, dataset.judgments, query_ids, canonical=canonical_passages(dataset.passages))
 
 
-def _relevant(dataset: RetrievalDataset) -> Mapping[str, frozenset[str]]:
-    """Relevant passage ids by query id, with every passage of equal text."""
-    canonical = canonical_passages(dataset.passages)
-    copies: defaultdict[str, set[str]] = defaultdict(set)
-    for passage in dataset.passages:
-        copies[canonical.get(passage.id, passage.id)].add(passage.id)
+def _relevant(dataset: RetrievalDataset, canonical: Mapping[str, str]) -> Mapping[str, frozenset[str]]:
+    """Relevant passage ids by query id, each as the one that stands for its text."""
     return {
-        query: frozenset(
-            copy for passage, grade in grades.items() if grade > 0 for copy in copies[canonical.get(passage, passage)]
-        )
+        query: frozenset(canonical.get(passage, passage) for passage, grade in grades.items() if grade > 0)
         for query, grades in dataset.relevant().items()
     }
-
-
-def _ranked(dataset: RetrievalDataset, hits: Mapping[Split, Sequence[Hit]]) -> Iterator[Ranked]:
-    canonical = canonical_passages(dataset.passages)
-    relevant = {
-        query: {canonical.get(passage, passage) for passage, grade in grades.items() if grade > 0}
-        for query, grades in dataset.relevant().items()
-    }
-    for split, found in hits.items():
-        judged = [query.id for query in dataset.queries_of(split) if relevant.get(query.id)]
-        yield rank_hits(judged, found, relevant, canonical)
 
 
 def _measure_language_pairs(search: Search, dataset: RetrievalDataset, out: Path) -> None:
@@ -227,8 +216,7 @@ def _measure_language_pairs(search: Search, dataset: RetrievalDataset, out: Path
 def _search_passages(search: Search, passages: Sequence[Passage], queries: Sequence[Query], k: int) -> tuple[Hit, ...]:
     with tempfile.TemporaryDirectory() as folder:
         write_search_index(search, passages, Path(folder))
-        retriever: Retriever = open_retriever(search, Path(folder))
-        return retriever.search(queries, k)
+        return without_copies(open_retriever(search, Path(folder)), canonical_passages(passages)).search(queries, k)
 
 
 def _max_length(encoder: object) -> int | None:

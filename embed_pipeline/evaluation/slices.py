@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from embed_pipeline.dataset.formats import RetrievalDataset
+from embed_pipeline.evaluation.measures import canonical_passages
 from embed_pipeline.records import LANGUAGE, Query, Split
 
 MOST_VALUES = 20
@@ -33,11 +34,15 @@ def slice_queries(dataset: RetrievalDataset, split: Split) -> tuple[Slice, ...]:
     """The slices of a split, every query in one slice of each property; a property of a single value gives none.
 
     `labels`: relevant passages of the query. `length`: thirds by characters, bounds in the value. `train frequency`:
-    how many train queries have the query's rarest relevant passage (only where there are train queries). Then every
-    attribute of the queries, by name. Slices are in a reader's order.
+    how many train queries have the query's rarest relevant passage (only where there are train queries). Passages of
+    one text are one. Then every attribute of the queries, by name. Slices are in a reader's order.
     """
     queries = dataset.queries_of(split)
-    relevant = {q: [p for p, grade in grades.items() if grade > 0] for q, grades in dataset.relevant().items()}
+    canonical = canonical_passages(dataset.passages)
+    relevant = {
+        query: {canonical.get(passage, passage) for passage, grade in grades.items() if grade > 0}
+        for query, grades in dataset.relevant().items()
+    }
     in_train = Counter(passage for query in dataset.queries_of("train") for passage in relevant[query.id])
     found = [*_slice("labels", queries, lambda query: _label_count(len(relevant[query.id]))), *_by_length(queries)]
     if in_train:

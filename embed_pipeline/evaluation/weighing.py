@@ -6,6 +6,7 @@ Belongs here: the sweep. Does not belong here: the scores (retrieval/hybrid.py),
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from statistics import fmean
@@ -45,7 +46,10 @@ def weigh_scores(search: Search, dataset: RetrievalDataset, headline: Measure) -
         write_search_index(search, dataset.passages, Path(folder), questions=dataset)
         needed = HybridWeights(max(settings.part_weights), 1.0, 1.0)
         depth = max(settings.depth, HITS_PER_QUERY)
-        scored = list(open_hybrid(search, Path(folder), VECTORS_ALONE).score(queries, depth, needed))
+        retriever = replace(
+            open_hybrid(search, Path(folder), VECTORS_ALONE), canonical=canonical_passages(dataset.passages)
+        )
+        scored = list(retriever.score(queries, depth, needed))
     return weigh(scored, dataset, headline, settings)
 
 
@@ -60,8 +64,10 @@ def weigh(
         settings.hubness_weights if any(one.hubness.any() for one in scored) else (0.0,),
     )
     weights, canonical = list(product(*tried)), canonical_passages(dataset.passages)
-    depth = HITS_PER_QUERY if canonical else headline.cutoff
-    ranked = [one.rank_under_all(np.array(weights), depth) for one in scored]
+    copies = [sum(passage_id in canonical for passage_id in one.passage_ids) for one in scored]
+    ranked = [
+        one.rank_under_all(np.array(weights), headline.cutoff + more) for one, more in zip(scored, copies, strict=True)
+    ]
     judged = dataset.relevant()
     # Most weights lead to the same few rankings of a query, so each of those is measured once, as a query of its own.
     hits, judgments, ranking_ids = [], [], []

@@ -16,15 +16,16 @@ from embed_pipeline.encoding.cross_encoder import TextPair
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.pair_scores import PairScorer
 from embed_pipeline.evaluation.latency import SAMPLED_QUERIES, measure_latency, measure_throughput, spread
-from embed_pipeline.evaluation.measures import Measure, QueryMeasure
+from embed_pipeline.evaluation.measures import Measure, QueryMeasure, canonical_passages
 from embed_pipeline.evaluation.measuring import HITS_PER_QUERY, measure_hits
 from embed_pipeline.exporting.settings import ExportSettings, Format
 from embed_pipeline.exporting.vectors import VectorForm, compare_on, shared_hits
 from embed_pipeline.records import EVALUATED_SPLIT, Query
+from embed_pipeline.retrieval.distinct import without_copies
 from embed_pipeline.retrieval.faiss_index import build_index
 from embed_pipeline.retrieval.fusion import ranking_of_hits
 from embed_pipeline.retrieval.ranking import Ranking
-from embed_pipeline.retrieval.search import RerankedRetriever, top_k
+from embed_pipeline.retrieval.search import RerankedRetriever, top_texts
 
 PARITY_FILE = "parity.json"
 ORIGINAL = "original"
@@ -87,7 +88,8 @@ def measure_encoder(encoder: Encoder, dataset: RetrievalDataset) -> Measured:
     queries = encoder.encode_queries([query.text for query in asked])
     passages = encoder.encode_passages([passage.text for passage in dataset.passages])
     index = build_index([passage.id for passage in dataset.passages], passages, encoder_fingerprint=encoder.fingerprint)
-    ranking = top_k(index, [query.id for query in asked], queries, HITS_PER_QUERY)
+    canonical = canonical_passages(dataset.passages)
+    ranking = top_texts(index, [query.id for query in asked], queries, HITS_PER_QUERY, canonical)
     scores = measure_hits(dataset, EVALUATED_SPLIT, ranking.hits())
     return Measured(np.concatenate([queries, passages]), ranking, scores)
 
@@ -99,7 +101,8 @@ def measure_pairs(scorer: PairScorer, retriever: RerankedRetriever, dataset: Ret
         ValueError: as `measure_encoder`.
     """
     asked, kept = _test_queries(dataset), _KeptScores(scorer)
-    hits = replace(retriever, scorer=kept).search(asked, HITS_PER_QUERY)
+    found = without_copies(replace(retriever, scorer=kept), canonical_passages(dataset.passages))
+    hits = found.search(asked, HITS_PER_QUERY)
     ranking = ranking_of_hits([query.id for query in asked], hits)
     return Measured(kept.scores, ranking, measure_hits(dataset, EVALUATED_SPLIT, hits))
 

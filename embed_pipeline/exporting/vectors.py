@@ -4,7 +4,7 @@ Belongs here: the forms of vectors and what each finds of what exact search find
 model (parity.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
@@ -12,12 +12,12 @@ import numpy as np
 
 from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.evaluation.comparison import Comparison, compare_variants
-from embed_pipeline.evaluation.measures import Measure, QueryMeasure
+from embed_pipeline.evaluation.measures import Measure, QueryMeasure, canonical_passages
 from embed_pipeline.evaluation.measuring import HITS_PER_QUERY, measure_hits
 from embed_pipeline.records import EVALUATED_SPLIT
 from embed_pipeline.retrieval.faiss_index import IndexSettings, PassageIndex, build_index
-from embed_pipeline.retrieval.ranking import RankedQuery, Ranking, rank_passages
-from embed_pipeline.retrieval.search import top_k
+from embed_pipeline.retrieval.ranking import RankedQuery, Ranking, rank_passages, reach_texts
+from embed_pipeline.retrieval.search import top_texts
 
 RECALLED = 10
 RESCORED = 10
@@ -58,7 +58,7 @@ def compare_vectors(
     import faiss
 
     ids, asked = [one.id for one in dataset.passages], [one.id for one in dataset.queries_of(EVALUATED_SPLIT)]
-    found: list[VectorForm] = []
+    canonical, found = canonical_passages(dataset.passages), list[VectorForm]()
     exact: Ranking | None = None
     for dimension in sorted({queries.shape[1], *dimensions}, reverse=True):
         short_queries, short = _cut(queries, dimension), _cut(passages, dimension)
@@ -69,13 +69,13 @@ def compare_vectors(
         for kind in kinds:
             index = build_index(ids, short, encoder_fingerprint="", settings=IndexSettings(kind=kind))
             ranking, size = (
-                top_k(index, asked, short_queries, HITS_PER_QUERY),
+                top_texts(index, asked, short_queries, HITS_PER_QUERY, canonical),
                 len(faiss.serialize_index(index.faiss_index)),
             )
             exact = exact or ranking
             found.append(_form(kind, dimension, size, ranking, exact, dataset, scores, headline))
             if kind == "sq8" and whole_bytes:
-                ranking, bits = _rescored(index, asked, short_queries, short)
+                ranking, bits = _rescored(index, asked, short_queries, short, canonical)
                 found.append(_form("binary, sq8", dimension, bits + size, ranking, exact, dataset, scores, headline))
     return tuple(found)
 
@@ -111,20 +111,29 @@ def shared_hits(original: RankedQuery, found: RankedQuery) -> float:
 
 
 def _rescored(
-    index: PassageIndex, query_ids: Sequence[str], queries: np.ndarray, passages: np.ndarray
+    index: PassageIndex,
+    query_ids: Sequence[str],
+    queries: np.ndarray,
+    passages: np.ndarray,
+    canonical: Mapping[str, str],
 ) -> tuple[Ranking, int]:
     """The best by the signs of the numbers, ordered by the index's scores; and the bytes of the signs."""
     import faiss
 
     bits = faiss.IndexBinaryFlat(index.dimension)
     bits.add(np.packbits(passages > 0, axis=1))
-    wanted = min(len(passages), RESCORED * HITS_PER_QUERY)
-    _, candidates = bits.search(np.packbits(queries > 0, axis=1), wanted)
-    ranked = []
-    for query, vector, near in zip(query_ids, queries, candidates, strict=True):
-        scores = index.faiss_index.reconstruct_batch(near).astype(np.float64) @ vector.astype(np.float64)
-        ranked.append(rank_passages(query, [index.passage_ids[at] for at in near], scores, HITS_PER_QUERY))
-    return Ranking(tuple(ranked)), len(faiss.serialize_index_binary(bits))
+
+    def rank(rows: Sequence[int], k: int) -> list[RankedQuery]:
+        asked = queries[list(rows)]
+        _, candidates = bits.search(np.packbits(asked > 0, axis=1), min(len(passages), RESCORED * k))
+        ranked = []
+        for row, vector, near in zip(rows, asked, candidates, strict=True):
+            scores = index.faiss_index.reconstruct_batch(near).astype(np.float64) @ vector.astype(np.float64)
+            ranked.append(rank_passages(query_ids[row], [index.passage_ids[at] for at in near], scores, k))
+        return ranked
+
+    found = reach_texts(rank(range(len(query_ids)), HITS_PER_QUERY), rank, HITS_PER_QUERY, canonical)
+    return Ranking(tuple(found)), len(faiss.serialize_index_binary(bits))
 
 
 def _cut(vectors: np.ndarray, dimension: int) -> np.ndarray:

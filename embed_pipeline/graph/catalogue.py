@@ -83,18 +83,18 @@ ASSETS: Mapping[str, Asset] = {
     "mined_negatives": Asset("3", ("cleaned_qa",)),
     "finetuned_checkpoint": Asset("5", ("mined_negatives",)),
     "word_vectors": Asset("1", ("cleaned_qa",)),
-    "merged_checkpoint": Asset("3", ("cleaned_qa", "finetuned_checkpoint")),
-    "promoted_checkpoint": Asset("2", ("cleaned_qa", "finetuned_checkpoint", "merged_checkpoint")),
+    "merged_checkpoint": Asset("4", ("cleaned_qa", "finetuned_checkpoint")),
+    "promoted_checkpoint": Asset("3", ("cleaned_qa", "finetuned_checkpoint", "merged_checkpoint")),
     "adapter": Asset("1", ("cleaned_qa", "finetuned_checkpoint", "merged_checkpoint")),
     "reranker_checkpoint": Asset("1", ("mined_negatives", "finetuned_checkpoint", "merged_checkpoint")),
-    "hybrid_weights": Asset("1", ("cleaned_qa", *WEIGHTS_ASSETS)),
+    "hybrid_weights": Asset("2", ("cleaned_qa", *WEIGHTS_ASSETS)),
     "faiss_index": Asset("1", ("cleaned_qa", *WEIGHTS_ASSETS)),
     "query_metrics": Asset(
-        "4", ("cleaned_qa", *WEIGHTS_ASSETS, "hybrid_weights", "reranker_checkpoint", "faiss_index")
+        "5", ("cleaned_qa", *WEIGHTS_ASSETS, "hybrid_weights", "reranker_checkpoint", "faiss_index")
     ),
-    "general_metrics": Asset("1", ("cleaned_qa", *WEIGHTS_ASSETS, "hybrid_weights", "reranker_checkpoint")),
+    "general_metrics": Asset("2", ("cleaned_qa", *WEIGHTS_ASSETS, "hybrid_weights", "reranker_checkpoint")),
     "exported_model": Asset(
-        "2",
+        "3",
         ("cleaned_qa", *WEIGHTS_ASSETS, "hybrid_weights", "reranker_checkpoint", "faiss_index"),
         section="export",
     ),

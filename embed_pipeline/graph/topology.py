@@ -142,8 +142,8 @@ class Topology:
             *(("word_vectors",) if recipe.retriever == "word2vec" else ()),
         )
         # A classifier knows the passages that train questions are about, and a suite has none of them.
-        elsewhere = variant.recipe.retriever != "classifier" and self.project.datasets[variant.dataset].general_suite
-        suite = ("general_metrics",) if elsewhere else ()
+        elsewhere = (variant.first_stage or variant).recipe.retriever != "classifier"
+        suite = ("general_metrics",) if elsewhere and self.project.datasets[variant.dataset].general_suite else ()
         own = (asset for asset, section in SECTIONS.items() if attrgetter(section)(recipe))
         return (*made, *VARIANT_ASSETS, *suite, *own)
 

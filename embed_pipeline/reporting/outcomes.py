@@ -93,14 +93,16 @@ def collect_outcomes(
     tops = [_top_hits(result, wanted, measure.cutoff) for result in (baseline, variant)]
 
     def outcome(query_id: str) -> QueryOutcome:
+        # Texts: a hit on a copy of what was judged is right.
+        answers = tuple(dict.fromkeys(texts[passage_id] for passage_id in sorted(relevant[query_id])))
         returned = [
-            tuple(Returned(texts[hit.passage_id], hit.passage_id in relevant[query_id]) for hit in top[query_id])
+            tuple(Returned(text, text in answers) for text in (texts[hit.passage_id] for hit in top[query_id]))
             for top in tops
         ]
         return QueryOutcome(
             query_id=query_id,
             query=asked[query_id],
-            relevant=tuple(texts[passage_id] for passage_id in sorted(relevant[query_id])),
+            relevant=answers,
             baseline_value=base[query_id],
             variant_value=other[query_id],
             baseline_returned=returned[0],

@@ -14,7 +14,7 @@ clauses in place of tokens.
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
@@ -26,8 +26,16 @@ from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.records import Hit, Query
 from embed_pipeline.retrieval.classifier import ClassifierIndex, ClassifierSettings, classifier_scores
 from embed_pipeline.retrieval.faiss_index import PassageIndex
-from embed_pipeline.retrieval.ranking import SCORE_DECIMALS, RankedQuery, Ranking, check_k, rank_passages
-from embed_pipeline.retrieval.search import check_encoder, top_k
+from embed_pipeline.retrieval.ranking import (
+    SCORE_DECIMALS,
+    RankedQuery,
+    Ranking,
+    check_k,
+    rank_passages,
+    reach_texts,
+    unite_copies,
+)
+from embed_pipeline.retrieval.search import check_encoder, top_texts
 from embed_pipeline.retrieval.tfidf import TfidfIndex, queries_per_batch, rank_scores, tfidf_scores
 
 # Marks that end a clause or stand between two things of a list, in Chinese and in English. Not the comma of 1,000 and
@@ -214,6 +222,8 @@ class HybridRetriever:
     classifier: ClassifierIndex | None = None
     hubness: np.ndarray | None = None
     """float64 (passages), in the order of the index."""
+    canonical: Mapping[str, str] = field(default_factory=dict)
+    """Copies of a passage → the id that stands for its text: `depth` and k then count texts."""
 
     def __post_init__(self) -> None:
         """Raises ValueError when the two indexes are of different passages."""
@@ -227,7 +237,10 @@ class HybridRetriever:
         """See Retriever; raises ValueError when the index was built with another encoder."""
         check_k(k)
         scored = self.score(queries, max(k, self.depth), self.weights)
-        return rank_candidates(scored, self.weights, k).hits()
+        if not self.canonical:
+            return rank_candidates(scored, self.weights, k).hits()
+        ranked = (one.rank(self.weights, len(one.passage_ids)) for one in scored)
+        return Ranking(tuple(unite_copies(one, k, self.canonical) for one in ranked)).hits()
 
     def score(
         self, queries: Sequence[Query], depth: int, needed: HybridWeights = ALL_SCORES
@@ -251,6 +264,11 @@ class HybridRetriever:
         known = self.classifier.passage_ids if self.classifier else ()
         return np.array([self._row_of[passage_id] for passage_id in known], dtype=np.int64)
 
+    @cached_property
+    def _known_copies(self) -> int:
+        known = self.classifier.passage_ids if self.classifier else ()
+        return sum(passage_id in self.canonical for passage_id in known)
+
     def _score_batch(self, queries: Sequence[Query], depth: int, needed: HybridWeights) -> Iterator[CandidateScores]:
         clauses = [split_query(query.text) if needed.parts else () for query in queries]
         questions = dict.fromkeys(query.text for query in queries)
@@ -258,18 +276,23 @@ class HybridRetriever:
         texts, vectors = [*questions, *parts], self.encoder.encode_queries(list(questions))
         if parts:  # by themselves: beside a long question each would be padded to its length
             vectors = np.concatenate([vectors, self.encoder.encode_queries(list(parts))])
-        found = top_k(self.index, texts, vectors, depth, device=self.device).queries
+        found = top_texts(self.index, texts, vectors, depth, self.canonical, device=self.device).queries
         dense = {text: (vector, one.passage_ids) for text, vector, one in zip(texts, vectors, found, strict=True)}
         asked_texts = [query.text for query in queries]
         cosines = tfidf_scores(self.lexical, asked_texts)
-        words = rank_scores(self.lexical, queries, cosines, depth)
+        words = reach_texts(
+            rank_scores(self.lexical, queries, cosines, depth),
+            lambda rows, k: rank_scores(self.lexical, [queries[row] for row in rows], cosines[list(rows), :], k),
+            depth,
+            self.canonical,
+        )
         answers = np.zeros((len(queries), 0))
         if self.classifier and needed.classifier:
             whole = np.stack([dense[text][0] for text in asked_texts])
             answers = classifier_scores(self.classifier, asked_texts, whole)
         for at, (query, own) in enumerate(zip(queries, clauses, strict=True)):
             candidates = {*words[at].passage_ids, *(id_ for text in (query.text, *own) for id_ in dense[text][1])}
-            likely = self._known_rows[np.argsort(-answers[at], kind="stable")[:depth]]
+            likely = self._known_rows[np.argsort(-answers[at], kind="stable")[: depth + self._known_copies]]
             rows = np.union1d([self._row_of[passage_id] for passage_id in candidates], likely).astype(np.int64)
             if not rows.size:
                 yield CandidateScores(query.id, (), *np.zeros((5, 0)))

@@ -1,9 +1,10 @@
 """The order of hits, the same for every retriever: better score first, equal scores by passage id.
 
-Belongs here: Ranking and the one rule of ties. Does not belong here: computing a score.
+Belongs here: Ranking, the one rule of ties, rankings of texts that passages share. Does not belong here: computing a
+score, which passages share a text.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,50 @@ def rank_passages(query_id: str, passage_ids: Sequence[str], scores: Iterable[fl
         passage_ids=tuple(passage_id for passage_id, _ in best),
         scores=tuple(score for _, score in best),
     )
+
+
+def reach_texts(
+    found: Sequence[RankedQuery],
+    deeper: Callable[[Sequence[int], int], Sequence[RankedQuery]],
+    k: int,
+    canonical: Mapping[str, str],
+) -> list[RankedQuery]:
+    """The rankings with as many hits as it takes for k texts; `found` are those of k hits.
+
+    `canonical` maps copies of a passage to the id that stands for its text. deeper(rows, depth) ranks some of the
+    queries again, by their places in `found`, with fewer than depth hits only where there are no more; it is not asked
+    for queries without copies among their hits.
+    """
+    ranked, depth = list(found), k
+    open_rows: Sequence[int] = range(len(ranked)) if canonical else ()
+    while open_rows := [
+        row
+        for row in open_rows
+        if len(ranked[row].passage_ids) >= depth and _hits_for_texts(ranked[row], k, canonical) is None
+    ]:
+        depth *= 4
+        for row, query in zip(open_rows, deeper(open_rows, depth), strict=True):
+            end = _hits_for_texts(query, k, canonical)
+            ranked[row] = RankedQuery(query.query_id, query.passage_ids[:end], query.scores[:end])
+    return ranked
+
+
+def unite_copies(query: RankedQuery, k: int, canonical: Mapping[str, str]) -> RankedQuery:
+    """The k best texts, each with the score of its best passage and the id that stands for it."""
+    best: dict[str, float] = {}
+    for passage_id, score in zip(query.passage_ids, query.scores, strict=True):
+        best.setdefault(canonical.get(passage_id, passage_id), score)
+    return rank_passages(query.query_id, list(best), list(best.values()), k)
+
+
+def _hits_for_texts(query: RankedQuery, k: int, canonical: Mapping[str, str]) -> int | None:
+    """How many hits it takes for k texts; None where there are fewer."""
+    texts: set[str] = set()
+    for hits, passage_id in enumerate(query.passage_ids, start=1):
+        texts.add(canonical.get(passage_id, passage_id))
+        if len(texts) == k:
+            return hits
+    return None
 
 
 def check_k(k: int) -> None:

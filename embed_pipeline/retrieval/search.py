@@ -18,7 +18,7 @@ from embed_pipeline.records import Hit, Query
 from embed_pipeline.retrieval.faiss_index import PassageIndex, refuse_missing_gpu
 from embed_pipeline.retrieval.fusion import RANK_CONSTANT, ranking_of_hits, reciprocal_rank_fusion
 from embed_pipeline.retrieval.lexical import LexicalIndex, lexical_top_k
-from embed_pipeline.retrieval.ranking import RankedQuery, Ranking, check_k, rank_passages
+from embed_pipeline.retrieval.ranking import RankedQuery, Ranking, check_k, rank_passages, reach_texts
 from embed_pipeline.retrieval.tfidf import TfidfIndex, tfidf_top_k
 
 if TYPE_CHECKING:
@@ -131,6 +131,25 @@ def top_k(
         rows = slice(start, start + _QUERIES_PER_SEARCH)
         ranked += _search_batch(index, searchable, query_ids[rows], query_vectors[rows], k)
     return Ranking(tuple(ranked))
+
+
+def top_texts(
+    index: PassageIndex,
+    query_ids: Sequence[str],
+    query_vectors: np.ndarray,
+    k: int,
+    canonical: Mapping[str, str],
+    *,
+    device: Literal["cpu", "cuda"] = "cpu",
+) -> Ranking:
+    """top_k, with as many hits as it takes for k texts (reach_texts)."""
+
+    def deeper(rows: Sequence[int], depth: int) -> Sequence[RankedQuery]:
+        asked = [query_ids[row] for row in rows]
+        return top_k(index, asked, query_vectors[list(rows)], depth, device=device).queries
+
+    found = top_k(index, query_ids, query_vectors, k, device=device).queries
+    return Ranking(tuple(reach_texts(found, deeper, k, canonical)))
 
 
 def _search_batch(

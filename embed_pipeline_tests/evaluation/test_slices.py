@@ -38,6 +38,16 @@ def test_slices_by_labels_train_frequency_length_and_attributes() -> None:
     assert not any(name.startswith("channel") for name in found)  # one value says nothing
 
 
+def test_relevant_copies_of_one_text_are_one_label_also_where_train_has_another_of_them() -> None:
+    plain = _dataset()
+    copies = tuple(Passage(f"{name} too", name) for name in ("often", "x"))
+    judgments = [
+        Judgment(one.query_id, "often too" if one.query_id == "a" else one.passage_id) for one in plain.judgments
+    ]
+    copied = build_dataset(plain.queries, (*plain.passages, *copies), [*judgments, Judgment("b", "often too")])
+    assert slice_queries(copied, "test") == slice_queries(plain, "test")
+
+
 def test_every_query_is_in_one_slice_of_each_property() -> None:
     dataset = _dataset()
     slices = slice_queries(dataset, "test")

@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import mean
 
 import dagster as dg
 import numpy as np
@@ -28,6 +30,8 @@ from embed_pipeline.exporting.parity import (
     Speed,
     choose_format,
     compare,
+    measure_encoder,
+    measure_pairs,
     read_parity,
     read_vector_forms,
 )
@@ -46,7 +50,10 @@ from embed_pipeline.exporting.writing import (
 )
 from embed_pipeline.project.recipes import Recipe
 from embed_pipeline.records import Hit, Judgment, Passage, Query
+from embed_pipeline.retrieval.faiss_index import build_index
 from embed_pipeline.retrieval.ranking import RankedQuery, Ranking
+from embed_pipeline.retrieval.search import DenseRetriever, RerankedRetriever
+from embed_pipeline_tests.fakes import FakeEncoder
 from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.small_project import (
     edit_dataset,
@@ -56,7 +63,7 @@ from embed_pipeline_tests.small_project import (
     write_project,
     write_yaml,
 )
-from embed_pipeline_tests.tiny_cross_encoder import write_cross_encoder
+from embed_pipeline_tests.tiny_cross_encoder import FakePairScorer, write_cross_encoder
 
 TEXTS = ["我肝上有油,能买吗", "痛风", "体检说高压一百六" * 10, "x"]
 HEADLINE = Measure("precise", 5)
@@ -319,6 +326,45 @@ def test_small_vectors_find_less_the_smaller_they_are_and_rescored_bits_what_the
     found = compare_vectors(queries, passages[:100], few, scores, dimensions=[], headline=headline)
     assert [one.index for one in found] == ["flat", "sq8", "binary, sq8"]
     assert found[1].recall_at_10 == found[2].recall_at_10 < 1
+
+
+def test_copies_above_the_answer_hide_no_loss() -> None:
+    rng, boilerplate = np.random.default_rng(1), np.eye(64, dtype=np.float32)[:1]
+    answers = np.concatenate([boilerplate + 0.3 * rng.standard_normal((12, 64)), rng.standard_normal((50, 64))])
+    answers = (answers / np.linalg.norm(answers, axis=1, keepdims=True)).astype(np.float32)
+    queries = answers[:12] + boilerplate
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    asked = [Query(f"q{at:02}", f"question {at}", "test") for at in range(12)]
+    ids = [f"p{at:02}" for at in range(len(answers))]
+    judged = tuple(Judgment(query.id, passage) for query, passage in zip(asked, ids, strict=False))
+    alone = RetrievalDataset(tuple(asked), (Passage("a", "copied"), *(Passage(one, one) for one in ids)), judged)
+    copies = tuple(Passage(f"a{at:03}", "copied") for at in range(300))
+    copied = replace(alone, passages=(*copies, *alone.passages[1:]))
+
+    vectors = {"copied": boilerplate[0], **dict(zip(ids, answers, strict=True))}
+    vectors |= {query.text: vector for query, vector in zip(asked, queries, strict=True)}
+
+    class Known(FakeEncoder):
+        def _encode(self, formatted: list[str], texts: Sequence[str]) -> np.ndarray:
+            return np.stack([vectors[text] for text in texts])
+
+    encoder, headline = Known(64), Measure("mrr", 10)
+    one, other = (measure_encoder(encoder, dataset).scores for dataset in (alone, copied))
+    assert one == other and mean(found.value for found in one if found.measure == headline) > 0.4
+    lost = []
+    for dataset in (alone, copied):
+        passages = np.stack([vectors[passage.text] for passage in dataset.passages])
+        forms = compare_vectors(queries, passages, dataset, one, dimensions=[], headline=headline)
+        lost.append({form.index: form.points_lost for form in forms if form.index in ("flat", "sq8", "binary, sq8")})
+    assert lost[0] == lost[1] and lost[0]["flat"] == 0
+    texts = {passage.id: passage.text for passage in copied.passages}
+    index = build_index(
+        list(texts), encoder.encode_passages(list(texts.values())), encoder_fingerprint=encoder.fingerprint
+    )
+    scorer = FakePairScorer({"copied": 2.0})
+    retriever = RerankedRetriever(DenseRetriever(index, encoder), scorer, texts, top_k=20, keep=10)
+    assert any(found.value for found in measure_pairs(scorer, retriever, copied).scores if found.measure == headline)
+    assert len(scorer.calls) == 12 * 20 == len(set(scorer.calls))
 
 
 def test_half_precision_halves_the_weights_and_loads_in_sentence_transformers(

@@ -25,8 +25,9 @@ from embed_pipeline.graph.freshness import assess, explain
 from embed_pipeline.graph.graph import COMPILED_FOLDER, Graph, MissingInputError
 from embed_pipeline.graph.topology import Node, Topology, select_nodes
 from embed_pipeline.graph.work import Work, all_work, in_turn, ready_work, work_off
+from embed_pipeline.project.project import Project
 from embed_pipeline.training.finetune import PROGRESS_FOLDER
-from embed_pipeline_tests.small_project import edit_yaml, write_full_project, write_model, write_yaml
+from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, write_full_project, write_model, write_yaml
 
 TUNED = "small/tuned"
 
@@ -107,6 +108,18 @@ def test_the_same_weights_elsewhere_change_no_encoding_and_other_weights_do(pipe
     assert _plan(pipeline, "faiss_index", "small/base").fingerprint == before
     write_model(model.with_name("renamed"), seed=9)
     assert _plan(pipeline, "faiss_index", "small/base").fingerprint != before
+
+
+def test_what_a_classifier_finds_is_not_looked_for_on_a_general_suite_by_a_second_stage_either(tmp_path: Path) -> None:
+    data = write_full_project(tmp_path)
+    write_yaml(data / "recipes" / "learnt.yaml", {"description": "x", "retriever": "classifier"})
+    for name, of in (("second", "learnt"), ("other", "bm25")):
+        rerank = {"of": of, "model": "local/cross-encoder"}
+        write_yaml(data / "recipes" / f"{name}.yaml", {"description": "x", "retriever": "reranked", "rerank": rerank})
+    edit_dataset(data / "small", variants=["bm25", "learnt", "second", "other"])
+    nodes = set(Topology(Project(data=data, home=tmp_path / "home")).nodes())
+    measured = {node.partition for node in nodes if node.asset == "general_metrics"}
+    assert {"small/bm25", "small/other"} == {name for name in measured if name.startswith("small/")}
 
 
 def test_the_description_of_a_data_set_concerns_its_report_alone(pipeline: PipelineResource) -> None:

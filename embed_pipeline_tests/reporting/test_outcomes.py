@@ -62,3 +62,19 @@ def test_other_queries_are_refused():
     partial = VariantResult("tuned", [r for r in VARIANT.query_measures if r.query_id != "q0"], VARIANT.hits)
     with pytest.raises(ValueError, match="share 3 of 4 queries"):
         collect(variant=partial)
+
+
+def test_a_hit_on_a_copy_of_what_was_judged_is_right_and_two_judged_copies_are_one_answer():
+    found = collect_outcomes(
+        make_result("bm25", {"q1": ["p0"]}),
+        make_result("tuned", {"q1": ["p2"]}),
+        dataset="disease",
+        split="test",
+        queries=QUERIES,
+        passages=[*PASSAGES, Passage("p8", "高血压"), Passage("p9", "高血压")],
+        judgments=[*JUDGMENTS[:1], Judgment("q1", "p8"), Judgment("q1", "p9"), *JUDGMENTS[2:]],
+        measure=Measure("precise", 1),
+    )
+    (lost,) = found.lost_examples
+    assert lost.relevant == ("高血压",)
+    assert [(item.text, item.relevant) for item in lost.baseline_returned] == [("高血压", True)]
