@@ -57,6 +57,12 @@ class ResumableTrainer(Trainer):
         self._globalstep_last_logged = memory["last_logged"]
         self.watch.zeros = memory["zeros"]
 
+    def create_scheduler(self, num_training_steps: int, *arguments: Any, **named: Any) -> Any:
+        """The schedule of the arguments; a single step does not warm up: its rate would be 0."""
+        if num_training_steps == 1:
+            self.args.warmup_steps = 0
+        return super().create_scheduler(num_training_steps, *arguments, **named)
+
     def training_step(self, *arguments: Any, **named: Any) -> torch.Tensor:
         """The loss of a batch, watched."""
         self.step_tokens = count_tokens(arguments)

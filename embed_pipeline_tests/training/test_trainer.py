@@ -127,6 +127,16 @@ def test_the_rate_rises_over_the_share_of_the_steps_and_falls_by_the_schedule(
     assert rates.seen == pytest.approx([1e-3 * rate for rate in expected])
 
 
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
+@pytest.mark.parametrize("scheduler", ["linear", "cosine", "constant"])
+def test_a_training_of_one_step_steps_at_the_peak_rate(
+    model: Path, tmp_path: Path, scheduler: str, share: float
+) -> None:
+    rates = _Rates()
+    _trainer(model, tmp_path, rates, epochs=1, batch_size=QUERIES, scheduler=scheduler, warmup_share=share).train()
+    assert rates.seen == [1e-3]
+
+
 def test_a_gradient_above_the_norm_is_clipped_to_it(model: Path, tmp_path: Path) -> None:
     def moved(norm: float) -> float:
         trainer = _trainer(model, tmp_path / str(norm), epochs=1, max_gradient_norm=norm)
