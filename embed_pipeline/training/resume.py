@@ -63,11 +63,11 @@ class ResumableTrainer(Trainer):
             self.args.warmup_steps = 0
         return super().create_scheduler(num_training_steps, *arguments, **named)
 
-    def training_step(self, *arguments: Any, **named: Any) -> torch.Tensor:
+    def training_step(self, model: Any, inputs: Any, *arguments: Any, **named: Any) -> torch.Tensor:
         """The loss of a batch, watched."""
-        self.step_tokens = count_tokens(arguments)
-        loss = super().training_step(*arguments, **named)
-        self.watch.see("loss", self.state.global_step + 1, loss)
+        self.step_tokens = count_tokens(inputs)
+        loss = super().training_step(model, inputs, *arguments, **named)
+        self.watch.see("loss", self.state.global_step + 1, loss, inputs.get("weights"))
         return loss
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.mining.groups import read_groups, write_groups
+from embed_pipeline.training.finetune import LOG_FILE
 from embed_pipeline.training.training_run import train as train_job
 from embed_pipeline_tests.small_project import encoder_settings
 from embed_pipeline_tests.training.conftest import Train, digest, write_job
@@ -50,6 +51,15 @@ def test_two_processes_train_what_one_trains_on_the_whole_batch(train: Train, tr
     two = load_file(train(batch_size=8, processes=2, **settings) / "model.safetensors")
     assert one.keys() == two.keys()
     assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
+
+
+@pytest.mark.slow
+def test_two_processes_train_on_one_query_to_the_end(train: Train, train_here: Train) -> None:
+    settings = {"epochs": 5, "max_queries": 1, "vocabulary_extension": None, "candidates": "corpus"}
+    one, two = train_here(**settings), train(processes=2, **settings)
+    logs = [[json.loads(line) for line in (folder / LOG_FILE).open(encoding="utf-8")] for folder in (one, two)]
+    assert [log[-1]["step"] for log in logs] == [5, 5]
+    assert logs[1][0]["loss"] == pytest.approx(logs[0][0]["loss"], abs=1e-4)
 
 
 @pytest.mark.parametrize("processes", ONE_AND_TWO)
