@@ -117,9 +117,11 @@ class _Rates(TrainerCallback):
         ("linear", 0.2, [0, 0.5, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]),
         ("linear", 0.0, [1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]),
         ("cosine", 0.2, [0, 0.5, *(0.5 + 0.5 * math.cos(math.pi * step / 8) for step in range(8))]),
+        ("constant", 0.3, [0, 1 / 3, 2 / 3, *[1] * 7]),
+        ("constant", 0.0, [1] * 10),
     ],
 )
-def test_the_rate_rises_over_the_share_of_the_steps_and_falls_by_the_schedule(
+def test_the_rate_rises_over_the_share_of_the_steps_and_goes_on_by_the_schedule(
     model: Path, tmp_path: Path, scheduler: str, share: float, expected: list[float]
 ) -> None:
     rates = _Rates()
