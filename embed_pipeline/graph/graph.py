@@ -252,7 +252,12 @@ class Graph:
                 f"{config}: training: auto expected num_hidden_layers, found none. State the training in the recipe "
                 f"{variant.name}."
             )
-        return choose_training(self._facts_of(variant.dataset), layers=layers, device=self.runtime.device)
+        return choose_training(
+            self._facts_of(variant.dataset),
+            layers=layers,
+            device=self.runtime.device,
+            processes=self.runtime.processes,
+        )
 
     def _facts_of(self, dataset: str) -> DataFacts:
         cleaned = self.input(Node("cleaned_qa", dataset))

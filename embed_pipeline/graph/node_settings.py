@@ -87,8 +87,11 @@ def variant_settings(
         return {"store": recipe.index.store, "alias": alias_of(variant.key)}
     found = _encoder_settings(asset, variant, base_encoder)
     if asset == "finetuned_checkpoint" and recipe.training_settings:
-        found["training"] = recipe.training_settings.model_dump(mode="json")
+        training = recipe.training_settings
+        found["training"] = training.model_dump(mode="json")
         found |= {"device": runtime.device, "processes": runtime.processes}
+        if training.scheduler == "constant" and training.warmup_share:
+            found["warms_up"] = True  # what was trained before it did is made anew, and nothing else
     elif asset == "merged_checkpoint":
         found |= {
             "merge": required(recipe.merge, "merge").model_dump(mode="json", exclude={"of"}),

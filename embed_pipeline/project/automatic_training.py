@@ -17,6 +17,7 @@ from embed_pipeline.project.recipes import Recipe
 from embed_pipeline.training.settings import TrainingSettings
 
 _BATCH = 16
+"""Questions of a step, of all processes together."""
 _STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 190, 6, 10
 _MOST_QUERIES = 3000
 _MANY_QUERIES = 600
@@ -55,15 +56,23 @@ def summarise(training: Mapping[str, Any]) -> str:
     )
 
 
-def choose_training(facts: DataFacts, *, layers: int, device: Literal["cpu", "cuda"]) -> AutomaticTraining:
-    """The training that follows from the data's figures, the base's number of layers and the device.
+def choose_training(
+    facts: DataFacts, *, layers: int, device: Literal["cpu", "cuda"], processes: int = 1
+) -> AutomaticTraining:
+    """The training that follows from the data's figures, the base's number of layers, the device and the processes.
 
     The same figures give the same settings on every machine of one kind; what a processor is good at decides the
-    precision alone.
+    precision alone. Processes share a batch of the same size, so that they take as many steps as one.
     """
+    batch = max(1, _BATCH // processes)
+    together = batch * processes
     chosen = {
-        **(_for_labels(facts, layers, device) if facts.is_label_list else _for_passages(facts, layers, device)),
-        **_in_common(facts, device),
+        **(
+            _for_labels(facts, layers, device, together)
+            if facts.is_label_list
+            else _for_passages(facts, layers, device)
+        ),
+        **_in_common(facts, device, batch, processes),
     }
     return AutomaticTraining(
         facts=facts,
@@ -77,9 +86,10 @@ Chosen = dict[str, tuple[Any, str]]
 """By field of `training` its value and why."""
 
 
-def _in_common(facts: DataFacts, device: str) -> Chosen:
+def _in_common(facts: DataFacts, device: str, batch: int, processes: int) -> Chosen:
+    shared = f"in each of {processes} processes, {batch * processes} a step: " if processes > 1 else ""
     found: Chosen = {
-        "batch_size": (_BATCH, "more steps of few questions earned more than fewer of many"),
+        "batch_size": (batch, f"{shared}more steps of few questions earned more than fewer of many"),
         "freeze_embeddings": (True, "most of a multilingual encoder's parameters, and few of them occur in the data"),
     }
     if _trained_queries(facts, device) < facts.train_queries:
@@ -88,14 +98,15 @@ def _in_common(facts: DataFacts, device: str) -> Chosen:
     return found
 
 
-def _for_labels(facts: DataFacts, layers: int, device: str) -> Chosen:
+def _for_labels(facts: DataFacts, layers: int, device: str, batch: int) -> Chosen:
+    """`batch`: questions of a step, of all processes."""
     used = _trained_queries(facts, device)
-    epochs = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, math.ceil(_STEPS * _BATCH / max(1, used))))
+    epochs = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, math.ceil(_STEPS * batch / max(1, used))))
     labels = f"{facts.passages} labels of some {facts.passage_length:.0f} characters"
     found: Chosen = {
         "learning_rate": (1e-4, "higher rates found no more and forgot what the base knew elsewhere"),
         "temperature": (0.03, "the contrast that all trainings with labels were measured with"),
-        "epochs": (epochs, f"{used} questions are {math.ceil(epochs * used / _BATCH)} steps so"),
+        "epochs": (epochs, f"{used} questions are {math.ceil(epochs * used / batch)} steps so"),
     }
     if facts.passages <= _FEW_LABELS:
         found["candidates"] = ("corpus", f"{labels}: every one of them fits into a step")

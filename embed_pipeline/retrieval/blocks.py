@@ -12,6 +12,8 @@ import numpy as np
 from embed_pipeline.retrieval.faiss_index import PassageIndex, refuse_missing_gpu
 
 BLOCK_ROWS = 32_768
+GPU_HITS = 2048
+"""Faiss's search on a GPU ends the process where more are asked for."""
 
 
 class EachBlock(Protocol):
@@ -85,11 +87,11 @@ class BlockVectors:
 def search_block(
     queries: np.ndarray, block: np.ndarray, k: int, device: Literal["cpu", "cuda"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """float32 scores and int64 rows of the block, both (queries, min(k, rows))."""
+    """float32 scores and int64 rows of the block, both (queries, min(k, rows)); above GPU_HITS on the processor."""
     import faiss
 
     k = min(k, len(block))
-    if device == "cpu":
+    if device == "cpu" or k > GPU_HITS:
         return faiss.knn(queries, block, k, metric=faiss.METRIC_INNER_PRODUCT)
     refuse_missing_gpu()
     return faiss.knn_gpu(faiss.StandardGpuResources(), queries, block, k, metric=faiss.METRIC_INNER_PRODUCT)

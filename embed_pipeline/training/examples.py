@@ -98,6 +98,8 @@ class Examples:
     queries: tuple[TrainingQuery, ...]
     query_tokens: TokenTable
     passage_tokens: TokenTable
+    left_out: tuple[str, ...] = ()
+    """Ids of queries of which every candidate is a positive: there is nothing to contrast it with."""
 
     @property
     def tables(self) -> dict[Role, TokenTable]:
@@ -116,7 +118,7 @@ def build_examples(
     """The groups as examples; passages outside the groups are read only where the candidates include them.
 
     Raises:
-        ValueError: there are no groups, or every passage is a positive of some query while the corpus is the
+        ValueError: there are no groups, or every passage is a positive of every query while the corpus is the
             candidates.
     """
     if not groups:
@@ -139,9 +141,18 @@ def build_examples(
     row_of = dict(zip(corpus if whole else in_groups, tokenised.rows.tolist(), strict=True))
     questions = tokenise([group.query for group in groups], "query", tokenizer, encoder)
     queries = _queries(groups, row_of, questions.rows)
-    examples = Examples(candidates, queries, questions.table, tokenised.table)
-    _check_negatives_exist(groups, examples)
-    return examples
+    if candidates != "corpus":
+        return Examples(candidates, queries, questions.table, tokenised.table)
+    unfit = [len(query.positives) == len(tokenised.table) for query in queries]
+    if all(unfit):
+        raise ValueError(
+            f"training: expected a query to which a passage of the corpus is wrong, found none among {len(queries)}: "
+            "every passage is a positive of every query (texts of the same tokens count as one), so there is nothing "
+            "to learn from. Add passages, or extend the vocabulary."
+        )
+    taught = tuple(query for query, left in zip(queries, unfit, strict=True) if not left)
+    left_out = tuple(group.query_id for group, left in zip(groups, unfit, strict=True) if left)
+    return Examples(candidates, taught, questions.table, tokenised.table, left_out)
 
 
 def _queries(
@@ -173,14 +184,3 @@ def _teacher_scores(group: TrainingGroup, row_of: Mapping[str, int]) -> dict[int
         row = row_of[text]
         scores[row] = max(score, scores.get(row, score))
     return scores
-
-
-def _check_negatives_exist(groups: Sequence[TrainingGroup], examples: Examples) -> None:
-    if examples.candidates != "corpus":
-        return
-    for group, query in zip(groups, examples.queries, strict=True):
-        if len(query.positives) == len(examples.passage_tokens):
-            raise ValueError(
-                f"query {group.query_id}: every passage of the corpus is its positive (texts of the same tokens count "
-                "as one), so there is nothing to learn from. Remove the query, add passages, or extend the vocabulary."
-            )

@@ -80,8 +80,8 @@ def split_frozen_layers(
 ) -> FrozenLayers | None:
     """The network in two parts that share its weights; None where the settings or the architecture do not allow it.
 
-    All embeddings and the first layers must be frozen. An architecture is believed once both parts together have been
-    seen to compute what the whole does.
+    All embeddings and the first layers must be frozen, and no weight that they share with the rest be trained. An
+    architecture is believed once both parts together have been seen to compute what the whole does.
     """
     if not (settings.freeze_layers and settings.freeze_embeddings):
         return None
@@ -91,6 +91,8 @@ def split_frozen_layers(
         return None
     lower, upper = (_view(base) for _ in range(2))
     lower.encoder.layer, upper.encoder.layer = stack[: settings.freeze_layers], stack[settings.freeze_layers :]
+    if any(weight.requires_grad for weight in lower.parameters()):  # as MPNet's positions, which all layers share
+        return None
     upper.embeddings = _Handed()
     found = FrozenLayers(lower, upper, tables, padding=padding)
     return found if _compute_the_same(base, found) else None

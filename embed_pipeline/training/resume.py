@@ -57,11 +57,17 @@ class ResumableTrainer(Trainer):
         self._globalstep_last_logged = memory["last_logged"]
         self.watch.zeros = memory["zeros"]
 
-    def training_step(self, *arguments: Any, **named: Any) -> torch.Tensor:
+    def create_scheduler(self, num_training_steps: int, *arguments: Any, **named: Any) -> Any:
+        """The schedule of the arguments; a single step does not warm up: its rate would be 0."""
+        if num_training_steps == 1:
+            self.args.warmup_steps = 0
+        return super().create_scheduler(num_training_steps, *arguments, **named)
+
+    def training_step(self, model: Any, inputs: Any, *arguments: Any, **named: Any) -> torch.Tensor:
         """The loss of a batch, watched."""
-        self.step_tokens = count_tokens(arguments)
-        loss = super().training_step(*arguments, **named)
-        self.watch.see("loss", self.state.global_step + 1, loss)
+        self.step_tokens = count_tokens(inputs)
+        loss = super().training_step(model, inputs, *arguments, **named)
+        self.watch.see("loss", self.state.global_step + 1, loss, inputs.get("weights"))
         return loss
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:

@@ -116,7 +116,8 @@ def common_arguments(job: FinetuneJob, queries: int) -> dict[str, Any]:
         "per_device_train_batch_size": training.batch_size,
         "gradient_accumulation_steps": training.gradient_accumulation_steps,
         "warmup_steps": training.warmup_share,
-        "lr_scheduler_type": training.scheduler,
+        # transformers' own constant rate has no warm-up.
+        "lr_scheduler_type": "constant_with_warmup" if training.scheduler == "constant" else training.scheduler,
         "weight_decay": training.weight_decay,
         "max_grad_norm": training.max_gradient_norm,
         "bf16": precision == "bfloat16",

@@ -44,6 +44,7 @@ _SAVED_FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
 )
+_NAMED = 5  # queries that a warning names
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class _Prepared:
     network: PreTrainedModel
     tokenizer: Any
     candidates: Candidates
+    left_out: tuple[str, ...] = ()
+    """Ids of queries that are not trained with (examples.Examples)."""
 
 
 def train(job: FinetuneJob, report: Report, warn: Report, *, callbacks: Sequence[TrainerCallback] = ()) -> None:
@@ -85,6 +88,8 @@ def train(job: FinetuneJob, report: Report, warn: Report, *, callbacks: Sequence
     prepare = _prepare_plain if job.training.candidates == "flagembedding" else _prepare_own
     prepared = prepare(job, groups, passages, every)
     report(f"candidates: {prepared.candidates}")
+    if prepared.left_out:
+        warn(_describe_left_out(prepared.left_out, len(groups)))
     precision = resolve_precision(job.training.precision, job.device)
     prepared.trainer.add_callback(
         Foresight(warn, arithmetic=f"{precision}; {native.reason}", tokens=lambda: prepared.trainer.step_tokens)
@@ -155,10 +160,18 @@ def _prepare_own(
         examples,
         encoder=job.encoder,
         settings=job.training,
-        arguments=training_arguments(job, len(groups)),
+        arguments=training_arguments(job, len(examples.queries)),
         callbacks=callbacks,
     )
-    return _Prepared(trainer, network, tokenizer, examples.candidates)
+    return _Prepared(trainer, network, tokenizer, examples.candidates, examples.left_out)
+
+
+def _describe_left_out(left_out: Sequence[str], queries: int) -> str:
+    named = ", ".join(left_out[:_NAMED]) + (" …" if len(left_out) > _NAMED else "")
+    return (
+        f"training: left out {len(left_out)} of {queries} queries ({named}): every passage of the corpus is a positive "
+        "of theirs (texts of the same tokens count as one), so there is nothing to contrast them with."
+    )
 
 
 def _prepare_plain(

@@ -45,28 +45,38 @@ class LossWatch:
 
     def __init__(self, at_once: int = 1) -> None:
         self.at_once, self.zeros = at_once, 0
-        self.unread: list[tuple[str, int, Tensor | float]] = []
+        self.unread: list[tuple[str, int, Tensor | float, Tensor | None]] = []
 
-    def see(self, kind: str, step: int, value: Tensor | float) -> None:
-        """Take a `loss` or a `gradient` norm; raises HopelessTrainingError once it is read and hopeless."""
-        self.unread.append((kind, step, value.detach() if isinstance(value, Tensor) else value))
+    def see(self, kind: str, step: int, value: Tensor | float, weights: Tensor | None = None) -> None:
+        """Take a `loss` or a `gradient` norm; raises HopelessTrainingError once it is read and hopeless.
+
+        `weights`: what this process's queries count in the loss, where some may count nothing.
+        """
+        self.unread.append((kind, step, value.detach() if isinstance(value, Tensor) else value, weights))
         if len(self.unread) >= self.at_once:
             self.settle()
 
     def settle(self) -> None:
         """Read what was not yet read; raises HopelessTrainingError."""
         unread, self.unread = self.unread, []
-        for kind, step, value in unread:
-            check = self.check_loss if kind == "loss" else self.check_gradient
-            check(step, float(value))
+        for kind, step, value, weights in unread:
+            if kind == "loss":
+                self.check_loss(step, float(value), counts=weights is None or bool(weights.any()))
+            else:
+                self.check_gradient(step, float(value))
 
-    def check_loss(self, step: int, loss: float) -> None:
-        """Raises HopelessTrainingError for a loss that is no number, or exactly zero three times in a row."""
+    def check_loss(self, step: int, loss: float, *, counts: bool = True) -> None:
+        """Raises HopelessTrainingError for a loss that is no number, or exactly zero three times in a row.
+
+        One that does not count, of a process without a query, is 0 by design and says nothing.
+        """
         if not math.isfinite(loss):
             raise HopelessTrainingError(
                 f"training, step {step}: expected a finite loss, found {loss}. Lower learning_rate, raise temperature, "
                 "or set precision: float32."
             )
+        if not counts:
+            return
         self.zeros = self.zeros + 1 if loss == 0 else 0
         if self.zeros >= ZERO_LOSSES:
             raise HopelessTrainingError(

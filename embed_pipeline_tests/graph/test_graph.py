@@ -87,6 +87,19 @@ def test_a_training_setting_concerns_the_checkpoint_and_not_the_negatives(pipeli
     assert states["query_metrics[small/base]"] == states["query_metrics[small/bm25]"] == "fresh"
 
 
+def test_that_a_constant_rate_warms_up_now_concerns_checkpoints_with_such_a_rate_alone(
+    pipeline: PipelineResource,
+) -> None:
+    """The version of the code stays, so that no other training is made anew."""
+    found = {}
+    for scheduler, share in (("linear", 0.1), ("cosine", 0.1), ("constant", 0.0), ("constant", 0.1)):
+        edit_yaml(_recipe(pipeline, "tuned"), "training", scheduler=scheduler, warmup_share=share)
+        found[scheduler, share] = set(_plan(pipeline, "finetuned_checkpoint", TUNED).settings)
+    plain = found["linear", 0.1]
+    assert found["cosine", 0.1] == found["constant", 0.0] == plain
+    assert found["constant", 0.1] == plain | {"warms_up"}
+
+
 def test_a_mining_setting_concerns_the_negatives(pipeline: PipelineResource) -> None:
     edit_yaml(_recipe(pipeline, "tuned"), "mining", number=2)
     assert _states(pipeline)[f"mined_negatives[{TUNED}]"] == "stale"

@@ -57,6 +57,22 @@ def test_fewer_questions_get_more_epochs_within_bounds() -> None:
     assert epochs == sorted(epochs, reverse=True) and epochs[0] > epochs[-1]
 
 
+@pytest.mark.parametrize("facts", [LABELS, MANY, PASSAGES], ids=["labels", "many labels", "passages"])
+@pytest.mark.parametrize("processes", [2, 4, 8, 16])
+def test_several_processes_share_the_batch_of_one_and_nothing_else_moves(facts: DataFacts, processes: int) -> None:
+    alone, shared = _chosen(facts), _chosen(facts, processes=processes)
+    assert shared.training == alone.training.model_copy(update={"batch_size": 16 // processes})
+    assert {name for name, why in shared.reasons.items() if why != alone.reasons[name]} == {"batch_size"}
+    assert shared.reasons["batch_size"].startswith(f"in each of {processes} processes, 16 a step: ")
+
+
+@pytest.mark.parametrize(("processes", "together"), [(1, 16), (3, 15), (8, 16), (20, 20)])
+def test_the_steps_of_the_reason_are_those_that_all_processes_take(processes: int, together: int) -> None:
+    found = _chosen(LABELS.model_copy(update={"train_queries": 1200}), processes=processes)
+    assert found.training.batch_size * processes == together
+    assert found.reasons["epochs"] == f"1200 questions are {1200 * found.training.epochs / together:.0f} steps so"
+
+
 def test_without_a_gpu_many_questions_are_drawn_from_and_with_one_all_are_taken() -> None:
     many = LABELS.model_copy(update={"train_queries": 100_000})
     assert _chosen(many).training.max_queries == 3000

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embed_pipeline.retrieval.blocks import block_index
+from embed_pipeline.retrieval.blocks import GPU_HITS, block_index, search_block
 from embed_pipeline.retrieval.faiss_index import build_index
 from embed_pipeline.retrieval.search import top_k
 
@@ -35,6 +35,14 @@ def test_vectors_on_disk_give_the_same_hits(vectors: np.ndarray, tmp_path: Path)
     ids = [f"p{row:03}" for row in rows]
     found = [top_k(block_index(ids, v, rows, block_rows=50), QUERIES, vectors[:7], 30) for v in (vectors, mapped)]
     assert found[0] == found[1]
+
+
+def test_more_hits_than_a_gpu_can_find_are_found_on_the_processor() -> None:
+    block = np.random.default_rng(2).normal(size=(GPU_HITS + 9, 8)).astype(np.float32)
+    scores, rows = search_block(block[:3], block, GPU_HITS + 1, "cuda")
+    products = block[:3] @ block.T
+    np.testing.assert_allclose(scores, -np.sort(-products, axis=1)[:, : GPU_HITS + 1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(np.take_along_axis(products, rows, 1), scores, rtol=1e-4, atol=1e-5)
 
 
 def test_a_broken_vector_is_refused(vectors: np.ndarray) -> None:

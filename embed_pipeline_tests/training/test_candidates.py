@@ -156,9 +156,19 @@ def test_passages_outside_the_groups_are_read_only_where_they_are_candidates(tok
     assert sizes == {"in_batch": 2, "mined": 2, "sample": 8, "corpus": 8}
 
 
-def test_a_query_whose_positives_are_the_whole_corpus_is_refused(tokenizer) -> None:
-    with pytest.raises(ValueError, match="query q0: every passage of the corpus is its positive"):
-        build(tokenizer, [group(0, "0")], PASSAGES[:1], candidates="corpus")
+def test_a_query_whose_positives_are_the_whole_corpus_is_left_out_and_the_others_are_as_without_it(tokenizer) -> None:
+    groups = [group(at, positives, query=PASSAGES[at].text) for at, positives in enumerate(("0", "012", "12"))]
+    found = build(tokenizer, groups, PASSAGES[:3], candidates="corpus")
+    alone = build(tokenizer, [groups[0], groups[2]], PASSAGES[:3], candidates="corpus")
+    assert (found.left_out, alone.left_out) == (("q1",), ())
+    for query, expected in zip(found.queries, alone.queries, strict=True):
+        assert query.positives == expected.positives
+        assert (found.query_tokens.row(query.row) == alone.query_tokens.row(expected.row)).all()
+
+
+def test_where_every_passage_is_a_positive_of_every_query_there_is_nothing_to_learn_from(tokenizer) -> None:
+    with pytest.raises(ValueError, match=r"found none among 2: every passage is a positive of every query"):
+        build(tokenizer, [group(0, "01"), group(1, "01")], PASSAGES[:2], candidates="corpus")
 
 
 def test_no_groups_are_refused(tokenizer) -> None:

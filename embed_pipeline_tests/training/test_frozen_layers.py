@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, MPNetConfig, MPNetModel
 
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.model_directory import resolve_settings
@@ -107,3 +107,19 @@ def test_without_room_nothing_is_kept_and_the_output_is_the_same(folder: Path) -
 @pytest.mark.parametrize("changes", [{}, {"freeze_layers": 1}, {"freeze_embeddings": True}])
 def test_nothing_is_split_where_something_below_is_trained(folder: Path, changes: dict) -> None:
     assert _split(folder, **changes)[1] is None
+
+
+def test_nothing_is_split_where_all_layers_share_a_weight_that_is_trained() -> None:
+    """MPNet adds one table of relative positions in every layer; what is kept would be of the table as it was."""
+    settings = TrainingSettings.model_validate(
+        {"learning_rate": 1.0, "epochs": 1, "freeze_layers": 1, "freeze_embeddings": True}
+    )
+    small: dict[str, Any] = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    network: Any = MPNetModel(MPNetConfig(vocab_size=30, hidden_size=8, **small))
+    prepared: Any = prepare_parameters(network, settings, vocabulary_grew=False)
+    table = TokenTable(np.array([0, 5, 6, 2], dtype=np.int32), np.array([0, 4]))
+    shared = network.encoder.relative_attention_bias.weight
+    assert shared.requires_grad
+    assert split_frozen_layers(prepared, settings, {"query": table, "passage": table}, padding=1) is None
+    shared.requires_grad = False
+    assert split_frozen_layers(prepared, settings, {"query": table, "passage": table}, padding=1) is not None

@@ -117,14 +117,26 @@ class _Rates(TrainerCallback):
         ("linear", 0.2, [0, 0.5, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]),
         ("linear", 0.0, [1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]),
         ("cosine", 0.2, [0, 0.5, *(0.5 + 0.5 * math.cos(math.pi * step / 8) for step in range(8))]),
+        ("constant", 0.3, [0, 1 / 3, 2 / 3, *[1] * 7]),
+        ("constant", 0.0, [1] * 10),
     ],
 )
-def test_the_rate_rises_over_the_share_of_the_steps_and_falls_by_the_schedule(
+def test_the_rate_rises_over_the_share_of_the_steps_and_goes_on_by_the_schedule(
     model: Path, tmp_path: Path, scheduler: str, share: float, expected: list[float]
 ) -> None:
     rates = _Rates()
     _trainer(model, tmp_path, rates, scheduler=scheduler, warmup_share=share).train()
     assert rates.seen == pytest.approx([1e-3 * rate for rate in expected])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
+@pytest.mark.parametrize("scheduler", ["linear", "cosine", "constant"])
+def test_a_training_of_one_step_steps_at_the_peak_rate(
+    model: Path, tmp_path: Path, scheduler: str, share: float
+) -> None:
+    rates = _Rates()
+    _trainer(model, tmp_path, rates, epochs=1, batch_size=QUERIES, scheduler=scheduler, warmup_share=share).train()
+    assert rates.seen == [1e-3]
 
 
 def test_a_gradient_above_the_norm_is_clipped_to_it(model: Path, tmp_path: Path) -> None:

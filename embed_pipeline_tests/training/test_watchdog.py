@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
@@ -9,6 +10,10 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from embed_pipeline.dataset.formats import read_passages
 from embed_pipeline.encoding.local import load_local_encoder
 from embed_pipeline.records import Judgment, Query
+from embed_pipeline.training.collator import StepCollator
+from embed_pipeline.training.examples import Examples, TokenTable, TrainingQuery
+from embed_pipeline.training.settings import TrainingSettings
+from embed_pipeline.training.trainer import StepSampler
 from embed_pipeline.training.training_run import train
 from embed_pipeline.training.validation_task import read_validation, write_validation
 from embed_pipeline.training.watchdog import HopelessTrainingError, LossWatch, WeightsWatch, check_validation
@@ -29,6 +34,40 @@ def test_a_loss_of_zero_three_times_in_a_row_stops() -> None:
         watch.check_loss(1, loss)
     with pytest.raises(HopelessTrainingError, match="exactly 0"):
         watch.check_loss(2, 0.0)
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+@pytest.mark.parametrize(("queries", "processes", "batch_size"), [(5, 8, 16), (1, 2, 16), (9, 8, 1), (100, 8, 1)])
+def test_a_process_without_a_query_is_not_taken_for_one_that_learns_nothing(
+    queries: int, processes: int, batch_size: int, at_once: int
+) -> None:
+    """Of every query the loss is 1 here, so that a process's loss is the sum of its weights."""
+    texts = TokenTable(np.arange(4 * queries, dtype=np.int32), np.arange(0, 4 * queries + 1, 4))
+    drawn = tuple(TrainingQuery(at, (at,), (), {}) for at in range(queries))
+    settings = TrainingSettings.model_validate({"learning_rate": 1, "epochs": 6, "candidates": "in_batch"})
+    sampler = StepSampler([4] * queries, batch_size=batch_size * processes, group_by_length=True, seed=0)
+    idle = 0
+    for process in range(processes):
+        watch, examples = LossWatch(at_once), Examples("sample", drawn, texts, texts)
+        collator = StepCollator(examples, settings, padding=0, process=process, processes=processes, chunk_tokens=4096)
+        for epoch in range(6):
+            sampler.set_epoch(epoch)
+            for step, batch in enumerate(sampler, start=1):
+                weights = collator(batch)["weights"]
+                watch.see("loss", step, weights.sum(), weights)
+                idle += not weights.any()
+        watch.settle()
+    assert idle >= 3
+
+
+def test_a_process_that_has_queries_now_and_then_learns_nothing_where_the_loss_of_those_is_zero() -> None:
+    watch = LossWatch()
+    for counts in (True, False, False, False, True):
+        watch.check_loss(1, 0.0, counts=counts)
+    with pytest.raises(HopelessTrainingError, match="exactly 0"):
+        watch.check_loss(2, 0.0)
+    with pytest.raises(HopelessTrainingError, match="expected a finite loss"):
+        watch.check_loss(3, float("nan"), counts=False)
 
 
 def test_validation_below_the_base_stops_only_after_the_limit_in_a_row() -> None:

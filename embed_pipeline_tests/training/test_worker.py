@@ -1,6 +1,7 @@
 """The training process under torchrun: repeatable, alike in one process and two, loaded alike by three libraries."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from safetensors.torch import load_file
 
 from embed_pipeline.encoding.encoder import EncoderSettings
 from embed_pipeline.encoding.local import load_local_encoder
+from embed_pipeline.mining.groups import read_groups, write_groups
+from embed_pipeline.training.finetune import LOG_FILE
+from embed_pipeline.training.training_run import train as train_job
 from embed_pipeline_tests.small_project import encoder_settings
-from embed_pipeline_tests.training.conftest import Train, digest
+from embed_pipeline_tests.training.conftest import Train, digest, write_job
 
 TEXTS = ["我高压一百六，能买吗", "请问肝上有油怎么核保", "痛风"]
 ONE_AND_TWO = (1, pytest.param(2, marks=pytest.mark.slow))
@@ -47,6 +51,15 @@ def test_two_processes_train_what_one_trains_on_the_whole_batch(train: Train, tr
     two = load_file(train(batch_size=8, processes=2, **settings) / "model.safetensors")
     assert one.keys() == two.keys()
     assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
+
+
+@pytest.mark.slow
+def test_two_processes_train_on_one_query_to_the_end(train: Train, train_here: Train) -> None:
+    settings = {"epochs": 5, "max_queries": 1, "vocabulary_extension": None, "candidates": "corpus"}
+    one, two = train_here(**settings), train(processes=2, **settings)
+    logs = [[json.loads(line) for line in (folder / LOG_FILE).open(encoding="utf-8")] for folder in (one, two)]
+    assert [log[-1]["step"] for log in logs] == [5, 5]
+    assert logs[1][0]["loss"] == pytest.approx(logs[0][0]["loss"], abs=1e-4)
 
 
 @pytest.mark.parametrize("processes", ONE_AND_TWO)
@@ -106,6 +119,21 @@ def test_the_summary_says_what_auto_came_to(checkpoint: Path, train_here: Train)
     folder = train_here(epochs=1, candidates="auto")
     assert json.loads((folder / "training_summary.json").read_text(encoding="utf-8"))["candidates"] == "corpus"
     assert digest(folder) == digest(checkpoint)
+
+
+def test_a_query_that_every_passage_answers_is_warned_of_and_costs_no_training(
+    small_model: Path, tmp_path: Path
+) -> None:
+    warnings: list[str] = []
+    job = write_job(tmp_path, small_model, epochs=1, candidates="corpus")
+    first, *others = read_groups(job.groups)
+    everything = {"positive_ids": first.positive_ids + first.negative_ids}
+    everything |= {"positives": first.positives + first.negatives, "negatives": (), "negative_ids": ()}
+    everything |= {"positive_scores": (0.9,) * len(everything["positives"]), "negative_scores": ()}
+    write_groups([replace(first, **everything), *others], job.groups)
+    train_job(job, lambda _: None, warnings.append)
+    assert [line.partition(": every")[0] for line in warnings] == ["training: left out 1 of 64 queries (q000)"]
+    assert (job.output / "model.safetensors").is_file()
 
 
 def test_float16_on_a_cpu_is_refused(train_here: Train) -> None:

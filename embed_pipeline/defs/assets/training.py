@@ -253,7 +253,7 @@ def _fall(losses: Sequence[float]) -> CheckOutcome:
             "Every loss is 0: the encoder tells these positives from all candidates already. Use harder candidates."
         )
     elif late > early + noise:
-        remedy = "It rose: lower learning_rate, or raise warmup_ratio; read the loss curve in the metadata."
+        remedy = "It rose: lower learning_rate, or raise warmup_share; read the loss curve in the metadata."
     else:
         remedy = "The table says whether it helped. If not: raise learning_rate or epochs, or use harder candidates."
     return CheckOutcome(
