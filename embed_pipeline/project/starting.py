@@ -117,6 +117,8 @@ def _describe_cleaning(folder: Path) -> list[str]:
         return [f"A run would fail: {error}"]
     splits = ", ".join(f"{len(cleaned.dataset.queries_of(split))} {split}" for split in SPLITS)
     lines = [f"A run keeps {cleaned.counts.queries} of {cleaned.counts.rows} questions ({splits})."]
+    if not cleaned.dataset.queries_of("test"):
+        lines.append("A run would fail: expected test questions, found none. Say of some that their split is test.")
     for reason, count in summarise_ledger(cleaned.ledger).items():
         first = next(entry for entry in cleaned.ledger if entry.reason == reason)
         if reason != "noted":  # told with the files

@@ -1,5 +1,6 @@
 """A new project is whole, holds recipes that fit together, and overwrites nothing."""
 
+import hashlib
 import tomllib
 from pathlib import Path
 
@@ -109,3 +110,11 @@ def test_the_requirements_name_this_version_and_extras_that_exist(tmp_path: Path
     needed = (tmp_path / "mine" / "requirements.txt").read_text(encoding="utf-8")
     assert needed == f"embed-pipeline[{','.join(EXTRAS)}]=={project['version']}\n"
     assert set(EXTRAS) <= set(project["optional-dependencies"])
+
+
+def test_who_names_no_test_questions_is_told_before_a_run_fails(tmp_path: Path) -> None:
+    words = [hashlib.sha256(bytes([at])).hexdigest() for at in range(80)]
+    rows = [f"What is {word}?,It is {word[::-1]}.,{'train' if at % 4 else 'dev'}" for at, word in enumerate(words)]
+    (tmp_path / "faq.csv").write_text("\n".join(["question,answer,split", *rows]), encoding="utf-8")
+    told = start_project(tmp_path / "mine", tmp_path / "faq.csv").found
+    assert "(60 train, 20 validation, 0 test)" in told and "A run would fail: expected test questions" in told

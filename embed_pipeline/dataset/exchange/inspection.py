@@ -163,19 +163,18 @@ def _inspect_files(path: Path) -> tuple[InspectedFile, ...]:
         for part in (*path.glob("*.jsonl"), *path.glob("qrels/*")):
             plain_file(part, (path,))
         return (_inspect_file(path, None),)
-    files = _files_in(path)
-    tables = [entry for entry in files if kind_of(entry) in _READ_SUFFIXES]
-    paths = [plain_file(entry, (path,)) for entry in tables or filter(is_tab_delimited, files)]
+    there = _files_in(path)
+    tables = [entry for entry in there if kind_of(entry) in _READ_SUFFIXES]
+    paths = [plain_file(entry, (path,)) for entry in tables or filter(is_tab_delimited, there)]
     if not paths:
-        for entry in files:
+        for entry in there:
             if kind_of(entry) in OTHER_SPREADSHEETS:
                 read_table(plain_file(entry, (path,)))  # says how to save it
         raise ValueError(f"{path}: expected files that end in {', '.join(_READ_SUFFIXES)}, found none. Put one there.")
     stems = [entry.name.partition(".")[0].lower() for entry in paths]
     if len(paths) == 1 or not all(re.fullmatch(r"[a-z]{2}", stem) for stem in stems):
-        return _without_row_numbers(
-            [_inspect_file(entry, _split_in(stem)) for entry, stem in zip(paths, stems, strict=True)]
-        )
+        files = [_inspect_file(entry, _split_in(stem)) for entry, stem in zip(paths, stems, strict=True)]
+        return _without_row_numbers(_with_test(files))
     found = tuple(_inspect_file(entry, None) for entry in paths)
     named = tuple(replace(file, language=stem) for file, stem in zip(found, stems, strict=True))
     wrong = [] if _are_parallel(named) else _not_languages(found, stems)
@@ -183,6 +182,20 @@ def _inspect_files(path: Path) -> tuple[InspectedFile, ...]:
         return _without_row_numbers(named)
     told = "the names are taken for no languages: " + ", ".join(f"{stem} looks like {code}" for stem, code in wrong)
     return _without_row_numbers([replace(file, reasons=(*file.reasons, told)) for file in found])
+
+
+def _with_test(files: Sequence[InspectedFile]) -> Sequence[InspectedFile]:
+    """The files; where they are called train and validation alone, the second is the test.
+
+    A table needs questions that nothing was chosen on, and those for choosing can be drawn from the train questions.
+    """
+    if {file.split for file in files} != {"train", "validation"}:
+        return files
+    told = "split test: no file is called so, and the table needs one"
+    return [
+        replace(file, split="test", reasons=(*file.reasons, told)) if file.split == "validation" else file
+        for file in files
+    ]
 
 
 def _without_row_numbers(files: Sequence[InspectedFile]) -> tuple[InspectedFile, ...]:

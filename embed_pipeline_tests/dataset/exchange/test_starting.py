@@ -1,6 +1,7 @@
 """From files to a data set that runs: what is guessed, why, and that nothing has to be edited."""
 
 import gzip
+import hashlib
 import json
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from embed_pipeline.dataset.exchange.starting import describe_inspection, write_
 from embed_pipeline.dataset.formats import build_dataset
 from embed_pipeline.dataset.pairs import clean_pairs
 from embed_pipeline.dataset.settings import read_dataset_settings
-from embed_pipeline.records import Judgment, Passage, Query
+from embed_pipeline.records import Judgment, Passage, Query, Split
 
 
 def _pairs(
@@ -127,7 +128,6 @@ def test_two_letters_are_a_language_where_the_texts_may_be_in_it(tmp_path: Path,
     ("train", "test"),
     [
         ("training", "testing"),
-        ("faq_train", "faq_eval"),
         ("训练集", "测试集"),
         ("客服问答训练集v2", "客服问答测试集v2"),
         ("训练", "测试"),
@@ -150,8 +150,6 @@ def test_files_and_columns_name_splits_as_people_do(tmp_path: Path, train: str, 
 SPLIT_WORDS = {
     "training": "Training",
     "testing": "testing",
-    "faq_train": "train",
-    "faq_eval": "evaluation",
     "训练集": "训练集",
     "测试集": "测试集",
     "客服问答训练集v2": "训练",
@@ -159,6 +157,27 @@ SPLIT_WORDS = {
     "训练": "训练",
     "测试": "测试",
 }
+
+
+@pytest.mark.parametrize(
+    "splits",
+    [
+        {"faq_train": "train", "faq_eval": "test"},
+        {"train": "train", "dev": "test"},
+        {"train": "train", "eval": "validation", "test": "test"},
+        {"dev": "validation", "test": "test"},
+    ],
+    ids="-".join,
+)
+def test_what_is_held_out_is_the_test_where_no_file_is_called_so(tmp_path: Path, splits: dict[str, Split]) -> None:
+    for name in splits:
+        words = [hashlib.sha256(f"{name}{at}".encode()).hexdigest() for at in range(40)]
+        _table(tmp_path / "in" / f"{name}.csv", *(f"What is {word}?,It is {word[::-1]}." for word in words))
+    found = inspect(tmp_path / "in")
+    assert {file.path.stem: file.split for file in found.files} == splits
+    made = write_dataset_yaml(found, "mine", tmp_path / "data")
+    dataset = clean_pairs(made.parent, read_dataset_settings(made.parent)).dataset
+    assert {query.split for query in dataset.queries} >= {"validation", "test"}
 
 
 @pytest.mark.parametrize("name", ["软件测试问答", "contest", "latest", "测试题库"])
