@@ -100,6 +100,6 @@ ASSETS: Mapping[str, Asset] = {
     ),
     "vector_store": Asset("1", ("cleaned_qa", "faiss_index"), section="index.store"),
     "metrics_table": Asset("5", FIGURES),
-    "report": Asset("4", ("metrics_table", *FIGURES, "word_vectors", "cleaned_qa")),
+    "report": Asset("5", ("metrics_table", *FIGURES, "word_vectors", "cleaned_qa")),
 }
 SECTIONS: Mapping[str, str] = {name: asset.section for name, asset in ASSETS.items() if asset.section}
