@@ -7,6 +7,8 @@ Belongs here: which queries are learnt from, which method runs, what is told abo
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from embed_pipeline.adaptation.adapter import AdaptedEncoder, read_adapter, write_adapter
 from embed_pipeline.adaptation.linear import Asked, train_adapter
 from embed_pipeline.adaptation.nudge import SHIFTED_FILE, ShiftedEncoder, read_shifted, shift_corpus, write_shifted
@@ -17,6 +19,9 @@ from embed_pipeline.dataset.formats import RetrievalDataset
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.records import Split
 
+_LENGTH_ERROR = 0.01
+"""What a lower precision takes off the length of a vector, at most."""
+
 
 def build_adaptation(
     dataset: RetrievalDataset, encoder: Encoder, settings: AdaptationSettings, directory: Path
@@ -26,7 +31,8 @@ def build_adaptation(
     Test queries are not looked at.
 
     Raises:
-        ValueError: there are no train or no validation queries with a relevant passage.
+        ValueError: there are no train or no validation queries with a relevant passage, or passages would be moved
+            whose vectors are not of length 1.
     """
     corpus = encoder.encode_passages([passage.text for passage in dataset.passages])
     train, validation = (_asked(dataset, split, encoder) for split in ("train", "validation"))
@@ -71,6 +77,7 @@ def build_adaptation(
             ),
             "passes": [asdict(one) for one in whitened.tried],
         }
+    _check_lengths(corpus, settings.method)
     shifted = shift_corpus(
         corpus,
         variant=settings.method,
@@ -102,6 +109,16 @@ def read_adapted(encoder: Encoder, directory: Path) -> AdaptedEncoder | ShiftedE
     if (directory / SHIFTED_FILE).is_file():
         return read_shifted(encoder, directory)
     return AdaptedEncoder(encoder, read_adapter(directory))
+
+
+def _check_lengths(corpus: np.ndarray, method: str) -> None:
+    """Moved vectors are of about length 1 and lie among the others, which are as long as the encoder makes them."""
+    lengths = np.linalg.norm(corpus, axis=1)
+    if (np.abs(lengths[lengths > 0] - 1) > _LENGTH_ERROR).any():
+        raise ValueError(
+            f"adaptation: {method} needs passage vectors of length 1, found lengths from {lengths.min():.3g} to "
+            f"{lengths.max():.3g}. Set encoder.normalize: true, or method: linear."
+        )
 
 
 def _asked(dataset: RetrievalDataset, split: Split, encoder: Encoder) -> Asked:

@@ -1,4 +1,4 @@
-"""Removing what nothing refers to any more: artifacts, vectors of encoders that no variant uses, old trainings.
+"""Removing what nothing refers to any more: artifacts, vectors of encoders that nothing uses, old trainings.
 
 And what should not have been kept: vectors that are none of a text, in the cache and in indexes.
 """
@@ -15,6 +15,7 @@ from embed_pipeline.encoding.hosted import HostedEncoder
 from embed_pipeline.encoding.local import LocalEncoder
 from embed_pipeline.encoding.vector_cache import VectorCache, find_faults
 from embed_pipeline.graph.graph import COMPILED_FOLDER, PAIR_SCORES_FOLDER, VECTORS_FOLDER, Graph, MissingInputError
+from embed_pipeline.graph.source_settings import round_trip_recipe
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.retrieval.faiss_index import INDEX_FILE, read_index
 from embed_pipeline.retrieval.searching import DENSE_FOLDER
@@ -25,7 +26,8 @@ def remove_unused(graph: Graph, *, dry_run: bool) -> Iterator[str]:
     """Remove them, or with `dry_run` only look; yields one line per kind, saying how many and how large.
 
     Raises:
-        ValueError: a data set cannot be read: what it uses is not known, nothing was removed.
+        ValueError: a data set or the recipe of its round trip cannot be read: what it uses is not known, nothing was
+            removed.
     """
     if graph.project.broken:
         name, why = next(iter(graph.project.broken.items()))
@@ -162,8 +164,9 @@ def _in_use(graph: Graph) -> Iterator[Variant]:
 
 
 def _encoders(graph: Graph) -> list[LocalEncoder | HostedEncoder]:
-    """Every variant's base, what mines for it and, where there is one, its checkpoint."""
-    encoders: list[LocalEncoder | HostedEncoder] = []
+    """Every variant's base, what mines for it and, where there is one, its checkpoint; what a round trip asks."""
+    round_trips = (round_trip_recipe(graph.project, name) for name in graph.project.synthesis)
+    encoders = [graph.base_encoder(recipe.encoder) for recipe in round_trips if recipe and recipe.encoder]
     for variant in _in_use(graph):
         if variant.encoder is None:
             continue

@@ -35,36 +35,37 @@ class Rung:
 def climb(graph: Graph, dataset: str) -> tuple[Rung, ...]:
     """The measured variants in the data set's order, on its headline; each compared query by query.
 
-    Variants whose test queries are others than those of the neighbour are not compared.
+    Variants that were measured on other cleaned data than the neighbour are not compared: what the data changed would
+    look like what the settings earned.
 
     Raises:
         ValueError: nothing of the data set has been measured.
     """
     headline, rungs = graph.project.headline(dataset), []
-    measured: list[tuple[Variant, dict[str, float]]] = []
+    measured: list[tuple[Variant, str | None, dict[str, float]]] = []
     for variant in graph.project.variants_of(dataset):
-        values = _values(graph, variant, headline)
+        cleaned, values = _values(graph, variant, headline)
         if not values:
             continue
         neighbour = min(measured, key=partial(_distance, variant), default=None)
-        alike = neighbour is not None and neighbour[1].keys() == values.keys()
+        alike = neighbour is not None and neighbour[1] == cleaned and neighbour[2].keys() == values.keys()
         rungs.append(
             Rung(
                 variant.name,
                 fmean(values.values()),
                 neighbour[0].name if neighbour else None,
                 recipe_changes(neighbour[0], variant) if neighbour else (),
-                compare(headline, neighbour[1], values) if neighbour and alike else None,
+                compare(headline, neighbour[2], values) if neighbour and alike else None,
                 training_seconds(graph, variant),
             )
         )
-        measured.append((variant, values))
+        measured.append((variant, cleaned, values))
     if not rungs:
         raise ValueError(f"{dataset}: nothing has been measured yet. Run `embed-pipeline run --dataset {dataset}`.")
     return tuple(rungs)
 
 
-def _distance(variant: Variant, other: tuple[Variant, object]) -> tuple[bool, int, int]:
+def _distance(variant: Variant, other: tuple[Variant, object, object]) -> tuple[bool, int, int]:
     """What a variant stands on is nearest; else the fewer sections only one has, then the fewer settings differ."""
     sections = [one.recipe.model_dump(exclude_none=True).keys() for one in (variant, other[0])]
     return other[0] not in variant.stands_on, len(sections[0] ^ sections[1]), len(recipe_changes(other[0], variant))
@@ -105,12 +106,14 @@ def _short(value: object) -> str:
     return "none" if value is None else json.dumps(value, ensure_ascii=False).strip('"')
 
 
-def _values(graph: Graph, variant: Variant, measure: Measure) -> dict[str, float]:
+def _values(graph: Graph, variant: Variant, measure: Measure) -> tuple[str | None, dict[str, float]]:
+    """The digest of the cleaned data that a variant was measured on, and its value by query; none where it was not."""
     manifest = graph.store.read("query_metrics", variant.key)
     if manifest is None:
-        return {}
+        return None, {}
     found = read_query_metrics(graph.store.open(manifest) / METRICS_FILE)
-    return {one.query_id: one.value for one in found if one.measure == measure}
+    values = {one.query_id: one.value for one in found if one.measure == measure}
+    return manifest.inputs.get(f"cleaned_qa[{variant.dataset}]"), values
 
 
 def training_seconds(graph: Graph, variant: Variant) -> float | None:

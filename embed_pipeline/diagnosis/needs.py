@@ -7,6 +7,7 @@ Belongs here: going through recipes and saying what is missing or slow here. Doe
 import json
 import socket
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,10 +18,13 @@ from embed_pipeline.encoding.encoder import BUNDLED, BUNDLED_MODELS, EncoderSett
 from embed_pipeline.encoding.model_source import is_hub_name
 from embed_pipeline.encoding.precision import AUTO, NativePrecision, refuse_emulated
 from embed_pipeline.encoding.service_settings import ServiceSettings
+from embed_pipeline.graph.source_settings import round_trip_recipe
 from embed_pipeline.project.project import Project, Runtime
+from embed_pipeline.project.recipes import AnyEncoderSettings
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.records import StoreKind
 from embed_pipeline.stores.store import check_package, store_place
+from embed_pipeline.synthesis.templates import grades_answers
 from embed_pipeline.training.settings import TrainingSettings
 
 _MANY_EMBEDDINGS = 50_000_000
@@ -38,11 +42,14 @@ def connect(host: str, port: int) -> None:
 
 
 def judge_models(project: Project, environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Whether the model of each variant that a data set names is on this machine."""
+    """Whether the model of each variant that a data set names, and of each round trip, is on this machine."""
     users: dict[tuple[str, str | None], list[str]] = {}
     for variant in project.variants.values():
         for named in _models(variant):
             users.setdefault(named, []).append(variant.key)
+    for dataset, encoder in _round_trip_encoders(project):
+        if isinstance(encoder, EncoderSettings):
+            users.setdefault((encoder.model, encoder.revision), []).append(f"the round trip of {dataset}")
     for (model, revision), keys in users.items():
         found, remedy = _missing(model, revision)
         by = f" (for {', '.join(dict.fromkeys(keys))})"
@@ -173,5 +180,17 @@ def _services(project: Project) -> Iterator[ServiceSettings]:
             if isinstance(encoder, ServiceSettings):
                 yield encoder
     for synthesis in project.synthesis.values():
-        if synthesis.generator == "chat":
-            yield from (model for model in (synthesis.chat, synthesis.judge) if model)
+        if synthesis.generator == "chat" and synthesis.chat:
+            yield synthesis.chat
+        if grades_answers(synthesis) and synthesis.judge:
+            yield synthesis.judge
+    yield from (encoder for _, encoder in _round_trip_encoders(project) if isinstance(encoder, ServiceSettings))
+
+
+def _round_trip_encoders(project: Project) -> Iterator[tuple[str, AnyEncoderSettings]]:
+    """What must find the questions of a data set again, where it is an encoder; a recipe that is none is left out."""
+    for dataset in project.synthesis:
+        with suppress(ValueError):  # said by every command that needs it
+            recipe = round_trip_recipe(project, dataset)
+            if recipe and recipe.encoder:
+                yield dataset, recipe.encoder

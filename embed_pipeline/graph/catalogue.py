@@ -77,7 +77,7 @@ ASSETS: Mapping[str, Asset] = {
     "raw_pairs": Asset("1"),
     "raw_documents": Asset("1"),
     "passages": Asset("3", ("raw_documents",)),
-    "synthetic_qa": Asset("3", ("passages",)),
+    "synthetic_qa": Asset("4", ("passages",)),
     "cleaned_qa": Asset("5", ("raw_xlsx", "raw_pairs", "passages", "synthetic_qa")),
     # And on the checkpoint of an earlier round, which Dagster would call a cycle.
     "mined_negatives": Asset("3", ("cleaned_qa",)),
@@ -100,6 +100,6 @@ ASSETS: Mapping[str, Asset] = {
     ),
     "vector_store": Asset("1", ("cleaned_qa", "faiss_index"), section="index.store"),
     "metrics_table": Asset("6", FIGURES),
-    "report": Asset("4", ("metrics_table", *FIGURES, "word_vectors", "cleaned_qa")),
+    "report": Asset("5", ("metrics_table", *FIGURES, "word_vectors", "cleaned_qa")),
 }
 SECTIONS: Mapping[str, str] = {name: asset.section for name, asset in ASSETS.items() if asset.section}

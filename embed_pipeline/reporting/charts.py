@@ -7,7 +7,7 @@ of SVG (svg), which rows are drawn (page). Every drawing is of a given width, so
 import re
 from collections.abc import Mapping, Sequence
 
-from embed_pipeline.reporting.metrics_table import MetricRow
+from embed_pipeline.reporting.metrics_table import MetricRow, row_of_today
 from embed_pipeline.reporting.outcomes import Outcomes
 from embed_pipeline.reporting.svg import (
     Look,
@@ -41,8 +41,9 @@ def draw_bars(rows: Sequence[MetricRow], looks: Mapping[str, Look], width: int) 
             whisker(scale.at(row.low), scale.at(row.high), y + 12),
             label(width, y + 16, percent(row.value), "figure", "end"),
         ]
-    ceiling = number(scale.at(rows[0].ceiling))
-    parts.append(stroke(f"M{ceiling} 2V{height - 28}", "ceiling", f"ceiling {percent(rows[0].ceiling)}"))
+    reachable = row_of_today(rows).ceiling
+    ceiling = number(scale.at(reachable))
+    parts.append(stroke(f"M{ceiling} 2V{height - 28}", "ceiling", f"ceiling {percent(reachable)}"))
     return drawing(width, height, f"{rows[0].at} per variant with intervals", *parts)
 
 

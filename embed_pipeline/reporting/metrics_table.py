@@ -114,6 +114,11 @@ class MetricRow:
         return self.value / self.ceiling if self.ceiling else 0.0
 
 
+def row_of_today(rows: Sequence[MetricRow]) -> MetricRow:
+    """The first row that is not outdated, else the first: what the test questions of today are like is read from it."""
+    return next((row for row in rows if not row.outdated), rows[0])
+
+
 PART_MEASURES = (Measure("hit_rate", 1), Measure("recall", 5), Measure("mrr", 10), Measure("ndcg", 10))
 """What slices and general suites are measured by, beside the headline."""
 FORGETTING = Measure("ndcg", 10)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from embed_pipeline.evaluation.measures import Measure
 from embed_pipeline.paths import printable
 from embed_pipeline.reporting import charts, planes, words
-from embed_pipeline.reporting.metrics_table import MetricRow
+from embed_pipeline.reporting.metrics_table import MetricRow, row_of_today
 from embed_pipeline.reporting.outcomes import Outcomes
 from embed_pipeline.reporting.report_data import (
     PAIR_MEASURE,
@@ -81,6 +81,7 @@ class _View:
     measures: tuple[Measure, ...]
     looks: Mapping[str, Look]
     baseline: str | None = None
+    asked: MetricRow | None = None
     variants: tuple[_Variant, ...] = ()
     ceilings: tuple[str, ...] = ()
     difference_axis: str = ""
@@ -195,6 +196,7 @@ def _arrange(report: DatasetReport, measures: tuple[Measure, ...], headline: Mea
         measures=measures,
         looks=looks,
         baseline=baseline,
+        asked=row_of_today([found.any_row for found in sorted_variants]),
         variants=tuple(variant(found) for found in sorted_variants),
         ceilings=tuple(words.percent(column[0].ceiling) if column else words.MISSING for column in columns),
         difference_axis=charts.draw_difference_axis(scale),

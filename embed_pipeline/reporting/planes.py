@@ -95,13 +95,14 @@ def training_points(rows: Sequence[MetricRow], seconds: Mapping[str, float]) -> 
 
 
 def pareto_best(points: Sequence[CostPoint]) -> tuple[CostPoint, ...]:
-    """The points that no other one equals or beats in both, and beats in one."""
+    """The points that no other one equals or beats in both, and beats in one; outdated ones are compared with none."""
 
     def beats(other: CostPoint, point: CostPoint) -> bool:
         sides = (other.cost, -other.row.value), (point.cost, -point.row.value)
         return sides[0] != sides[1] and all(a <= b for a, b in zip(*sides, strict=True))
 
-    return tuple(point for point in points if not any(beats(other, point) for other in points))
+    current = [point for point in points if not point.row.outdated]
+    return tuple(point for point in current if not any(beats(other, point) for other in current))
 
 
 def draw_cost_quality(points: Sequence[CostPoint], looks: Mapping[str, Look], width: int, axis: str) -> str:

@@ -16,7 +16,7 @@ from embed_pipeline.evaluation.calibration import ScoreDistribution
 from embed_pipeline.evaluation.measures import Measure
 from embed_pipeline.exporting.parity import Parity, Speed
 from embed_pipeline.merging.promotion import MergePoint, Promotion
-from embed_pipeline.reporting.metrics_table import MetricRow
+from embed_pipeline.reporting.metrics_table import MetricRow, row_of_today
 from embed_pipeline.reporting.report_data import HistoryPoint
 from embed_pipeline.retrieval.hybrid import Weighing
 
@@ -54,8 +54,9 @@ def plot_measure(rows: Sequence[MetricRow], measure: Measure) -> bytes:
     for edge in bounds:
         axes.plot(edge, range(len(chosen)), "|", color="#111111", markersize=9, markeredgewidth=2)
     axes.set_yticks(range(len(chosen)), labels=[_ascii(row.variant) for row in chosen])
-    axes.axvline(100 * chosen[0].ceiling, color=ACCENT, linestyle="--", linewidth=1.0)
-    axes.set(xlim=(0, 105), xlabel=f"{measure}, % of {chosen[0].queries} queries; line: interval; dashed: ceiling")
+    asked = row_of_today(chosen)
+    axes.axvline(100 * asked.ceiling, color=ACCENT, linestyle="--", linewidth=1.0)
+    axes.set(xlim=(0, 105), xlabel=f"{measure}, % of {asked.queries} queries; line: interval; dashed: ceiling")
     axes.set_title(_ascii(f"{chosen[0].dataset} / {chosen[0].split}"))
     return to_png(figure)
 

@@ -53,9 +53,14 @@ _NO_QUESTION = re.compile(
     r"^(?:here (?:is|are)|here's|sure\b|certainly|of course|以下是|下面是).*:$"
     r"|^(?:i['’]?m |we are )?sorry\b.*\b(?:question|passage|text)"
     r"|^i (?:cannot|can['’]t|am (?:unable|not able) to) (?:write|create|generate|form|think of)\b.*\bquestion"
-    r"|^(?:抱歉|对不起|很抱歉|我?无法|我?不能).*(?:问题|段落|文本)",
+    r"|^(?:抱歉|对不起|很抱歉).*(?:问题|段落|文本)"
+    r"|^我?(?:无法|不能)(?:根据|基于|针对|从|为|对|就)(?:这|该|此|上|所给|提供的|给定的?|给出的)(?:一?[段个篇])?(?:段落|文本|文字|内容)"
+    r"|^我?(?:无法|不能)(?:为[^?]{0,10})?(?:生成|提出|写出?|编写|创建|设计|构造|形成|给出)"
+    r"(?:任何|一个|新的|有效的?|合适的?|相关的?|合理的?|有意义的)*问题(?:$|[。.,!;:])",
     re.IGNORECASE,
 )
+# 基本条件, 日本文化, 版本文件: the first two characters are a word, and nothing points at a text.
+_NO_WORD_BEFORE = "(?<![日文版样樣脚腳剧劇课課书書成基根资資标標副正账帳范範蓝藍译譯绘繪话話])"
 _POINTS_AT_THE_PASSAGE = re.compile(
     r"\b(?:according to|based on|as (?:stated|mentioned|described) in|(?:stated|mentioned|described) in) (?:the|this) "
     r"(?:\w+ )?(?:passage|text|excerpt|paragraph|article|document|section|context)\b"
@@ -65,12 +70,17 @@ _POINTS_AT_THE_PASSAGE = re.compile(
     r"|\b(?:im|in diesem) (?:obigen |vorliegenden )(?:text|abschnitt)\b|\bin diesem (?:text|abschnitt)\b"
     r"|\b(?:selon|d'après) (?:le|ce) (?:texte|passage|extrait|document)\b"
     r"|\bsegún (?:el|este) (?:texto|pasaje|fragmento|documento)\b"
-    r"|根据(?:上文|本文|原文|以上|上述|该段|此段|这段|文中|所给)|上文|本文|原文中|文中(?:提到|所述|提及|指出)|(?:本|该|此|这)段(?:落|文字|中|$)|"
-    r"上述(?:段落|文本|文字|材料)|本条(?![例款约])",
+    r"|根据(?:上文|本文|原文|以上|上述|该段|此段|这段|文中|所给)|上文(?![件化档檔字章本明学學献獻艺藝])|以上文[字本章]"
+    rf"|{_NO_WORD_BEFORE}本文|原文中|文中(?:提到|所述|提及|指出)|(?:{_NO_WORD_BEFORE}本|[该此这])段(?:落|文字|中|$)"
+    rf"|上述(?:段落|文本|文字|材料)|{_NO_WORD_BEFORE}本条(?![例款约])",
     re.IGNORECASE,
 )
+# "If the document does not contain a date, …" answers; what opens such a clause may not stand before "does not".
 _NO_ANSWER = re.compile(
-    r"\b(?:passage|text|excerpt|document|context)\b[^.]{0,30}\b(?:does not|doesn['’]t|do not|did not) "
+    r"(?:^|[.!?;:,]\s)(?:(?!\b(?:if|when|whenever|where|unless|whose)\b)[^.!?;:,])*?"
+    r"\b(?:passage|text|excerpt|document|context)\b"
+    r"(?:(?!\b(?:if|when|whenever|where|unless)\b|\b(?:that|which) do(?:es)?\b)[^.]){0,30}"
+    r"\b(?:does not|doesn['’]t|do not|did not) "
     r"(?:say|mention|state|specify|provide|contain|give|tell|include|answer|explain)"
     r"|^(?:this |it )?(?:is )?not (?:mentioned|stated|specified|provided|given|answered)\b"
     r"(?: (?:in|by) (?:the|this)\b.*)?\.?$|^n/?a\.?$"

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from embed_pipeline.artifacts import Plan
-from embed_pipeline.assembly.cleanup import recheck_vectors
+from embed_pipeline.assembly.cleanup import recheck_vectors, remove_unused
 from embed_pipeline.defs.resources import PipelineResource
+from embed_pipeline.encoding.hosted_settings import HostedEncoderSettings
 from embed_pipeline.encoding.vector_cache import VectorCache
 from embed_pipeline.graph.graph import VECTORS_FOLDER, Graph
 from embed_pipeline.retrieval.faiss_index import IndexSettings, build_index, write_index
@@ -108,3 +109,23 @@ def test_an_index_that_holds_vectors_compressed_goes_with_the_kept_vectors_of_it
     keep(graph, spoilt())
     _, of_index = recheck_vectors(graph, dry_run=False)
     assert of_index.startswith("faiss_index[small/hosted]: kept vectors of its encoder are at fault; it is taken out.")
+
+
+def test_the_vectors_of_a_round_trip_s_encoder_stay_and_those_of_no_encoder_go(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "papers").mkdir(parents=True)
+    (data / "papers" / "tides.md").write_text("# Tides\n\nThe tide turns at noon.\n", encoding="utf-8")
+    content = {"description": "d", "language": "en", "documents": {"files": ["*.md"]}, "variants": ["bm25"]}
+    write_yaml(data / "papers" / "dataset.yaml", {**content, "synthesis": {"round_trip": {"recipe": "paid"}}})
+    (data / "recipes").mkdir()
+    encoder = {"service": "compatible", "base_url": "http://127.0.0.1:1/v1", "model": "sea", "vector_dimension": 4}
+    write_yaml(data / "recipes" / "paid.yaml", {"description": "p", "encoder": encoder})
+    write_yaml(data / "recipes" / "bm25.yaml", {"description": "b", "retriever": "bm25"})
+    asked = PipelineResource(data=str(data), home=str(tmp_path / "home")).graph()
+    used = asked.base_encoder(HostedEncoderSettings.model_validate(encoder)).passage_fingerprint
+    cache, vectors = VectorCache(asked.project.home / VECTORS_FOLDER), FakeEncoder(4).encode_passages(PASSAGES)
+    for fingerprint in (used, "0" * 64):
+        cache.store(fingerprint, PASSAGES, vectors)
+    list(remove_unused(asked, dry_run=False))
+    assert cache.lookup(used, PASSAGES, 4).found.all()
+    assert not cache.lookup("0" * 64, PASSAGES, 4).found.any()

@@ -111,6 +111,30 @@ def test_services_are_tried_for_variants_that_data_sets_name_and_no_key_is_shown
     assert "secret" not in str(found)
 
 
+def test_what_questions_are_judged_and_found_with_is_needed_too_and_nothing_that_is_not_asked(project: Project) -> None:
+    service = {"service": "compatible", "model": "m"}
+    encoder = {**service, "base_url": "http://127.0.0.1:9/v1", "vector_dimension": 8}
+    judge = {**service, "base_url": "http://127.0.0.1:7/v1"}
+    write_yaml(project.data / "recipes" / "finds.yaml", {"description": "f", "encoder": encoder})
+    write_yaml(project.data / "recipes" / "local.yaml", {"description": "l", "encoder": {"model": "/no/such/folder"}})
+    (project.data / "pages").mkdir()
+
+    def write(**synthesis: object) -> Project:
+        content = {"description": "d", "documents": {"files": ["*.md"]}, "synthesis": synthesis, "variants": ["bm25"]}
+        write_yaml(project.data / "pages" / "dataset.yaml", content)
+        return Project(project.data, project.home)
+
+    tried: list[int] = []
+    asked = write(judge=judge, round_trip={"recipe": "finds"})
+    assert len(list(judge_services(asked, {}, lambda _, port: tried.append(port)))) == 2 and tried == [7, 9]
+    chat = {**judge, "base_url": "http://127.0.0.1:5/v1"}
+    unjudged = write(generator="chat", chat=chat, judge=judge, answerable_threshold=None, round_trip=None)
+    assert list(judge_services(unjudged, {}, lambda _, port: tried.append(port))) and tried == [7, 9, 5]
+    found = {one.subject: one for one in judge_models(write(round_trip={"recipe": "local"}), {})}
+    assert "the round trip of pages" in found["model /no/such/folder"].found
+    assert list(judge_services(write(round_trip={"recipe": "gone"}), {}, _no_connection)) == []
+
+
 def test_the_stores_of_recipes_are_tried_and_no_password_is_shown(project: Project) -> None:
     assert list(judge_stores(project, {}, _no_connection)) == []
     edit_yaml(project.data / "recipes" / "base.yaml", "index", store="pgvector")

@@ -182,6 +182,19 @@ def test_a_ring_marks_what_no_other_variant_beats_in_quality_and_cost():
     assert drawn.count("a9 9 0 1 0 18") == drawn.count(", Pareto-best") == 3
 
 
+def test_an_outdated_variant_beats_none_and_has_no_ring():
+    rows = [replace(ROW, variant=name, value=value) for name, value in zip("ab", (0.4, 0.6), strict=True)]
+    points = planes.training_points([rows[0], replace(rows[1], outdated="other data")], {})
+    assert [point.row.variant for point in planes.pareto_best(points)] == ["a"]
+
+
+def test_the_ceiling_is_that_of_the_test_questions_of_today():
+    before = replace(ROW, variant="a", value=0.9, ceiling=0.95, outdated="other data")
+    rows = [before, replace(ROW, variant="b", ceiling=0.71)]
+    assert "ceiling 71.0" in charts.draw_bars(rows, choose_looks("ab", None), 640)
+    assert "ceiling 95.0" in charts.draw_bars(rows[:1], choose_looks("ab", None), 640)
+
+
 def test_the_variants_of_one_measure_can_all_be_told_apart():
     names = [f"v{i}" for i in range(2 * COLOURS)]
     looks = choose_looks(names, "v0")

@@ -291,6 +291,12 @@ def test_another_headline_is_shown_everywhere():
     assert "mrr@10 in percent" in Page(page).text
 
 
+def test_the_head_of_the_page_tells_of_the_questions_of_today_where_the_best_figure_is_outdated():
+    before = replace(ROW, variant="tuned", value=0.9, queries=777, ceiling=0.95, outdated="other data")
+    text = Page(render(rows=(before, replace(BM25, queries=612, ceiling=0.71)), outcomes=(), scores=())).text
+    assert "questions asked612the split test" in text and "ceiling71.0 %" in text
+
+
 def test_rows_of_another_data_set_are_refused():
     with pytest.raises(ValueError, match="found finance"):
         replace(REPORT, rows=(replace(ROW, dataset="finance"),))

@@ -42,6 +42,15 @@ def test_a_plot_of_nothing_or_of_two_data_sets_is_refused(rows):
         plot_measure(rows, Measure("precise", 5))
 
 
+def test_the_ceiling_of_a_plot_is_that_of_today():
+    before = replace(ROW, value=0.2, low=0.1, high=0.3, outdated="other data")
+    pictures = [
+        {plot_measure([replace(before, ceiling=old), replace(ROWS[1], ceiling=new)], MEASURE) for old in (0.5, 0.9)}
+        for new in (0.95, 0.98)
+    ]
+    assert [len(found) for found in pictures] == [1, 1] and pictures[0] != pictures[1]
+
+
 def test_a_history_is_a_png_whatever_the_order_of_points():
     assert size_of(plot_history(HISTORY, MEASURE))[0] == 840
     assert plot_history(HISTORY, MEASURE) == plot_history(HISTORY[::-1], MEASURE)

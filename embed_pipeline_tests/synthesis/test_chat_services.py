@@ -228,14 +228,20 @@ def test_a_bad_item_is_one_entry_and_the_good_ones_are_kept() -> None:
         ("Here is one question based on the given text:", "x", "repeats the form, announces one"),
         ("I'm sorry, but I cannot write a question about this text.", "x", "refuses to write one"),
         ("抱歉，我无法根据这段文字生成问题。", "x", "refuses to write one"),
+        ("无法根据该文本提出问题", "x", "refuses to write one"),
+        ("我不能为此生成有意义的问题。", "x", "refuses to write one"),
         ("According to the passage above, when does the ferry leave?", "x", "('According to the passage')"),
         ("When does the ferry leave, as mentioned above?", "x", "points at the passage"),
         ("What does this paragraph say of the ferry?", "x", "points at the passage"),
         ("根据上文，渡轮几点开？", "x", "points at the passage"),
         ("文中提到的渡轮几点开？", "x", "points at the passage"),
+        ("本文的作者是谁？", "x", "points at the passage"),
+        ("以上文字说的是哪艘船？", "x", "points at the passage"),
+        ("违反本条的处罚是什么？", "x", "points at the passage"),
         ("Laut dem obigen Text: Wann fährt die Fähre?", "x", "points at the passage"),
         ("Who is the captain?", "The passage does not say.", "does not answer it: The passage does not say."),
         ("Who is the captain?", "Not mentioned in the text.", "does not answer it"),
+        ("Which captain?", "It is unclear when, and the given text doesn't mention a name.", "does not answer it"),
         ("船长是谁？", "原文中没有提到。", "does not answer it"),
     ],
 )
@@ -255,11 +261,33 @@ def test_what_is_no_question_points_at_the_passage_or_has_no_answer_is_dropped_w
         "What does the text message of the harbour office say?",
         "I cannot open the lock, whom do I call",
         "本条例适用于哪些船舶？",
+        "申请停泊的基本条件是什么？",
+        "日本文化里的渡轮",
+        "新版本文档在哪里下载？",
+        "文本段落怎么排版？",
+        "船票成本条目怎么填？",
+        "网上文件怎么提交？",
+        "无法登录订票系统的问题怎么解决？",
+        "不能开船是什么问题？",
         "Sure grip shoes on deck: are they required?",
     ],
 )
 def test_a_question_that_only_looks_like_one_of_these_is_kept(question: str) -> None:
     kept, dropped = read({"question": question, "answer": "None."})
+    assert len(kept) == 1 and not dropped
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "If the document does not contain a date, the ferry office returns it.",
+        "The document is returned when it does not include a date.",
+        "A document that does not state the tonnage is invalid.",
+        "It is returned, unless the text does not give a date.",
+    ],
+)
+def test_an_answer_that_tells_what_a_document_may_lack_is_an_answer(answer: str) -> None:
+    kept, dropped = read({"question": "What becomes of the form?", "answer": answer})
     assert len(kept) == 1 and not dropped
 
 
