@@ -9,12 +9,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
+from typing import Any
 
 from embed_pipeline.evaluation.comparison import Comparison, compare
 from embed_pipeline.evaluation.measures import Measure
 from embed_pipeline.evaluation.measuring import METRICS_FILE
 from embed_pipeline.evaluation.query_metrics import read_query_metrics
 from embed_pipeline.graph.graph import Graph
+from embed_pipeline.graph.lineage import measured_recipe
+from embed_pipeline.mining.settings import MiningSettings
+from embed_pipeline.project.recipes import AUTO
 from embed_pipeline.project.variants import Variant
 
 
@@ -32,6 +36,16 @@ class Rung:
     training_seconds: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """A variant with the recipe that decided its figures, the digest of the data, and its value by query."""
+
+    variant: Variant
+    recipe: Mapping[str, Any]
+    cleaned: str | None
+    values: Mapping[str, float]
+
+
 def climb(graph: Graph, dataset: str) -> tuple[Rung, ...]:
     """The measured variants in the data set's order, on its headline; each compared query by query.
 
@@ -42,44 +56,42 @@ def climb(graph: Graph, dataset: str) -> tuple[Rung, ...]:
         ValueError: nothing of the data set has been measured.
     """
     headline, rungs = graph.project.headline(dataset), []
-    measured: list[tuple[Variant, str | None, dict[str, float]]] = []
+    earlier: list[_Measured] = []
     for variant in graph.project.variants_of(dataset):
-        cleaned, values = _values(graph, variant, headline)
-        if not values:
+        one = _measured(graph, variant, headline)
+        if one is None:
             continue
-        neighbour = min(measured, key=partial(_distance, variant), default=None)
-        alike = neighbour is not None and neighbour[1] == cleaned and neighbour[2].keys() == values.keys()
+        neighbour = min(earlier, key=partial(_distance, one), default=None)
+        alike = neighbour and neighbour.cleaned == one.cleaned and neighbour.values.keys() == one.values.keys()
         rungs.append(
             Rung(
                 variant.name,
-                fmean(values.values()),
-                neighbour[0].name if neighbour else None,
-                recipe_changes(neighbour[0], variant) if neighbour else (),
-                compare(headline, neighbour[2], values) if neighbour and alike else None,
+                fmean(one.values.values()),
+                neighbour.variant.name if neighbour else None,
+                _recipe_changes(neighbour, one) if neighbour else (),
+                compare(headline, neighbour.values, one.values) if neighbour and alike else None,
                 training_seconds(graph, variant),
             )
         )
-        measured.append((variant, cleaned, values))
+        earlier.append(one)
     if not rungs:
         raise ValueError(f"{dataset}: nothing has been measured yet. Run `embed-pipeline run --dataset {dataset}`.")
     return tuple(rungs)
 
 
-def _distance(variant: Variant, other: tuple[Variant, object, object]) -> tuple[bool, int, int]:
+def _distance(one: _Measured, other: _Measured) -> tuple[bool, int, int]:
     """What a variant stands on is nearest; else the fewer sections only one has, then the fewer settings differ."""
-    sections = [one.recipe.model_dump(exclude_none=True).keys() for one in (variant, other[0])]
-    return other[0] not in variant.stands_on, len(sections[0] ^ sections[1]), len(recipe_changes(other[0], variant))
+    own, others = ({name for name, value in side.recipe.items() if value is not None} for side in (one, other))
+    return other.variant not in one.variant.stands_on, len(own ^ others), len(_recipe_changes(other, one))
 
 
-def recipe_changes(before: Variant, after: Variant) -> tuple[str, ...]:
+def _recipe_changes(before: _Measured, after: _Measured) -> tuple[str, ...]:
     """The fields of two recipes that differ, by name; a section that only one has is one change.
 
     A variant that stands on the other keeps what that one has: only what it adds is a change.
     """
-    sides = [variant.recipe.measured() for variant in (before, after)]
-    for side in sides:
-        del side["description"]
-    if before in after.stands_on:
+    sides = [{name: value for name, value in one.recipe.items() if name != "description"} for one in (before, after)]
+    if before.variant in after.variant.stands_on:
         kept = [name for name, value in sides[1].items() if value is not None]
         sides = [{name: side[name] for name in kept} for side in sides]
     return tuple(_changes(sides[0], sides[1], ""))
@@ -106,14 +118,19 @@ def _short(value: object) -> str:
     return "none" if value is None else json.dumps(value, ensure_ascii=False).strip('"')
 
 
-def _values(graph: Graph, variant: Variant, measure: Measure) -> tuple[str | None, dict[str, float]]:
-    """The digest of the cleaned data that a variant was measured on, and its value by query; none where it was not."""
+def _measured(graph: Graph, variant: Variant, measure: Measure) -> _Measured | None:
+    """What was measured of a variant; None where nothing was."""
     manifest = graph.store.read("query_metrics", variant.key)
     if manifest is None:
-        return None, {}
+        return None
     found = read_query_metrics(graph.store.open(manifest) / METRICS_FILE)
     values = {one.query_id: one.value for one in found if one.measure == measure}
-    return manifest.inputs.get(f"cleaned_qa[{variant.dataset}]"), values
+    cleaned = manifest.inputs.get(f"cleaned_qa[{variant.dataset}]")
+    recipe = measured_recipe(graph, variant, manifest)
+    if variant.recipe.training == AUTO:  # records state what the work needed, and the precision of the processor
+        recipe["mining"] = MiningSettings().model_dump(mode="json") | dict(recipe["mining"])
+        recipe["training"] = {**recipe["training"], "precision": "auto"}
+    return _Measured(variant, recipe, cleaned, values) if values else None
 
 
 def training_seconds(graph: Graph, variant: Variant) -> float | None:

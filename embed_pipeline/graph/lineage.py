@@ -107,8 +107,7 @@ def measured_lineage(graph: Graph, variant: Variant, measured: Manifest | None =
     measured, key = measured or graph.input(Node("query_metrics", variant.key)), variant.key
     cleaned, weights = measured.inputs[f"cleaned_qa[{variant.dataset}]"], graph.topology.weights(variant)
     checkpoint = measured.inputs.get(str(weights)) if weights else None
-    trained = _trained(graph, weights, checkpoint) if weights and checkpoint else None
-    mined = _mined(graph, trained) if trained else None
+    trained, mined = _training(graph, variant, measured)
     seed = _section(trained, "training").get("seed")
     return Lineage(
         raw_digest=_raw_digest(graph, "cleaned_qa", variant.dataset, cleaned),
@@ -122,6 +121,19 @@ def measured_lineage(graph: Graph, variant: Variant, measured: Manifest | None =
         precision=precision_of(trained.settings) if trained else None,
         dtype=precision_of(measured.settings),
     )
+
+
+def measured_recipe(graph: Graph, variant: Variant, measured: Manifest) -> dict[str, Any]:
+    """What decided a variant's figures: where its recipe says auto, what the measured weights were trained with."""
+    return _recipe(variant, *_training(graph, variant, measured))
+
+
+def _training(graph: Graph, variant: Variant, measured: Manifest) -> tuple[Manifest | None, Manifest | None]:
+    """The records of the training that the measured weights come from, and of its groups."""
+    weights = graph.topology.weights(variant)
+    checkpoint = measured.inputs.get(str(weights)) if weights else None
+    trained = _trained(graph, weights, checkpoint) if weights and checkpoint else None
+    return trained, _mined(graph, trained) if trained else None
 
 
 def _recipe(variant: Variant, trained: Manifest | None, mined: Manifest | None) -> dict[str, Any]:

@@ -1,17 +1,21 @@
 """Laws of the ladder: what a setting earned is a difference on the same data, or none is named."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 
 from embed_pipeline.artifacts import Plan
 from embed_pipeline.assembly.ladder import climb
+from embed_pipeline.dataset.facts import DataFacts
 from embed_pipeline.defs.resources import PipelineResource
 from embed_pipeline.evaluation.measures import QueryMeasure
 from embed_pipeline.evaluation.measuring import METRICS_FILE
 from embed_pipeline.evaluation.query_metrics import write_query_metrics
 from embed_pipeline.graph.graph import Graph
-from embed_pipeline_tests.small_project import write_project
+from embed_pipeline.project.automatic_training import choose_training
+from embed_pipeline_tests.small_project import edit_dataset, write_project, write_yaml
 
 TODAY, BEFORE = "a" * 64, "b" * 64
 
@@ -22,8 +26,8 @@ def graph(tmp_path: Path) -> Graph:
     return PipelineResource(data=str(write_project(tmp_path)), home=str(tmp_path / "home")).graph()
 
 
-def measure(graph: Graph, key: str, cleaned: str, value: float) -> None:
-    """Keeps figures of four test queries as those of a variant on the cleaned data."""
+def measure(graph: Graph, key: str, cleaned: str, value: float, **inputs: str) -> None:
+    """Keeps figures of four test queries as those of a variant on the cleaned data, and on `inputs`."""
     dataset = key.partition("/")[0]
     found = [QueryMeasure(f"q{at}", graph.project.headline(dataset), value + at / 100) for at in range(4)]
 
@@ -36,7 +40,7 @@ def measure(graph: Graph, key: str, cleaned: str, value: float) -> None:
         partition=key,
         code_version="1",
         settings={"value": value},
-        inputs={f"cleaned_qa[{dataset}]": cleaned},
+        inputs={f"cleaned_qa[{dataset}]": cleaned} | {f"{asset}[{key}]": digest for asset, digest in inputs.items()},
     )
     graph.store.build(plan, write)
 
@@ -54,3 +58,35 @@ def test_figures_of_two_versions_of_the_data_are_not_compared_even_on_the_same_q
         assert rung.comparison is not None and rung.comparison.difference == pytest.approx(0.5)
     else:
         assert rung.comparison is None
+
+
+def train(graph: Graph, key: str, training: Mapping[str, object]) -> str:
+    """Keeps a checkpoint as one trained so, without mined negatives; gives its digest."""
+
+    def write(out: Path) -> dict[str, object]:
+        (out / "weights").write_bytes(b"")
+        return {}
+
+    def build(asset: str, settings: Mapping[str, object], inputs: Mapping[str, str]) -> str:
+        plan = Plan(asset=asset, partition=key, code_version="1", settings=settings, inputs=inputs)
+        return graph.store.build(plan, write).digest
+
+    mined = build("mined_negatives", {"mining": {"number": 0}}, {})
+    return build("finetuned_checkpoint", {"training": training}, {f"mined_negatives[{key}]": mined})
+
+
+def test_a_copy_of_what_auto_chose_is_held_against_it_by_the_value_that_was_changed(tmp_path: Path) -> None:
+    data = write_project(tmp_path)
+    base = yaml.safe_load((data / "recipes" / "base.yaml").read_text(encoding="utf-8"))
+    facts = DataFacts(train_queries=2000, passages=8, passage_length=4, is_label_list=True)
+    chosen = choose_training(facts, layers=2, device="cpu")
+    stated = {"mining": chosen.mining.model_dump(mode="json"), "training": chosen.training.model_dump(mode="json")}
+    write_yaml(data / "recipes" / "auto.yaml", base | {"training": "auto"})
+    write_yaml(data / "recipes" / "own.yaml", base | stated | {"training": stated["training"] | {"epochs": 3}})
+    edit_dataset(data / "small", variants=["auto", "own"])
+    graph = PipelineResource(data=str(data), home=str(tmp_path / "home")).graph()
+    checkpoint = train(graph, "small/auto", stated["training"] | {"precision": "bfloat16"})
+    measure(graph, "small/auto", TODAY, 0.5, finetuned_checkpoint=checkpoint)
+    measure(graph, "small/own", TODAY, 0.6)
+    _, rung = climb(graph, "small")
+    assert rung.changes == ("training.epochs: 6.0 → 3.0",)
