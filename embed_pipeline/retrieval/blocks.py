@@ -9,11 +9,9 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from embed_pipeline.retrieval.faiss_index import PassageIndex, refuse_missing_gpu
+from embed_pipeline.retrieval.faiss_index import GPU_HITS, PassageIndex, refuse_missing_gpu
 
 BLOCK_ROWS = 32_768
-GPU_HITS = 2048
-"""Faiss's search on a GPU ends the process where more are asked for."""
 
 
 class EachBlock(Protocol):

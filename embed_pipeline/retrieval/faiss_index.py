@@ -36,6 +36,8 @@ _RECALL_SAMPLE = 200
 _TRAINING_VECTORS_PER_LIST = 64
 ADDED_AT_ONCE = 100_000
 """Passages whose vectors are in memory at once while they are indexed; another number gives a graph other bytes."""
+GPU_HITS = 2048
+"""Faiss's search on a GPU ends the process where more are asked for."""
 _MAPPED_FROM_BYTES = 1 << 30
 """A larger file's cells are read when they are searched, not into memory before."""
 

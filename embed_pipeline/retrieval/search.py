@@ -15,7 +15,7 @@ from embed_pipeline.encoding.cross_encoder import TextPair
 from embed_pipeline.encoding.encoder import Encoder
 from embed_pipeline.encoding.pair_scores import PairScorer
 from embed_pipeline.records import Hit, Query
-from embed_pipeline.retrieval.faiss_index import PassageIndex, refuse_missing_gpu
+from embed_pipeline.retrieval.faiss_index import GPU_HITS, PassageIndex, refuse_missing_gpu
 from embed_pipeline.retrieval.fusion import RANK_CONSTANT, ranking_of_hits, reciprocal_rank_fusion
 from embed_pipeline.retrieval.lexical import LexicalIndex, lexical_top_k
 from embed_pipeline.retrieval.ranking import RankedQuery, Ranking, check_k, rank_passages, reach_texts
@@ -162,7 +162,8 @@ def _search_batch(
     open_rows = np.arange(len(query_ids))
     wanted = min(corpus, k + _SPARE_CANDIDATES)
     while open_rows.size:
-        scores, candidates = searchable.search(vectors[open_rows], wanted)
+        asked_of = index.faiss_index if wanted > GPU_HITS else searchable
+        scores, candidates = asked_of.search(vectors[open_rows], wanted)
         unfinished = []
         for row, row_scores, row_candidates in zip(open_rows.tolist(), scores, candidates, strict=True):
             ids = row_candidates[row_candidates >= 0]

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embed_pipeline.retrieval.blocks import GPU_HITS, block_index, search_block
-from embed_pipeline.retrieval.faiss_index import build_index
+from embed_pipeline.retrieval.blocks import block_index, search_block
+from embed_pipeline.retrieval.faiss_index import GPU_HITS, build_index
 from embed_pipeline.retrieval.search import top_k
 
 QUERIES = [f"q{at}" for at in range(7)]
