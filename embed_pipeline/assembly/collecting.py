@@ -140,7 +140,7 @@ def standing_variants(graph: Graph) -> tuple[Standing, ...]:
                     dataset=variant.dataset,
                     variant=variant.name,
                     query_metrics_digest=measured.digest,
-                    outdated=_outdated(graph, variant, measured),
+                    outdated=outdated_because(graph, variant, measured),
                 )
             )
     return tuple(found)
@@ -285,7 +285,8 @@ def _word_map(graph: Graph, variants: list[Variant]) -> str | None:
     return None
 
 
-def _outdated(graph: Graph, variant: Variant, measured: Manifest) -> str | None:
+def outdated_because(graph: Graph, variant: Variant, measured: Manifest) -> str | None:
+    """Of what else than today's the figures of a variant are: OTHER_DATA or OTHER_RECIPE; None where they are not."""
     cleaned = graph.stored(Node("cleaned_qa", variant.dataset))
     if cleaned is not None and measured.inputs.get(f"cleaned_qa[{variant.dataset}]") != cleaned.digest:
         return OTHER_DATA

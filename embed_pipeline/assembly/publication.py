@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from embed_pipeline.artifacts.backends import open_address
+from embed_pipeline.assembly.collecting import OTHER_RECIPE, outdated_because
 from embed_pipeline.assembly.variant_encoder import load_corpus
 from embed_pipeline.encoding.description import DESCRIBED_POOLINGS, describe_encoder
 from embed_pipeline.encoding.encoder import BUNDLED, BUNDLED_ENGLISH, Encoder, EncoderSettings
@@ -192,9 +193,14 @@ def _copy_formats(graph: Graph, variant: Variant, node: Node | None, digest: str
 
 
 def _rows(graph: Graph, variant: Variant, node: Node | None, digest: str | None) -> list[MetricRow]:
-    """The newest figures on the variant's own test queries, if they are of these weights; none otherwise."""
+    """The newest figures on the variant's own test queries, if they are of these weights; none otherwise.
+
+    Weights that nobody trained are told apart by nothing but the recipe, which says how they are read.
+    """
     file, measured = graph.project.home / METRICS_FILE, graph.stored(Node("query_metrics", variant.key))
     if measured is None or not file.exists() or (node and measured.inputs.get(str(node)) != digest):
+        return []
+    if node is None and outdated_because(graph, variant, measured) == OTHER_RECIPE:
         return []
     return [
         row

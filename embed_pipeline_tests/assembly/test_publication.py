@@ -20,7 +20,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from embed_pipeline.assembly.publication import push_to_bucket
+from embed_pipeline.assembly.publication import push_to_bucket, write_publication
 from embed_pipeline.assembly.variant_encoder import load_corpus
 from embed_pipeline.cli import main
 from embed_pipeline.commands.terminal import Place
@@ -112,6 +112,23 @@ def test_a_pushed_folder_gives_the_variants_vectors_and_its_card_the_measured_fi
     other = push(project, "small/bm25", "--to", str(tmp_path / "other"))
     assert other.returncode == 1 and "expected a dense variant with a local encoder" in other.stderr
     assert not (tmp_path / "other").exists()
+
+
+def test_figures_of_another_recipe_are_not_told_of_a_model_that_was_not_trained(project, tmp_path: Path) -> None:
+    recipe = project.root / "data" / "recipes" / "base.yaml"
+    before, cards = recipe.read_text(encoding="utf-8"), []
+    try:
+        for instruction in (None, "search: "):
+            if instruction:
+                edit_yaml(recipe, "encoder", query_instruction=instruction)
+            graph, out = project.graph, tmp_path / str(len(cards))
+            out.mkdir()
+            write_publication(graph, graph.project.variants["small/base"], out)
+            cards.append((out / "README.md").read_text(encoding="utf-8"))
+    finally:
+        recipe.write_text(before, encoding="utf-8")
+    assert "model-index" in cards[0] and "were not measured" not in cards[0]
+    assert "model-index" not in cards[1] and "These weights were not measured." in cards[1]
 
 
 def test_a_dry_run_shows_every_file_and_sends_nothing(project, tmp_path: Path) -> None:
