@@ -59,13 +59,14 @@ def _cost(project: Project, node: Node) -> str | None:
     if node.asset not in CHEAP_ASSETS:
         return "trains"
     if node.asset == "synthetic_qa":
-        return _cost_of_questions(project, node.partition)
+        return cost_of_questions(project, node.partition)
     variant = project.variants.get(node.partition)
     hosted = variant is not None and isinstance(variant.encoder, HostedEncoderSettings)
     return "asks a hosted encoder" if hosted else None
 
 
-def _cost_of_questions(project: Project, dataset: str) -> str | None:
+def cost_of_questions(project: Project, dataset: str) -> str | None:
+    """Why writing a data set's questions costs money, if it does."""
     settings, recipe = project.synthesis[dataset], round_trip_recipe(project, dataset)
     if settings.generator == "chat" or settings.judge:
         return "asks a hosted chat model"

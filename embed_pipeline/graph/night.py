@@ -10,6 +10,7 @@ from dataclasses import replace
 from embed_pipeline.artifacts import DamagedObjectError
 from embed_pipeline.dataset.audit import find_leaks
 from embed_pipeline.dataset.formats import RetrievalDataset, read_dataset
+from embed_pipeline.graph.automatic_work import cost_of_questions
 from embed_pipeline.graph.catalogue import ALL, JOBS, PUBLISHED_ASSETS, WEIGHTS_ASSETS
 from embed_pipeline.graph.freshness import assess, format_difference
 from embed_pipeline.graph.graph import Graph, MissingInputError
@@ -73,7 +74,8 @@ def reevaluate(
 
 
 def _paid_questions(graph: Graph) -> set[Node]:
-    return {Node("synthetic_qa", name) for name, found in graph.project.synthesis.items() if found.generator == "chat"}
+    project = graph.project
+    return {Node("synthetic_qa", name) for name in project.synthesis if cost_of_questions(project, name)}
 
 
 def _next_work(graph: Graph, done: Collection[tuple[str, str, str]], left: Collection[Node]) -> Work | None:

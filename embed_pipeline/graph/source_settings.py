@@ -132,10 +132,9 @@ def _synthesis_settings(project: Project, dataset: str, base_encoder: Callable[[
     settings, recipe = project.synthesis[dataset], round_trip_recipe(project, dataset)
     asked = settings.model_dump(mode="json", exclude={"chat": _NOT_ASKED, "judge": _NOT_ASKED})
     found: dict[str, object] = {"synthesis": asked, "language": project.datasets[dataset].language}
-    if settings.generator == "chat":
-        found["templates"] = dict(
-            template_digests(settings, project.datasets[dataset].language, project.folder(dataset))
-        )
+    templates = template_digests(settings, project.datasets[dataset].language, project.folder(dataset))
+    if templates:
+        found["templates"] = dict(templates)
     if recipe is not None:
         found["round_trip"] = recipe.retriever
         found |= {"base_encoder": base_encoder(recipe.encoder).fingerprint} if recipe.encoder else {}

@@ -183,13 +183,18 @@ def test_postponed_variants_stay_as_they_are(place: Place) -> None:
     assert EVALUATIONS[1] not in ran and ran[-1] == f"publish_metrics {ALL}"
 
 
-@pytest.mark.parametrize(("generator", "asked"), [("inverse_cloze", True), ("chat", False)])
-def test_questions_that_cost_money_are_not_written_at_night(tmp_path: Path, generator: str, asked: bool) -> None:
+@pytest.mark.parametrize(
+    ("generator", "asks", "asked"),
+    [("inverse_cloze", None, True), ("inverse_cloze", "judge", False), ("chat", "chat", False)],
+)
+def test_questions_that_cost_money_are_not_written_at_night(
+    tmp_path: Path, generator: str, asks: str | None, asked: bool
+) -> None:
     data = write_project(tmp_path)
     (data / "papers").mkdir()
     (data / "papers" / "one.md").write_text("# 等待期\n\n等待期内确诊的疾病不赔。\n", encoding="utf-8")
     chat = {"service": "compatible", "base_url": "http://127.0.0.1:9/v1", "model": "m"}
-    synthesis = {"generator": generator, "round_trip": None, **({"chat": chat} if generator == "chat" else {})}
+    synthesis = {"generator": generator, "round_trip": None, **({asks: chat} if asks else {})}
     content = {"description": "papers", "documents": {"files": ["*.md"]}, "synthesis": synthesis, "variants": ["bm25"]}
     write_yaml(data / "papers" / "dataset.yaml", content)
     place = _built(Place(PipelineResource(data=str(data), home=str(tmp_path / "home"))))
