@@ -408,6 +408,21 @@ def test_an_index_that_is_replaced_under_load_costs_no_answer(project: PipelineP
         service.server.stop()
 
 
+def test_figures_that_are_measured_after_an_index_was_taken_are_taken_too(project, tmp_path: Path) -> None:
+    changing = PipelineProject(Path(shutil.copytree(project.root, tmp_path / "project")))
+    changing.graph.store.forget(changing.manifest("query_metrics", "small/base"))
+    service = Running(changing, "small/base")
+    try:
+        asked = {"query": "痛风"}
+        assert service.ask("/search", asked)[1]["sure"] is None
+        assert not service.server.reload()
+        changing.execute("evaluate_variant", "small/base")
+        _waits_for(lambda: service.ask("/search", asked)[1]["sure"] is not None)
+        assert not service.server.reload()
+    finally:
+        service.server.stop()
+
+
 @pytest.mark.slow
 def test_a_promoted_checkpoint_that_changes_is_taken_whole_and_without_a_lost_answer(
     project: PipelineProject, tmp_path: Path
