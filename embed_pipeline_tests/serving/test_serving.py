@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from embed_pipeline.serving.server import Server, ServerSettings
 from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, mark_project, write_project, write_yaml
 from embed_pipeline_tests.test_stopping import Command
-from embed_pipeline_tests.tiny_cross_encoder import write_cross_encoder
+from embed_pipeline_tests.tiny_cross_encoder import FakePairScorer, write_cross_encoder
 
 TEXTS = ["我肝上有油，能买吗", "痛风", "体检说高压一百六，可以投保不"]
 
@@ -249,6 +250,19 @@ def test_rerank_orders_by_the_cross_encoder_and_by_vectors_where_there_is_none(r
     assert status == 400 and "neither a cross-encoder nor vectors" in found["error"]["message"]
     status, found, _ = running["small/bm25"].ask("/v1/embeddings", {"model": "small/bm25", "input": "a"})
     assert status == 400 and "has no vectors" in found["error"]["message"]
+
+
+def test_rerank_keeps_the_models_order_where_its_scores_are_all_1_between_0_and_1(project) -> None:
+    service = Running(project, "small/reranked")
+    try:
+        served = service.server.served
+        scorer = FakePairScorer({"脂肪肝": 40.0, "痛风": 60.0, "高血压": 50.0})
+        service.server.service.served = replace(served, search=replace(served.search, scorer=scorer))
+        found = service.ask("/v1/rerank", {"query": "a", "documents": list(scorer.scores)})[1]["results"]
+        assert [one["index"] for one in found] == [1, 2, 0]
+        assert [one["relevance_score"] for one in found] == [1.0, 1.0, 1.0]
+    finally:
+        service.server.stop()
 
 
 def test_each_answer_names_the_checkpoint_it_came_from(running, project) -> None:
