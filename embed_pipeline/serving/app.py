@@ -38,6 +38,7 @@ from embed_pipeline.serving.wire import (
     format_vector,
     parse_body,
 )
+from embed_pipeline.settings_file import shown
 
 CHECKPOINT_HEADER = "X-Checkpoint-Digest"
 VARIANT_HEADER = "X-Variant"
@@ -85,7 +86,7 @@ class Service:
                 return role
         if name is not None and name not in names:
             known = " or ".join(dict.fromkeys(names))
-            message = f"model: expected {known} (with -query or -passage at the end, if need be), found {name!r}."
+            message = f"model: expected {known} (with -query or -passage at the end, if need be), found {shown(name)}."
             raise RefusedError(404, message, "model_not_found", param="model")
         return None
 

@@ -178,6 +178,8 @@ def test_what_was_cut_off_is_said(running) -> None:
         ("/v1/embeddings", {"model": "small/tuned-query", "input": [1, 2]}, 400, "found token numbers"),
         ("/v1/embeddings", {"model": "small/tuned-query", "input": [[1, 2]]}, 400, "found token numbers"),
         ("/v1/embeddings", {"model": "small/tuned-query", "input": ["a"] * 2049}, 400, "at most 2048"),
+        ("/v1/embeddings", {"model": "small/tuned-query", "input": ["a", *[1] * 2048]}, 400, "at most 2048"),
+        ("/v1/rerank", {"query": "a", "documents": [1] * 2049}, 400, "at most 2048"),
         ("/v1/embeddings", {"model": "small/tuned-query", "input": "a" * 100_001}, 400, "at most 100,000"),
         ("/v1/embeddings", {"model": "small/tuned-query", "input": "a", "dimension": 8}, 400, "dimension"),
         ("/v1/embeddings", b"{", 400, "JSON"),
@@ -193,6 +195,24 @@ def test_a_wrong_request_is_refused_with_what_to_change(running, path: str, body
     found, content, _ = running["small/tuned"].ask(path, body)
     assert found == status and said in content["error"]["message"], content
     assert set(content["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/rerank", "/search"])
+def test_a_body_that_is_wrong_in_a_million_places_is_refused_at_once_and_shortly(running, path: str) -> None:
+    items = ",".join(["1"] * 500_000)
+    fields = ",".join(f'"{at}":1' for at in range(500_000))
+    many = f'"input": ["a", {items}], "documents": ["a", {items}], "query": ["a", {items}]'
+    long = "k" * 2**20
+    for body in (
+        f"{{{many}}}",
+        f"{{{fields}}}",
+        f'{{"{long}": 1}}',
+        f'{{"model": "{long}", "query": "a", "input": "a"}}',
+    ):
+        service, began = running["small/tuned"], time.process_time()
+        status, content, _ = service.ask(path, body.encode())
+        assert status in (400, 404) and len(json.dumps(content)) < 2000
+        assert time.process_time() - began < 2
 
 
 def test_only_json_and_only_this_machines_names_are_answered(running) -> None:
