@@ -161,6 +161,12 @@ def test_metrics_before_any_run_says_what_to_do(folder: Path, tmp_path: Path) ->
     assert found.returncode == 1 and "Run `embed-pipeline run` first." in found.stderr
 
 
+def test_recipe_takes_no_option_that_it_would_ignore(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = _type_here(folder, monkeypatch, "recipe", "base", "--as", "own", "--explain")
+    assert refused.exit_code == 2 and "leave out --explain" in refused.output
+    assert not (folder / "data" / "recipes" / "own.yaml").exists()
+
+
 def test_dev_does_not_begin_where_something_else_listens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
