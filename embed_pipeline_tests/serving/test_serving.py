@@ -523,6 +523,9 @@ def test_a_port_that_is_taken_and_a_variant_that_was_not_built_are_said(running,
     port = int(running["small/tuned"].address.rpartition(":")[2])
     with pytest.raises(ValueError, match="expected a free port"):
         Server(lambda: project.graph, "small/bm25", ServerSettings(port=port), print).start()
+    elsewhere = ServerSettings(host="192.0.2.1", api_key="correct horse")
+    with pytest.raises(ValueError, match=r"expected an address of this machine.*--host"):
+        Server(lambda: project.graph, "small/bm25", elsewhere, print).start()
     empty = PipelineProject(tmp_path)
     shutil.copytree(project.root / "data", tmp_path / "data")
     with pytest.raises(ValueError, match="does not exist yet"):
