@@ -233,7 +233,8 @@ def test_an_address_that_nobody_answers_is_named_without_its_password() -> None:
 @pytest.mark.parametrize("password", ["xq/zv", "xq?zv", "xq#zv", "77/zv", "xq/z?v@jj", "77?zv", "xq@zv/jj"])
 def test_a_password_with_signs_of_an_address_is_never_shown(password: str) -> None:
     pieces = re.split("[/?#@]", password)
-    for kind, scheme in (("pgvector", "postgresql"), ("qdrant", "http"), ("elasticsearch", "https")):
+    schemes: dict[StoreKind, str] = {"pgvector": "postgresql", "qdrant": "http", "elasticsearch": "https"}
+    for kind, scheme in schemes.items():
         variable = f"EMBED_PIPELINE_{kind.upper()}_URL"
         address = f"{scheme}://user:{password}@127.0.0.1:9/x"
         try:
