@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -158,6 +159,21 @@ def test_gc_only_looks_when_it_is_told_to(ran: subprocess.CompletedProcess, fold
 def test_metrics_before_any_run_says_what_to_do(folder: Path, tmp_path: Path) -> None:
     found = _type(_copy_without_state(folder, tmp_path), "metrics")
     assert found.returncode == 1 and "Run `embed-pipeline run` first." in found.stderr
+
+
+def test_recipe_takes_no_option_that_it_would_ignore(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = _type_here(folder, monkeypatch, "recipe", "base", "--as", "own", "--explain")
+    assert refused.exit_code == 2 and "leave out --explain" in refused.output
+    assert not (folder / "data" / "recipes" / "own.yaml").exists()
+
+
+def test_dev_does_not_begin_where_something_else_listens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = _type_here(folder, monkeypatch, "dev", "--port", str(port))
+    assert refused.exit_code == 1 and f"port {port}: expected a free one" in refused.output
+    assert "Dagster UI" not in refused.output
+    assert _type_here(folder, monkeypatch, "dev", "--port", "65536").exit_code == 2
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["status"], ["gc", "--dry-run"], ["metrics"], ["dev"]], ids=" ".join)

@@ -15,14 +15,18 @@ _STOPPING_SECONDS = 2.0
 
 
 @click.command(cls=ProjectCommand)
-@click.option("--port", default=3000, show_default=True, help="Port on 127.0.0.1.")
+@click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535), help="Port on 127.0.0.1.")
 @pass_interruption
 def dev(interruption: Interruption, port: int) -> None:
     """Start the Dagster UI and daemon on 127.0.0.1."""
     from embed_pipeline.defs.running import open_instance, prepare_environment
     from embed_pipeline.defs.services import Services
     from embed_pipeline.defs.webserver import ORIGINS_VARIABLE, read_origins
+    from embed_pipeline.diagnosis.machine import judge_port
 
+    # Without its webserver Dagster would go on, and the address below would be somebody else's.
+    if (found := judge_port(port)).state != "ok":
+        raise click.ClickException(f"port {port}: expected a free one, found it {found.found}. {found.remedy}.")
     prepare_environment()
     read_origins(os.environ.get(ORIGINS_VARIABLE, ""))
     program = [sys.executable, "-m", "embed_pipeline.defs.webserver", "dev"]

@@ -56,6 +56,8 @@ def recipe(name: str, explain: bool, own_name: str | None) -> None:
     from embed_pipeline.defs.resources import pipeline_from_environment
     from embed_pipeline.project.automatic_training import format_recipe
 
+    if own_name and explain:
+        raise click.UsageError("--as writes why each value was chosen into the file; leave out --explain.")
     graph = pipeline_from_environment().graph()
     if own_name:
         variant = graph.project.variant_named(name)

@@ -4,6 +4,7 @@ Belongs here: threads, sockets, reloading. Does not belong here: what is answere
 """
 
 import asyncio
+import errno
 import socket
 import threading
 import time
@@ -97,9 +98,11 @@ class Server:
         try:
             listening = socket.create_server((self._settings.host, self._settings.port), family=family, backlog=1024)
         except OSError as error:
+            is_of_the_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
+            wanted, option = ("a free port", "--port") if is_of_the_port else ("an address of this machine", "--host")
             raise ValueError(
-                f"{self._settings.host}:{self._settings.port}: expected a free port, found {error.strerror}. Choose "
-                "another with --port."
+                f"{self._settings.host}:{self._settings.port}: expected {wanted}, found {error.strerror}. Choose "
+                f"another with {option}."
             ) from error
         # asyncio does it only for sockets that name TCP, which create_server's do not; an answer of two segments
         # would wait for the client's delayed acknowledgement, 40 ms. Accepted sockets inherit it.

@@ -7,15 +7,17 @@ import base64
 from typing import Annotated, Literal, TypeVar
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from embed_pipeline.dataset.normalisation import normalise_text
 from embed_pipeline.encoding.encoder import Role
 from embed_pipeline.serving.served import MAX_HITS
+from embed_pipeline.settings_file import clip
 
 MAX_TEXTS = 2048
 MAX_CHARACTERS = 100_000
 MAX_BYTES = 16 * 2**20
+_MOST_FIELDS = 32
 
 
 class RefusedError(Exception):
@@ -51,6 +53,13 @@ def _text_list(value: object) -> object:
     return found
 
 
+def _not_too_many(value: object) -> object:
+    # Before the texts are looked at: what is wrong in each of millions would be collected while nobody is answered.
+    if isinstance(value, list) and len(value) > MAX_TEXTS:
+        raise ValueError(f"expected at most {MAX_TEXTS} texts, found {len(value):,}. Send fewer at once")
+    return value
+
+
 def _document_text(value: object) -> object:
     return value["text"] if isinstance(value, dict) and set(value) == {"text"} else value
 
@@ -61,11 +70,18 @@ Text = Annotated[str, AfterValidator(_clean)]
 class _Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_fields(cls, content: object) -> object:
+        if isinstance(content, dict) and len(content) > _MOST_FIELDS:
+            raise ValueError(f"expected at most {_MOST_FIELDS} fields, found {len(content):,}. Leave out unknown ones")
+        return content
+
 
 class EmbeddingsBody(_Body):
     """POST /v1/embeddings."""
 
-    input: Annotated[list[Text], BeforeValidator(_text_list), Field(min_length=1, max_length=MAX_TEXTS)]
+    input: Annotated[list[Text], BeforeValidator(_not_too_many), BeforeValidator(_text_list), Field(min_length=1)]
     model: str
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(None, ge=1)
@@ -78,7 +94,7 @@ class RerankBody(_Body):
 
     query: Text
     documents: Annotated[
-        list[Annotated[Text, BeforeValidator(_document_text)]], Field(min_length=1, max_length=MAX_TEXTS)
+        list[Annotated[Text, BeforeValidator(_document_text)]], BeforeValidator(_not_too_many), Field(min_length=1)
     ]
     model: str | None = None
     top_n: int | None = Field(None, ge=1)
@@ -107,7 +123,7 @@ def parse_body(model: type[Body], text: bytes) -> Body:
         return model.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "body"
+        place = clip(".".join(map(str, first["loc"]))) or "body"
         told = first["msg"].removeprefix("Value error, ")
         more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise RefusedError(400, f"{place}: {told}.{more}", "invalid_value", param=place) from error

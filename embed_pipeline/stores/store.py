@@ -7,12 +7,13 @@ module), the order of building, checking and replacing (publishing).
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from typing import Protocol
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -132,9 +133,19 @@ class Place:
 
     @property
     def shown(self) -> str:
-        """The address without what stands before @ in it, which may be a password."""
-        parts = urlsplit(self.address)
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        """The address without what stands before @ in it, which may be a password, and without its query."""
+        scheme, mark, rest = self.address.partition("://")
+        # As PostgreSQL reads it, to which ? and # in a password are no end of it.
+        password_ends = rest.partition("/")[0].rfind("@") + 1
+        return scheme + mark + re.split("[?#]", rest[password_ends:], maxsplit=1)[0]
+
+    @property
+    def has_a_password_cut_off(self) -> bool:
+        """Whether an @ comes after what the store takes for the host: errors would repeat what stands before it."""
+        ends = "/" if self.kind == "pgvector" else "[/?#]"
+        found = re.split(ends, self.address.partition("://")[2], maxsplit=1)
+        before, at, _ = found[-1].partition("@") if len(found) > 1 else ("", "", "")
+        return bool(at) and not (self.kind == "pgvector" and re.search(r"\?.*=", before))
 
 
 _ADDRESSES: Mapping[StoreKind, tuple[str, str | None, str]] = {
@@ -180,6 +191,11 @@ def store_place(kind: StoreKind, environment: Mapping[str, str] = os.environ) ->
     if not place.address:
         raise ValueError(f"{variable}: expected {expected}, found none. Set it where this runs (docs/stores.md).")
     is_folder = kind in _IN_A_FOLDER and "://" not in place.address
+    if kind != "lancedb" and not is_folder and place.has_a_password_cut_off:
+        raise ValueError(
+            f"{variable}: expected a name and password in which / ? # @ are written %2F %3F %23 %40, found one of them "
+            "before an @. Write it so."
+        )
     if not is_folder and urlsplit(place.address).scheme not in _SCHEMES[kind]:
         raise ValueError(f"{variable}: expected {expected}, found {place.shown!r}. Correct it.")
     return place

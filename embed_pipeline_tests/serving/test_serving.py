@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from embed_pipeline.serving.server import Server, ServerSettings
 from embed_pipeline_tests.pipeline_project import PipelineProject
 from embed_pipeline_tests.small_project import edit_dataset, edit_yaml, mark_project, write_project, write_yaml
 from embed_pipeline_tests.test_stopping import Command
-from embed_pipeline_tests.tiny_cross_encoder import write_cross_encoder
+from embed_pipeline_tests.tiny_cross_encoder import FakePairScorer, write_cross_encoder
 
 TEXTS = ["我肝上有油，能买吗", "痛风", "体检说高压一百六，可以投保不"]
 
@@ -177,6 +178,8 @@ def test_what_was_cut_off_is_said(running) -> None:
         ("/v1/embeddings", {"model": "small/tuned-query", "input": [1, 2]}, 400, "found token numbers"),
         ("/v1/embeddings", {"model": "small/tuned-query", "input": [[1, 2]]}, 400, "found token numbers"),
         ("/v1/embeddings", {"model": "small/tuned-query", "input": ["a"] * 2049}, 400, "at most 2048"),
+        ("/v1/embeddings", {"model": "small/tuned-query", "input": ["a", *[1] * 2048]}, 400, "at most 2048"),
+        ("/v1/rerank", {"query": "a", "documents": [1] * 2049}, 400, "at most 2048"),
         ("/v1/embeddings", {"model": "small/tuned-query", "input": "a" * 100_001}, 400, "at most 100,000"),
         ("/v1/embeddings", {"model": "small/tuned-query", "input": "a", "dimension": 8}, 400, "dimension"),
         ("/v1/embeddings", b"{", 400, "JSON"),
@@ -192,6 +195,24 @@ def test_a_wrong_request_is_refused_with_what_to_change(running, path: str, body
     found, content, _ = running["small/tuned"].ask(path, body)
     assert found == status and said in content["error"]["message"], content
     assert set(content["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/rerank", "/search"])
+def test_a_body_that_is_wrong_in_a_million_places_is_refused_at_once_and_shortly(running, path: str) -> None:
+    items = ",".join(["1"] * 500_000)
+    fields = ",".join(f'"{at}":1' for at in range(500_000))
+    many = f'"input": ["a", {items}], "documents": ["a", {items}], "query": ["a", {items}]'
+    long = "k" * 2**20
+    for body in (
+        f"{{{many}}}",
+        f"{{{fields}}}",
+        f'{{"{long}": 1}}',
+        f'{{"model": "{long}", "query": "a", "input": "a"}}',
+    ):
+        service, began = running["small/tuned"], time.process_time()
+        status, content, _ = service.ask(path, body.encode())
+        assert status in (400, 404) and len(json.dumps(content)) < 2000
+        assert time.process_time() - began < 2
 
 
 def test_only_json_and_only_this_machines_names_are_answered(running) -> None:
@@ -249,6 +270,19 @@ def test_rerank_orders_by_the_cross_encoder_and_by_vectors_where_there_is_none(r
     assert status == 400 and "neither a cross-encoder nor vectors" in found["error"]["message"]
     status, found, _ = running["small/bm25"].ask("/v1/embeddings", {"model": "small/bm25", "input": "a"})
     assert status == 400 and "has no vectors" in found["error"]["message"]
+
+
+def test_rerank_keeps_the_models_order_where_its_scores_are_all_1_between_0_and_1(project) -> None:
+    service = Running(project, "small/reranked")
+    try:
+        served = service.server.served
+        scorer = FakePairScorer({"脂肪肝": 40.0, "痛风": 60.0, "高血压": 50.0})
+        service.server.service.served = replace(served, search=replace(served.search, scorer=scorer))
+        found = service.ask("/v1/rerank", {"query": "a", "documents": list(scorer.scores)})[1]["results"]
+        assert [one["index"] for one in found] == [1, 2, 0]
+        assert [one["relevance_score"] for one in found] == [1.0, 1.0, 1.0]
+    finally:
+        service.server.stop()
 
 
 def test_each_answer_names_the_checkpoint_it_came_from(running, project) -> None:
@@ -408,6 +442,21 @@ def test_an_index_that_is_replaced_under_load_costs_no_answer(project: PipelineP
         service.server.stop()
 
 
+def test_figures_that_are_measured_after_an_index_was_taken_are_taken_too(project, tmp_path: Path) -> None:
+    changing = PipelineProject(Path(shutil.copytree(project.root, tmp_path / "project")))
+    changing.graph.store.forget(changing.manifest("query_metrics", "small/base"))
+    service = Running(changing, "small/base")
+    try:
+        asked = {"query": "痛风"}
+        assert service.ask("/search", asked)[1]["sure"] is None
+        assert not service.server.reload()
+        changing.execute("evaluate_variant", "small/base")
+        _waits_for(lambda: service.ask("/search", asked)[1]["sure"] is not None)
+        assert not service.server.reload()
+    finally:
+        service.server.stop()
+
+
 @pytest.mark.slow
 def test_a_promoted_checkpoint_that_changes_is_taken_whole_and_without_a_lost_answer(
     project: PipelineProject, tmp_path: Path
@@ -474,6 +523,9 @@ def test_a_port_that_is_taken_and_a_variant_that_was_not_built_are_said(running,
     port = int(running["small/tuned"].address.rpartition(":")[2])
     with pytest.raises(ValueError, match="expected a free port"):
         Server(lambda: project.graph, "small/bm25", ServerSettings(port=port), print).start()
+    elsewhere = ServerSettings(host="192.0.2.1", api_key="correct horse")
+    with pytest.raises(ValueError, match=r"expected an address of this machine.*--host"):
+        Server(lambda: project.graph, "small/bm25", elsewhere, print).start()
     empty = PipelineProject(tmp_path)
     shutil.copytree(project.root / "data", tmp_path / "data")
     with pytest.raises(ValueError, match="does not exist yet"):

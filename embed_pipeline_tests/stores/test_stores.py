@@ -4,6 +4,7 @@ Own servers are started; `make test-stores` runs the same against the addresses 
 """
 
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 from uuid import uuid4
 
 import numpy as np
@@ -226,6 +228,45 @@ def test_an_address_that_nobody_answers_is_named_without_its_password() -> None:
     with pytest.raises(ValueError, match="EMBED_PIPELINE_PGVECTOR_URL") as told:
         publish(Place("pgvector", "postgresql://u:secret@127.0.0.1:9/x", None), corpus(3), "x")
     assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize("password", ["xq/zv", "xq?zv", "xq#zv", "77/zv", "xq/z?v@jj", "77?zv", "xq@zv/jj"])
+def test_a_password_with_signs_of_an_address_is_never_shown(password: str) -> None:
+    pieces = re.split("[/?#@]", password)
+    schemes: dict[StoreKind, str] = {"pgvector": "postgresql", "qdrant": "http", "elasticsearch": "https"}
+    for kind, scheme in schemes.items():
+        variable = f"EMBED_PIPELINE_{kind.upper()}_URL"
+        address = f"{scheme}://user:{password}@127.0.0.1:9/x"
+        try:
+            place = store_place(kind, {variable: address})
+        except ValueError as error:
+            told = str(error)
+            assert told.startswith(f"{variable}: ") and "%2F" in told
+        else:  # PostgreSQL takes these signs as they are
+            assert kind == "pgvector" and "/" not in password
+            with pytest.raises(ValueError, match="cannot be reached") as refused:
+                publish(place, corpus(3), "x")
+            told = f"{place.shown} {refused.value}"
+            assert place.shown == "postgresql://127.0.0.1:9/x"
+        assert not any(piece in told for piece in pieces), told
+        assert store_place(kind, {variable: f"{scheme}://user:{quote(password, safe='')}@127.0.0.1:9/x"}).shown == (
+            f"{scheme}://127.0.0.1:9/x"
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "address", "shown"),
+    [
+        ("pgvector", "postgresql://h:5432/db?user=me@server&password=secret", "postgresql://h:5432/db"),
+        ("pgvector", "postgresql:///db?host=/var/run", "postgresql:///db"),
+        ("pgvector", "postgresql://u:p@h1:5432,h2:5433/db", "postgresql://h1:5432,h2:5433/db"),
+        ("elasticsearch", "https://u:p@[::1]:9200/prefix", "https://[::1]:9200/prefix"),
+        ("qdrant", "folder@home/x", "folder@home/x"),
+        ("lancedb", "s3://bucket/a@b", "s3://bucket/a@b"),
+    ],
+)
+def test_an_address_is_shown_with_host_and_path(kind: StoreKind, address: str, shown: str) -> None:
+    assert store_place(kind, {f"EMBED_PIPELINE_{kind.upper()}_URL": address}).shown == shown
 
 
 def test_an_address_comes_from_the_environment_and_its_absence_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
