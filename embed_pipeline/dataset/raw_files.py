@@ -12,6 +12,8 @@ from embed_pipeline.dataset.settings import SETTINGS_FILE, DatasetSettings
 from embed_pipeline.nearest import nearest_text
 from embed_pipeline.paths import check_relative, copy_new, plain_file
 
+_WILDCARDS = "*?["
+
 
 def raw_paths(directory: Path, settings: DatasetSettings, roots: Iterable[Path] = ()) -> tuple[Path, ...]:
     """Every raw file of a data set, in reading order: workbooks or files of pairs, and behind them the label list.
@@ -44,8 +46,8 @@ def workbook_paths(directory: Path, settings: DatasetSettings) -> tuple[Path, ..
     found: dict[str, None] = {}
     for entry in settings.workbooks:
         # A downloaded "export[1].xlsx" is a name, though it reads like a pattern.
-        matches = [entry] if entry in names else [name for name in names if fnmatch.fnmatchcase(name, entry)]
-        if not matches and not any(character in entry for character in "*?["):
+        matches = [entry] if entry in names else [name for name in names if _matches(name, entry)]
+        if not matches and not any(character in entry for character in _WILDCARDS):
             nearest = nearest_text(entry, names)
             hint = f" Nearest name there: {nearest.text!r}." if nearest else ""
             raise ValueError(
@@ -59,6 +61,13 @@ def workbook_paths(directory: Path, settings: DatasetSettings) -> tuple[Path, ..
             f"{names}. Put a workbook there or correct the pattern."
         )
     return tuple(directory / name for name in found)
+
+
+def _matches(name: str, entry: str) -> bool:
+    """Whether a pattern covers a file; `*.xlsx` means EXPORT.XLSX too, a name without wildcards only itself."""
+    if any(character in entry for character in _WILDCARDS):
+        name, entry = name.lower(), entry.lower()
+    return fnmatch.fnmatchcase(name, entry)
 
 
 def _named(directory: Path, field: str, *names: str | None) -> tuple[Path, ...]:

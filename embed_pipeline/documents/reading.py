@@ -183,9 +183,18 @@ def _why_left_out(path: Path) -> str:
     return f"It is no plain file but {describe_mode(mode)}. Remove it."
 
 
+def _with_endings_in_capitals(pattern: str) -> str:
+    """`*.pdf` means TERMS.PDF too: scanners and old programs write endings so."""
+    stem, dot, ending = pattern.rpartition(".")
+    if not (dot and ending.isalpha() and ending.isascii()):
+        return pattern
+    return f"{stem}{dot}" + "".join(f"[{letter.lower()}{letter.upper()}]" for letter in ending)
+
+
 def _matching(directory: Path, pattern: str) -> list[Path]:
     """What a pattern matches but for folders, and the links to folders at which its ** ends."""
-    found = [path for path in directory.glob(pattern) if not path.is_dir() and not is_temporary(path.name)]
+    matched = directory.glob(_with_endings_in_capitals(pattern))
+    found = [path for path in matched if not path.is_dir() and not is_temporary(path.name)]
     above, recursive, _ = pattern.partition("**")
     if recursive:
         links = (path for path in directory.glob(f"{above}**/*") if path.is_symlink() and path.is_dir())

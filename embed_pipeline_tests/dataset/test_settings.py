@@ -110,6 +110,10 @@ def test_workbooks_come_in_list_order_then_by_name_each_once(paths_of: Callable[
     assert paths_of(files, ["new_*.xlsx", "b.xlsx", "*.xlsx"]) == ["new_1.xlsx", "new_2.xlsx", "b.xlsx", "a.xlsx"]
 
 
+def test_a_pattern_finds_capitals_and_a_name_only_itself(paths_of: Callable[..., list[str]]) -> None:
+    assert paths_of(["a.xlsx", "A.XLSX", "EXPORT.XLSX"], ["a.xlsx", "exp*.xlsx"]) == ["a.xlsx", "EXPORT.XLSX"]
+
+
 def test_name_that_reads_like_a_pattern_is_a_name(paths_of: Callable[..., list[str]]) -> None:
     assert paths_of(["export[1].xlsx", "export1.xlsx"], ["export[1].xlsx"]) == ["export[1].xlsx"]
 

@@ -86,6 +86,13 @@ def test_patterns_find_files_once_sorted_and_never_hidden_ones(tmp_path: Path) -
     assert [path.relative_to(tmp_path).as_posix() for path in found.paths] == ["a/1.md", "b/2.md", "terms[1].md"]
 
 
+def test_a_pattern_finds_endings_in_capitals(tmp_path: Path) -> None:
+    for name in ("TERMS.PDF", "a.pdf", "Old.Pdf", "a.md", "pdf"):
+        (tmp_path / name).touch()
+    found = document_paths(tmp_path, DocumentSettings(files=("*.pdf",)))
+    assert [path.name for path in found.paths] == ["Old.Pdf", "TERMS.PDF", "a.pdf"]
+
+
 def test_a_pattern_that_matches_nothing_is_named(tmp_path: Path) -> None:
     _files(tmp_path, "a.md")
     with pytest.raises(ValueError, match=r"matches '\*\.pdf'.*a\.md"):
