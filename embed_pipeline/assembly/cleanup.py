@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from embed_pipeline.artifacts import Manifest, is_digest
+from embed_pipeline.artifacts import DamagedObjectError, Manifest, is_digest
 from embed_pipeline.encoding.cross_encoder import CrossEncoder, load_cross_encoder
 from embed_pipeline.encoding.hosted import HostedEncoder
 from embed_pipeline.encoding.local import LocalEncoder
@@ -49,7 +49,7 @@ def remove_unused(graph: Graph, *, dry_run: bool) -> Iterator[str]:
     events = _old_event_files(graph, wanted)
     compiled = _unused_compiled(graph, encoders)
     for path in (*abandoned, *events, *compiled) if not dry_run else ():
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)  # a run that ends now removes its own
     yield f"trainings: {verb} {len(abandoned)} folders of runs that were killed"
     yield f"TensorBoard: {verb} {len(events)} folders of trainings whose weights no variant uses"
     yield f"compiled models: {verb} {len(compiled)} folders of models that no variant uses"
@@ -133,9 +133,21 @@ def _training_fingerprints(graph: Graph) -> dict[str, set[str]]:
 
 def _abandoned_progress(graph: Graph, wanted: dict[str, set[str]]) -> tuple[Path, ...]:
     """Checkpoints of trainings that no variant, as it is now, would go on from, and that no process is writing."""
-    known = set().union(*wanted.values()) - {made.fingerprint for made in graph.store.refs()}
-    found = _made_here((graph.project.home / PROGRESS_FOLDER).glob("*"))
-    return tuple(path for path in found if path.name not in known and not graph.store.is_building(path.name))
+    going_on, published = set().union(*wanted.values()), {made.fingerprint: made for made in graph.store.refs()}
+    return tuple(
+        path
+        for path in _made_here((graph.project.home / PROGRESS_FOLDER).glob("*"))
+        if (path.name not in going_on or _is_whole(graph, published.get(path.name)))
+        and not graph.store.is_building(path.name)
+    )
+
+
+def _is_whole(graph: Graph, version: Manifest | None) -> bool:
+    """Whether a version is there and undamaged; else it is made again from where its training was."""
+    try:
+        return version is not None and graph.store.open(version).is_dir()
+    except DamagedObjectError:
+        return False
 
 
 def _made_here(paths: Iterable[Path]) -> list[Path]:

@@ -31,7 +31,7 @@ from embed_pipeline.evaluation.query_metrics import read_hits, read_query_metric
 from embed_pipeline.evaluation.slices import slice_queries
 from embed_pipeline.graph.catalogue import ALL, DATASET_ASSETS
 from embed_pipeline.graph.graph import Graph, MissingInputError
-from embed_pipeline.graph.lineage import measured_lineage, trace, version_of
+from embed_pipeline.graph.lineage import find_version, measured_lineage, trace, version_of
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.project.variants import Variant
 from embed_pipeline.records import EVALUATED_SPLIT
@@ -290,17 +290,27 @@ def outdated_because(graph: Graph, variant: Variant, measured: Manifest) -> str 
     cleaned = graph.stored(Node("cleaned_qa", variant.dataset))
     if cleaned is not None and measured.inputs.get(f"cleaned_qa[{variant.dataset}]") != cleaned.digest:
         return OTHER_DATA
+    return OTHER_RECIPE if is_of_another_recipe(graph, measured) else None
+
+
+def is_of_another_recipe(graph: Graph, measured: Manifest) -> bool:
+    """Whether figures, or what they stand on above the data, were made with other settings than those of today."""
     known = set(graph.nodes())
-    for link in trace(graph, Node(measured.asset, measured.partition), measured.digest):
-        if link.version is None or link.node not in known or link.node.asset in DATASET_ASSETS:
-            continue
-        try:
-            changes = graph.plan(link.node).differences(link.version)
-        except (MissingInputError, ValueError, OSError):  # it cannot be made today; that it was is all that is known
-            continue
-        if any(change.kind == "setting" for change in changes):
-            return OTHER_RECIPE
-    return None
+    links = trace(graph, Node(measured.asset, measured.partition), measured.digest)
+    return any(
+        is_of_other_settings(graph, link.node, link.version)
+        for link in links
+        if link.version is not None and link.node in known and link.node.asset not in DATASET_ASSETS
+    )
+
+
+def is_of_other_settings(graph: Graph, node: Node, version: Manifest) -> bool:
+    """Whether a version was made with other settings than those of today."""
+    try:
+        changes = graph.plan(node).differences(version)
+    except (MissingInputError, ValueError, OSError):  # it cannot be made today; that it was is all that is known
+        return False
+    return any(change.kind == "setting" for change in changes)
 
 
 def _profiles(graph: Graph, table: Manifest) -> Iterator[tuple[tuple[str, str], Profile]]:
@@ -309,8 +319,7 @@ def _profiles(graph: Graph, table: Manifest) -> Iterator[tuple[tuple[str, str], 
         node = Node.parse(name)
         if node.asset != "query_metrics":
             continue
-        versions = graph.store.history(node.asset, node.partition)
-        details = next((version.details for version in versions if version.digest == digest), {})
-        profile, (dataset, _, variant) = details.get("profile"), node.partition.partition("/")
+        version, (dataset, _, variant) = find_version(graph, node, digest), node.partition.partition("/")
+        profile = version.details.get("profile") if version else None
         if isinstance(profile, dict):
             yield (dataset, variant), Profile(**profile)  # pyright: ignore[reportArgumentType]

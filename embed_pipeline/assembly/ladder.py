@@ -127,7 +127,8 @@ def _measured(graph: Graph, variant: Variant, measure: Measure) -> _Measured | N
     values = {one.query_id: one.value for one in found if one.measure == measure}
     cleaned = manifest.inputs.get(f"cleaned_qa[{variant.dataset}]")
     recipe = measured_recipe(graph, variant, manifest)
-    if variant.recipe.training == AUTO:  # records state what the work needed, and the precision of the processor
+    if variant.recipe.training == AUTO and recipe["training"] != AUTO:
+        # Records state what the work needed, and the precision of the processor.
         recipe["mining"] = MiningSettings().model_dump(mode="json") | dict(recipe["mining"])
         recipe["training"] = {**recipe["training"], "precision": "auto"}
     return _Measured(variant, recipe, cleaned, values) if values else None

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from embed_pipeline.artifacts.backends import open_address
-from embed_pipeline.assembly.collecting import OTHER_RECIPE, outdated_because
+from embed_pipeline.assembly.collecting import is_of_another_recipe, is_of_other_settings
 from embed_pipeline.assembly.variant_encoder import load_corpus
 from embed_pipeline.encoding.description import DESCRIBED_POOLINGS, describe_encoder
 from embed_pipeline.encoding.encoder import BUNDLED, BUNDLED_ENGLISH, Encoder, EncoderSettings
@@ -182,8 +182,11 @@ def publish_to_store(
 
 def _copy_formats(graph: Graph, variant: Variant, node: Node | None, digest: str | None, out: Path) -> list[str]:
     """The exported formats that were made of these weights."""
-    stored = graph.stored(Node("exported_model", variant.key)) if variant.recipe.export else None
+    exported = Node("exported_model", variant.key)
+    stored = graph.stored(exported) if variant.recipe.export else None
     if stored is None or (node and stored.inputs.get(str(node)) != digest):
+        return []
+    if node is None and is_of_other_settings(graph, exported, stored):
         return []
     folder = graph.store.open(stored)
     names = [one.format for one in read_parity(folder) if one.refused is None]
@@ -200,7 +203,7 @@ def _rows(graph: Graph, variant: Variant, node: Node | None, digest: str | None)
     file, measured = graph.project.home / METRICS_FILE, graph.stored(Node("query_metrics", variant.key))
     if measured is None or not file.exists() or (node and measured.inputs.get(str(node)) != digest):
         return []
-    if node is None and outdated_because(graph, variant, measured) == OTHER_RECIPE:
+    if node is None and is_of_another_recipe(graph, measured):
         return []
     return [
         row

@@ -21,7 +21,7 @@ from embed_pipeline.dataset.ledger import (
     shorten_value,
     write_ledger,
 )
-from embed_pipeline.dataset.normalisation import normalise_text, passage_id, query_id, split_cell
+from embed_pipeline.dataset.normalisation import fold_cell, normalise_text, passage_id, query_id, split_cell
 from embed_pipeline.dataset.raw_files import workbook_paths
 from embed_pipeline.dataset.settings import DatasetSettings, required
 from embed_pipeline.dataset.splitting import SplitAssignment, SplitConflict, split_texts
@@ -223,8 +223,7 @@ class _Parting:
         return list(dict.fromkeys(filter(None, found)))
 
     def _pieces(self, text: str) -> list[str]:
-        lines = text.replace("\r\n", "\n").replace("\r", "\n")
-        return self._separator.split(unicodedata.normalize("NFKC", lines))
+        return self._separator.split(fold_cell(text))
 
 
 def _single_labels(cell: RawCell, labels: LabelList, parting: _Parting | None) -> list[RawCell]:

@@ -55,10 +55,16 @@ def split_cell(text: str, separators: Sequence[str]) -> list[str]:
     if not separators:
         return [text]
     patterns = "|".join(re.escape(unicodedata.normalize("NFKC", separator)) for separator in separators)
-    # What normalise_text keeps apart from a digit waits for it: the line of a fraction is no separator.
+    return list(dict.fromkeys(part.strip() for part in re.split(patterns, fold_cell(text)) if part.strip()))
+
+
+def fold_cell(text: str) -> str:
+    """The text of a cell in NFKC, its line ends as one kind, for separators to be found in.
+
+    What normalise_text keeps apart from a digit waits for it: the line of a fraction is no separator.
+    """
     around = re.split(f"({_BEHIND_A_DIGIT.pattern})", text.replace("\r\n", "\n").replace("\r", "\n"))
-    folded = "".join(one if at % 2 else unicodedata.normalize("NFKC", one) for at, one in enumerate(around))
-    return list(dict.fromkeys(part.strip() for part in re.split(patterns, folded) if part.strip()))
+    return "".join(one if at % 2 else unicodedata.normalize("NFKC", one) for at, one in enumerate(around))
 
 
 def canonical_form(text: str) -> str:

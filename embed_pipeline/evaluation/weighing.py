@@ -64,27 +64,21 @@ def weigh(
         settings.hubness_weights if any(one.hubness.any() for one in scored) else (0.0,),
     )
     weights, canonical = list(product(*tried)), canonical_passages(dataset.passages)
-    copies = [sum(passage_id in canonical for passage_id in one.passage_ids) for one in scored]
-    ranked = [
-        one.rank_under_all(np.array(weights), headline.cutoff + more) for one, more in zip(scored, copies, strict=True)
-    ]
     judged = dataset.relevant()
     # Most weights lead to the same few rankings of a query, so each of those is measured once, as a query of its own.
-    hits, judgments, ranking_ids = [], [], []
-    for one, (rankings, _) in zip(scored, ranked, strict=True):
-        for number, passage_ids in enumerate(rankings):
-            ranking_ids.append(ranking_id := _ranking_id(one, number))
-            hits += [Hit(ranking_id, passage_id, rank, 0.0) for rank, passage_id in enumerate(passage_ids, start=1)]
+    hits, judgments, rankings_of = [], [], list[list[str]]()
+    for one in scored:
+        depth = headline.cutoff + sum(passage_id in canonical for passage_id in one.passage_ids)
+        rankings, numbers = one.rank_under_all(np.array(weights), depth)
+        texts = [tuple(dict.fromkeys(canonical.get(id_, id_) for id_ in ids))[: headline.cutoff] for ids in rankings]
+        ids_of = {ranking: f"{one.query_id} {number:06}" for number, ranking in enumerate(dict.fromkeys(texts))}
+        rankings_of.append([ids_of[texts[number]] for number in numbers.tolist()])
+        for ranking, ranking_id in ids_of.items():
+            hits += [Hit(ranking_id, passage_id, rank, 0.0) for rank, passage_id in enumerate(ranking, start=1)]
             judgments += [Judgment(ranking_id, *judged_one) for judged_one in judged[one.query_id].items()]
+    ranking_ids = [ranking_id for ids in rankings_of for ranking_id in dict.fromkeys(ids)]
     found = measure_queries(hits, judgments, ranking_ids, measures=[headline], canonical=canonical)
     value_of = {one.query_id: one.value for one in found}
-    values = [
-        [value_of[_ranking_id(one, number)] for number in numbers.tolist()]
-        for one, (_, numbers) in zip(scored, ranked, strict=True)
-    ]
+    values = [[value_of[ranking_id] for ranking_id in ids] for ids in rankings_of]
     points = [WeighedPoint(*each, fmean(of)) for each, of in zip(weights, zip(*values, strict=True), strict=True)]
     return Weighing.of(str(headline), points)
-
-
-def _ranking_id(query: CandidateScores, number: int) -> str:
-    return f"{query.query_id} {number:06}"

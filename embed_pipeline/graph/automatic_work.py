@@ -16,6 +16,7 @@ from embed_pipeline.graph.source_settings import round_trip_recipe, source_files
 from embed_pipeline.graph.topology import Node
 from embed_pipeline.graph.work import Work, find_startable, ready_work
 from embed_pipeline.project.project import Project
+from embed_pipeline.synthesis.templates import grades_answers
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,14 @@ def _cost(project: Project, node: Node) -> str | None:
 
 
 def cost_of_questions(project: Project, dataset: str) -> str | None:
-    """Why writing a data set's questions costs money, if it does."""
-    settings, recipe = project.synthesis[dataset], round_trip_recipe(project, dataset)
-    if settings.generator == "chat" or settings.judge:
+    """Why writing a data set's questions costs money, if it does and they can be written."""
+    settings = project.synthesis[dataset]
+    if settings.generator == "chat" or grades_answers(settings):
         return "asks a hosted chat model"
+    try:
+        recipe = round_trip_recipe(project, dataset)
+    except ValueError:  # the plan of the questions says what is wrong
+        return None
     return "asks a hosted encoder" if recipe and isinstance(recipe.encoder, HostedEncoderSettings) else None
 
 

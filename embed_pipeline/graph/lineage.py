@@ -73,8 +73,7 @@ def _trace(graph: Graph, node: Node, digest: str, depth: int, seen: set[tuple[No
     if (node, digest) in seen:
         return
     seen.add((node, digest))
-    versions = graph.store.history(node.asset, node.partition)
-    version = next((version for version in versions if version.digest == digest), None)
+    version = find_version(graph, node, digest)
     newest = graph.store.read(node.asset, node.partition)
     yield Link(node, digest, depth, version, current=newest is not None and newest.digest == digest)
     for name, below in sorted((version.inputs if version else {}).items()):
@@ -107,16 +106,16 @@ def measured_lineage(graph: Graph, variant: Variant, measured: Manifest | None =
     measured, key = measured or graph.input(Node("query_metrics", variant.key)), variant.key
     cleaned, weights = measured.inputs[f"cleaned_qa[{variant.dataset}]"], graph.topology.weights(variant)
     checkpoint = measured.inputs.get(str(weights)) if weights else None
-    trained, mined = _training(graph, variant, measured)
+    trained = _training(graph, variant, measured)
     seed = _section(trained, "training").get("seed")
     return Lineage(
         raw_digest=_raw_digest(graph, "cleaned_qa", variant.dataset, cleaned),
         cleaned_digest=cleaned,
-        negatives_digest=mined.digest if mined else None,
+        negatives_digest=next(_groups(trained))[1] if trained else None,
         checkpoint_digest=checkpoint,
         index_digest=measured.inputs[f"faiss_index[{key}]"],
         query_metrics_digest=measured.digest,
-        recipe=_recipe(variant, trained, mined),
+        recipe=measured_recipe(graph, variant, measured),
         seed=seed if isinstance(seed, int) else None,
         precision=precision_of(trained.settings) if trained else None,
         dtype=precision_of(measured.settings),
@@ -125,25 +124,20 @@ def measured_lineage(graph: Graph, variant: Variant, measured: Manifest | None =
 
 def measured_recipe(graph: Graph, variant: Variant, measured: Manifest) -> dict[str, Any]:
     """What decided a variant's figures: where its recipe says auto, what the measured weights were trained with."""
-    return _recipe(variant, *_training(graph, variant, measured))
-
-
-def _training(graph: Graph, variant: Variant, measured: Manifest) -> tuple[Manifest | None, Manifest | None]:
-    """The records of the training that the measured weights come from, and of its groups."""
-    weights = graph.topology.weights(variant)
-    checkpoint = measured.inputs.get(str(weights)) if weights else None
-    trained = _trained(graph, weights, checkpoint) if weights and checkpoint else None
-    return trained, _mined(graph, trained) if trained else None
-
-
-def _recipe(variant: Variant, trained: Manifest | None, mined: Manifest | None) -> dict[str, Any]:
-    """The recipe of a row: where it says auto, what the weights were trained with, which is not what it says today."""
-    recipe = variant.recipe.measured()
+    recipe, trained = variant.recipe.measured(), _training(graph, variant, measured)
     if variant.recipe.training != AUTO or trained is None:
         return recipe
     training = _section(trained, "training")
     description = f"{variant.recipe.description.rstrip('.')}: {summarise(training)}."
+    mined = find_version(graph, *next(_groups(trained)))
     return {**recipe, "description": description, "mining": _section(mined, "mining"), "training": training}
+
+
+def _training(graph: Graph, variant: Variant, measured: Manifest) -> Manifest | None:
+    """The record of the training that the measured weights come from."""
+    weights = graph.topology.weights(variant)
+    checkpoint = measured.inputs.get(str(weights)) if weights else None
+    return _trained(graph, weights, checkpoint) if weights and checkpoint else None
 
 
 def _section(version: Manifest | None, name: str) -> Mapping[str, Any]:
@@ -151,11 +145,10 @@ def _section(version: Manifest | None, name: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _mined(graph: Graph, trained: Manifest) -> Manifest:
-    """The groups that weights were trained on."""
-    nodes = {Node.parse(name): digest for name, digest in trained.inputs.items()}
-    node = next(node for node in nodes if node.asset == "mined_negatives")
-    return version_of(graph, node, nodes[node])
+def _groups(trained: Manifest) -> Iterator[tuple[Node, str]]:
+    """The groups that weights were trained on, and the digest of them."""
+    nodes = ((Node.parse(name), digest) for name, digest in trained.inputs.items())
+    return (one for one in nodes if one[0].asset == "mined_negatives")
 
 
 def _trained(graph: Graph, weights: Node, digest: str) -> Manifest | None:
@@ -179,6 +172,18 @@ def _raw_digest(graph: Graph, asset: str, dataset: str, digest: str) -> str:
     return digest
 
 
+def find_version(graph: Graph, node: Node, digest: str) -> Manifest | None:
+    """The newest version of a node with these bytes; None where its record is gone."""
+    return next((one for one in graph.store.history(node.asset, node.partition) if one.digest == digest), None)
+
+
 def version_of(graph: Graph, node: Node, digest: str) -> Manifest:
-    """The newest version of a node with these bytes."""
-    return next(version for version in graph.store.history(node.asset, node.partition) if version.digest == digest)
+    """As find_version.
+
+    Raises:
+        ValueError: its record is gone.
+    """
+    found = find_version(graph, node, digest)
+    if found is None:
+        raise ValueError(f"{node}: expected the record of {digest[:12]}, found none. Materialise it again.")
+    return found

@@ -90,3 +90,32 @@ def test_a_copy_of_what_auto_chose_is_held_against_it_by_the_value_that_was_chan
     measure(graph, "small/own", TODAY, 0.6)
     _, rung = climb(graph, "small")
     assert rung.changes == ("training.epochs: 6.0 → 3.0",)
+
+
+def test_figures_from_before_a_recipe_said_auto_are_on_the_ladder(tmp_path: Path) -> None:
+    data = write_project(tmp_path)
+    base = yaml.safe_load((data / "recipes" / "base.yaml").read_text(encoding="utf-8"))
+    write_yaml(data / "recipes" / "auto.yaml", base | {"training": "auto"})
+    edit_dataset(data / "small", variants=["base", "auto"])
+    graph = PipelineResource(data=str(data), home=str(tmp_path / "home")).graph()
+    for key in ("small/base", "small/auto"):
+        measure(graph, key, TODAY, 0.5)
+    assert [rung.variant for rung in climb(graph, "small")] == ["base", "auto"]
+
+
+def test_a_training_whose_groups_left_no_record_is_on_the_ladder(tmp_path: Path) -> None:
+    data = write_project(tmp_path)
+    base = yaml.safe_load((data / "recipes" / "base.yaml").read_text(encoding="utf-8"))
+    write_yaml(data / "recipes" / "auto.yaml", base | {"training": "auto"})
+    edit_dataset(data / "small", variants=["base", "auto"])
+    graph = PipelineResource(data=str(data), home=str(tmp_path / "home")).graph()
+    chosen = choose_training(
+        DataFacts(train_queries=9, passages=8, passage_length=4, is_label_list=True), layers=2, device="cpu"
+    )
+    checkpoint = train(graph, "small/auto", chosen.training.model_dump(mode="json"))
+    groups = graph.store.read("mined_negatives", "small/auto")
+    assert groups is not None
+    graph.store.forget(groups)
+    measure(graph, "small/base", TODAY, 0.5)
+    measure(graph, "small/auto", TODAY, 0.6, finetuned_checkpoint=checkpoint)
+    assert climb(graph, "small")[1].comparison is not None

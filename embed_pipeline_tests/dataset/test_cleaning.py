@@ -11,7 +11,7 @@ from embed_pipeline.dataset.cleaning import CleanedData, clean_rows, clean_workb
 from embed_pipeline.dataset.formats import read_dataset
 from embed_pipeline.dataset.label_list import LabelList
 from embed_pipeline.dataset.ledger import LedgerEntry, read_ledger, summarise_ledger
-from embed_pipeline.dataset.normalisation import passage_id, query_id
+from embed_pipeline.dataset.normalisation import normalise_text, passage_id, query_id
 from embed_pipeline.dataset.settings import DatasetSettings
 from embed_pipeline.dataset.splitting import hash_split
 from embed_pipeline.dataset.workbook import RawCell, RawRow
@@ -75,7 +75,7 @@ def test_a_label_that_holds_a_separator_stays_whole(settings: DatasetSettings) -
 def test_a_label_that_holds_a_separator_stays_whole_among_others(
     settings: DatasetSettings, separators: tuple[str, ...]
 ) -> None:
-    labels = LabelList(("Cash/Card", "Refund", "Card", "A/B/C", "B", "Fees; other"))
+    labels = LabelList(("Cash/Card", "Refund", "Card", "A/B/C", "B", "Fees; other", normalise_text("白细胞>10⁹/L")))
     assert settings.columns is not None
     columns = settings.columns.model_copy(update={"label_separators": separators})
     cells = {
@@ -86,6 +86,7 @@ def test_a_label_that_holds_a_separator_stays_whole_among_others(
         "Cash / Card ;; Refund;": {"Card", "Refund"},
         "B/A/B/C": {"B", "A/B/C"},
         "Fees; other/Card": {"Fees; other", "Card"},
+        "白细胞>10⁹/L；Refund": {"白细胞>10^9/L", "Refund"},
         "Refund": {"Refund"},
     }
     rows = [row(at, f"q{at}", cell) for at, cell in enumerate(cells, start=2)]

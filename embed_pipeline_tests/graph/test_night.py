@@ -8,6 +8,7 @@ import pytest
 
 from embed_pipeline.dataset.formats import build_dataset, write_dataset
 from embed_pipeline.defs.resources import PipelineResource
+from embed_pipeline.graph.automatic_work import cost_of_questions
 from embed_pipeline.graph.catalogue import ALL, JOBS
 from embed_pipeline.graph.night import NIGHTLY_JOBS, reevaluate
 from embed_pipeline.graph.topology import Node
@@ -27,6 +28,7 @@ QUESTIONS: dict[str, Split] = {
     "高压一百六怎么办": "validation",
     "随身带喷雾可以吗": "test",
 }
+CHAT = {"service": "compatible", "base_url": "http://127.0.0.1:9/v1", "model": "m"}
 EVALUATIONS = [f"evaluate_variant small/{name}" for name in ("bm25", "base", "tuned")]
 
 
@@ -193,8 +195,7 @@ def test_questions_that_cost_money_are_not_written_at_night(
     data = write_project(tmp_path)
     (data / "papers").mkdir()
     (data / "papers" / "one.md").write_text("# 等待期\n\n等待期内确诊的疾病不赔。\n", encoding="utf-8")
-    chat = {"service": "compatible", "base_url": "http://127.0.0.1:9/v1", "model": "m"}
-    synthesis = {"generator": generator, "round_trip": None, **({asks: chat} if asks else {})}
+    synthesis = {"generator": generator, "round_trip": None, **({asks: CHAT} if asks else {})}
     content = {"description": "papers", "documents": {"files": ["*.md"]}, "synthesis": synthesis, "variants": ["bm25"]}
     write_yaml(data / "papers" / "dataset.yaml", content)
     place = _built(Place(PipelineResource(data=str(data), home=str(tmp_path / "home"))))
@@ -203,3 +204,26 @@ def test_questions_that_cost_money_are_not_written_at_night(
     ran = place.sleep()
     assert ran[0] == "read_documents papers"
     assert ("synthesise_questions papers" in ran, "prepare_dataset papers" in ran) == (asked, asked)
+
+
+@pytest.mark.parametrize(
+    ("synthesis", "costs"),
+    [
+        ({"judge": CHAT}, True),
+        ({"judge": CHAT, "answerable_threshold": None}, False),
+        ({"round_trip": {"recipe": "tuned"}}, False),
+        ({"round_trip": {"recipe": "gone"}}, False),
+    ],
+    ids=["a judge", "a judge that nobody asks", "a recipe that is trained", "no recipe"],
+)
+def test_questions_cost_what_is_asked_for_them_and_broken_settings_end_no_night(
+    tmp_path: Path, synthesis: dict, costs: bool
+) -> None:
+    data = write_project(tmp_path)
+    (data / "papers").mkdir()
+    (data / "papers" / "one.md").write_text("# 等待期\n\n等待期内确诊的疾病不赔。\n", encoding="utf-8")
+    content = {"description": "papers", "documents": {"files": ["*.md"]}, "variants": ["bm25"]}
+    asked = {"generator": "inverse_cloze", "round_trip": None} | synthesis
+    write_yaml(data / "papers" / "dataset.yaml", content | {"synthesis": asked})
+    graph = PipelineResource(data=str(data), home=str(tmp_path / "home")).graph()
+    assert bool(cost_of_questions(graph.project, "papers")) == costs
