@@ -182,7 +182,8 @@ def guess_separators(cells: Sequence[str]) -> tuple[str, ...]:
     for separator in _SEPARATORS:
         parted = [parts for cell in cells if len(parts := split_cell(cell, (separator,))) > 1]
         if len(parted) > 1 and (
-            (length <= LABEL_LENGTH and _are_known(parted, whole, separator)) or _recur(parted, whole, len(cells))
+            (length <= LABEL_LENGTH and _are_known(parted, whole, separator))
+            or _recur(parted, whole, separator, len(cells))
         ):
             found.append(separator)
     return tuple(found)
@@ -198,7 +199,7 @@ def _are_known(parted: Sequence[Sequence[str]], whole: Set[str], separator: str)
     return fitting >= _KNOWN_PARTS * count
 
 
-def _recur(parted: Sequence[Sequence[str]], whole: Set[str], cells: int) -> bool:
+def _recur(parted: Sequence[Sequence[str]], whole: Set[str], separator: str, cells: int) -> bool:
     """Whether the parts of so many cells are few short labels that recur in different cells, at different places."""
     lists = {tuple(parts) for parts in parted}
     counts = Counter(part for parts in lists for part in parts)
@@ -212,6 +213,8 @@ def _recur(parted: Sequence[Sequence[str]], whole: Set[str], cells: int) -> bool
         and 2 * len(moving) >= len(counts)
         and known >= _KNOWN_PARTS * len(parts)
         and not any(part.endswith(_SENTENCE_ENDS) for part in counts)
+        # dates, fractions and decimals are numbers
+        and (separator not in _INSIDE_LABELS_TOO or all(any(map(str.isalpha, part)) for part in counts))
     )
 
 

@@ -179,6 +179,10 @@ def test_labels_are_parted_where_cells_are_long_or_none_is_single(separator: str
     assert guess_separators([*several, *LONG]) == (separator.strip(" "),)
 
 
+def test_numbers_of_labels_are_parted_by_what_stands_in_no_number() -> None:
+    assert guess_separators(["3;5", "5;3", "3;7", "7;3", "5;7", "7;5"] * 5) == (";",)
+
+
 @pytest.mark.parametrize(
     "cells",
     [
@@ -189,6 +193,8 @@ def test_labels_are_parted_where_cells_are_long_or_none_is_single(separator: str
         ["1,000", "2,000", "10,000,000", "1,500,000"] * 5,
         ["Go to the desk, ask for Ann, and pay.", "Please call us, or write.", "No, never, not at all."] * 7,
         [f"Open the app\nTap {what}\nChoose {then}" for what in ("Help", "Cards") for then in ("lost", "new")] * 6,
+        ["7/12/2024", "12/7/2024", "1/7/2024", "7/1/2024", "3/4", "4/3", "2/4", "4/2"] * 5,
+        ["3,5", "5,3", "3,7", "7,3", "5,7", "7,5"] * 5,
     ],
 )
 def test_sentences_levels_and_numbers_are_not_parted(cells: list[str]) -> None:
