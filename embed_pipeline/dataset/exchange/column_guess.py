@@ -152,7 +152,8 @@ def _sides(table: Table, left: Mapping[str, list[str]], unusable: Mapping[str, t
     else:
         asked = {header: _asked(cells) for header, cells in left.items()}
         others = [header for header in left if header != passage]
-        query = min(others, key=lambda h: (_is_remark(h), -asked[h] / len(left[h]), -lengths[h]))
+        beside = _are_beside_texts([h for h in others if _is_remark(h)], others, left)
+        query = min(others, key=lambda h: (h in beside, -asked[h] / len(left[h]), -lengths[h]))
         reasons.append(f"{query} is the question: {asked[query]} of {len(left[query])} cells end in a question mark.")
     if passage is None:
         longest = max((h for h in left if h != query), key=lambda header: (not _is_remark(header), lengths[header]))
@@ -311,6 +312,18 @@ def _holds_sentences(cells: Sequence[str]) -> bool:
 
 def _is_remark(header: str) -> bool:
     return header.casefold() in REMARK_NAMES
+
+
+def _are_beside_texts(remarks: Sequence[str], others: Sequence[str], left: Mapping[str, list[str]]) -> Set[str]:
+    """The remarks that are about a row: all where another column could be asked, else those of less than half the rows.
+
+    Beside names, dates and labels alone a column of comments is what was written in.
+    """
+    rest = [header for header in others if header not in remarks]
+    if any(header.casefold() in TITLE_NAMES or _holds_sentences(left[header]) for header in rest):
+        return frozenset(remarks)
+    rows = max(map(len, left.values()))
+    return {header for header in remarks if rest and 2 * len(left[header]) < rows}
 
 
 def _asked(cells: Sequence[str]) -> int:

@@ -97,6 +97,45 @@ def test_remarks_are_no_passages_beside_labels(tmp_path: Path, header: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("header", "passage"),
+    [
+        ("name,comment,label", "label"),
+        ("date,comment,label", "label"),
+        ("customer,notes,category", "category"),
+        ("user,comment,response", "response"),
+        ("date,comment,answer", "answer"),
+        ("author,comment,sentiment", "sentiment"),
+        ("作者,备注,标签", "标签"),
+    ],
+)
+def test_comments_are_asked_where_only_names_and_dates_stand_beside_them(
+    tmp_path: Path, header: str, passage: str
+) -> None:
+    who, comment, _ = header.split(",")
+    passages = ANSWERS if passage in ("response", "answer") else _labels()
+    stamps = [f"2024-05-{1 + at % 28:02}" if who == "date" else f"Ann {at % 9}" for at in range(60)]
+    columns = _columns(_inspect(tmp_path / "a.csv", header, stamps, ASKED, passages))
+    assert (columns.query, columns.passage) == (comment, passage)
+
+
+@pytest.mark.parametrize(
+    ("header", "texts"),
+    [
+        ("Anliegen,comment,label", ASKED),
+        ("title,comment,answer", [f"Card {at}" for at in range(60)]),
+        ("symptom,comment,label", [f"cough {at}" for at in range(60)]),
+    ],
+)
+def test_comments_are_not_asked_beside_texts_and_titles_or_where_few_rows_have_one(
+    tmp_path: Path, header: str, texts: list[str]
+) -> None:
+    comments = [remark if at % 3 == 0 or "symptom" not in header else "" for at, remark in enumerate(ASKED)]
+    passages = ANSWERS if "answer" in header else _labels()
+    columns = _columns(_inspect(tmp_path / "a.csv", header, texts, comments, passages))
+    assert [columns.query, columns.passage] == header.split(",")[::2]
+
+
+@pytest.mark.parametrize(
     ("header", "values"),
     [
         ("question,answer,label", [0, 1, 0]),
