@@ -297,11 +297,13 @@ def _truth(value: str | NoText | None) -> int | None:
 
 
 def _stands_alone(text: str, left: Mapping[str, list[str]]) -> bool:
-    """Whether a column of texts answers no other: there is no title, and no column of sentences before it."""
+    """Whether a column of texts answers no other: no title, no sentences before it, and none that asks more than it."""
     before = list(left)[: list(left).index(text)]
+    asking = {header: _asked(cells) / len(cells) for header, cells in left.items()}
     return (
         text.casefold() in TEXT_NAMES
         and not any(header.casefold() in TITLE_NAMES for header in left)
+        and not any(share > max(0.5, asking[text]) for share in asking.values())
         and not any(_holds_sentences(left[header]) and not _is_slice(left[header]) for header in before)
     )
 

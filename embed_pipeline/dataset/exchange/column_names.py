@@ -77,6 +77,7 @@ PASSAGE_NAMES = (
 TITLE_NAMES = (
     *("title", "headline", "heading", "subject", "标题", "題目", "题目", "標題", "タイトル", "제목", "заголовок"),
     *("titel", "betreff", "titre", "título", "titulo", "titolo", "عنوان"),
+    *("summary", "abstract", "摘要", "要約", "요약", "zusammenfassung", "résumé", "resumen", "resumo"),
 )
 """What stands above a text, and is asked where there is no question."""
 REMARK_NAMES = (

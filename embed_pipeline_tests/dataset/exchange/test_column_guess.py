@@ -71,6 +71,8 @@ def test_numbers_are_labels_where_nothing_else_is(tmp_path: Path) -> None:
     [
         ("title,text,label", "title", "text"),
         ("text,title,category", "title", "text"),
+        ("text,summary,category", "summary", "text"),
+        ("内容,摘要,类别", "摘要", "内容"),
         ("Anliegen,content,category", "Anliegen", "content"),
         ("question,text,label", "question", "text"),
         ("text,answer,category", "text", "answer"),
@@ -94,6 +96,21 @@ def test_a_label_beside_a_question_and_its_answer_is_neither(
 def test_remarks_are_no_passages_beside_labels(tmp_path: Path, header: str) -> None:
     remarks = [f"seen by Ann on day {at} and it is fine" for at in range(60)]
     assert _columns(_inspect(tmp_path / "a.csv", header, CHINESE, _labels(), remarks)).passage == header.split(",")[1]
+
+
+@pytest.mark.parametrize("header", ["content,category,faq", "text,category,user_question", "内容,类型,客户问题"])
+def test_a_column_that_asks_is_the_question_of_the_text_before_it(tmp_path: Path, header: str) -> None:
+    text, _, asking = header.split(",")
+    asked = [f"{question}?" for question in ASKED]
+    columns = _columns(_inspect(tmp_path / "a.csv", header, ANSWERS, _labels(), asked))
+    assert (columns.query, columns.passage) == (asking, text)
+
+
+@pytest.mark.parametrize("header", ["text,label,paraphrase", "text,label,translation"])
+def test_a_text_that_asks_as_much_as_another_is_the_question_of_its_label(tmp_path: Path, header: str) -> None:
+    asked = [f"{question}?" for question in ASKED]
+    columns = _columns(_inspect(tmp_path / "a.csv", header, asked, _labels(), asked[::-1]))
+    assert (columns.query, columns.passage) == ("text", "label")
 
 
 @pytest.mark.parametrize(
