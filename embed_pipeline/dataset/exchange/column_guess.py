@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from embed_pipeline.dataset.exchange.column_names import (
+    GROUP_NAMES,
     LABEL_NAMES,
     OTHER_LABEL_NAMES,
     PASSAGE_NAMES,
     QUESTION_NAMES,
     REMARK_NAMES,
+    SUBJECT_NAMES,
     TEXT_NAMES,
     TITLE_NAMES,
 )
@@ -137,7 +139,7 @@ def _sides(table: Table, left: Mapping[str, list[str]], unusable: Mapping[str, t
     if passage is None:
         _refuse_unusable(table, unusable, PASSAGE_NAMES, "passages", never_texts=label is None)
     if query is None and passage is not None and _stands_alone(passage, left):
-        if label is not None:
+        if label is not None and _sorts(label, passage, left):
             told = f"{passage} is the question and {label} the passage: their names, a text and its label."
             return _Sides(passage, label, (told,), named=True)
         if not any(map(_holds_sentences, (left[header] for header in left if header != passage))):
@@ -153,7 +155,9 @@ def _sides(table: Table, left: Mapping[str, list[str]], unusable: Mapping[str, t
         asked = {header: _asked(cells) for header, cells in left.items()}
         others = [header for header in left if header != passage]
         beside = _are_beside_texts([h for h in others if _is_remark(h)], others, left)
-        query = min(others, key=lambda h: (h in beside, -asked[h] / len(left[h]), -lengths[h]))
+        titled = passage is not None and passage.casefold() in TEXT_NAMES and any(map(_is_title, others))
+        groups = {h for h in others if titled and h.casefold() in (*LABEL_NAMES, *OTHER_LABEL_NAMES)}
+        query = min(others, key=lambda h: (h in beside, -asked[h] / len(left[h]), h in groups, -lengths[h]))
         reasons.append(f"{query} is the question: {asked[query]} of {len(left[query])} cells end in a question mark.")
     if passage is None:
         longest = max((h for h in left if h != query), key=lambda header: (not _is_remark(header), lengths[header]))
@@ -308,8 +312,21 @@ def _stands_alone(text: str, left: Mapping[str, list[str]]) -> bool:
     )
 
 
+def _sorts(label: str, text: str, left: Mapping[str, list[str]]) -> bool:
+    """Whether a label is one: not a title that differs in every row, nor beside the name of what the text is about."""
+    headers, cells = list(left), left[label]
+    if any(h.casefold() in SUBJECT_NAMES and 2 * len(set(left[h])) > len(left[h]) for h in headers):
+        return label.casefold() not in GROUP_NAMES
+    behind = len(cells) <= _MOST_VALUES and headers.index(text) < headers.index(label)
+    return behind or len(set(cells)) < len(cells)
+
+
 def _holds_sentences(cells: Sequence[str]) -> bool:
     return 2 * sum(_SENTENCE.search(cell) is not None for cell in cells) > len(cells)
+
+
+def _is_title(header: str) -> bool:
+    return header.casefold() in (*TITLE_NAMES, *SUBJECT_NAMES)
 
 
 def _is_remark(header: str) -> bool:

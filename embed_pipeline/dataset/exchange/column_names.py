@@ -80,6 +80,10 @@ TITLE_NAMES = (
     *("summary", "abstract", "摘要", "要約", "요약", "zusammenfassung", "résumé", "resumen", "resumo"),
 )
 """What stands above a text, and is asked where there is no question."""
+SUBJECT_NAMES = ("term", "name", "keyword", "article", "名称", "知识点", "关键词")
+"""What a text is about: asked where the text has a group. Beside a label it is a word in the text, or who wrote it."""
+GROUP_NAMES = ("category", "topic", "tag", "tags", "类别", "分类", "类型", "類別", "分類", "類型")
+"""Labels that sort articles as well as questions."""
 REMARK_NAMES = (
     *("comment", "comments", "remark", "remarks", "note", "notes", "备注", "注释", "备考", "備註", "備考", "비고"),
     *("примечание", "комментарий", "ملاحظات", "bemerkung", "bemerkungen", "kommentar", "anmerkung", "commentaire"),

@@ -98,6 +98,52 @@ def test_remarks_are_no_passages_beside_labels(tmp_path: Path, header: str) -> N
     assert _columns(_inspect(tmp_path / "a.csv", header, CHINESE, _labels(), remarks)).passage == header.split(",")[1]
 
 
+@pytest.mark.parametrize("header", ["topic,content", "category,text", "分类,内容", "content,topic"])
+def test_a_label_that_differs_in_every_row_is_the_title_of_its_text(tmp_path: Path, header: str) -> None:
+    texts = {"content", "text", "内容"}
+    topics = [f"card {at}" for at in range(60)]
+    columns = [ANSWERS if name in texts else topics for name in header.split(",")]
+    assert _columns(_inspect(tmp_path / "a.csv", header, *columns)).passage in texts
+
+
+def test_of_a_few_texts_labels_behind_them_may_all_differ(tmp_path: Path) -> None:
+    columns = _columns(_inspect(tmp_path / "a.csv", "text,label", ASKED[:3], LABELS))
+    assert (columns.query, columns.passage) == ("text", "label")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "term,text,category",
+        "name,content,category",
+        "keyword,content,category",
+        "article,text,topic",
+        "名称,内容,类别",
+        "知识点,内容,分类",
+        "title,content,category",
+    ],
+)
+def test_what_a_text_is_about_is_asked_where_the_text_has_a_group(tmp_path: Path, header: str) -> None:
+    subjects = [f"card {at}" for at in range(60)]
+    columns = _columns(_inspect(tmp_path / "a.csv", header, subjects, ANSWERS, _labels()))
+    assert [columns.query, columns.passage] == header.split(",")[:2]
+
+
+@pytest.mark.parametrize(
+    ("header", "subjects"),
+    [
+        ("name,text,sentiment", [f"Ann {at}" for at in range(60)]),
+        ("term,text,label", [f"card {at}" for at in range(60)]),
+        ("keyword,text,category", [f"card {at % 9}" for at in range(60)]),
+    ],
+)
+def test_a_name_beside_a_text_and_its_label_or_one_that_repeats_is_not_asked(
+    tmp_path: Path, header: str, subjects: list[str]
+) -> None:
+    columns = _columns(_inspect(tmp_path / "a.csv", header, subjects, ASKED, _labels()))
+    assert [columns.query, columns.passage] == header.split(",")[1:]
+
+
 @pytest.mark.parametrize("header", ["content,category,faq", "text,category,user_question", "内容,类型,客户问题"])
 def test_a_column_that_asks_is_the_question_of_the_text_before_it(tmp_path: Path, header: str) -> None:
     text, _, asking = header.split(",")
