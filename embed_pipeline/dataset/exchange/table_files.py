@@ -138,7 +138,7 @@ def read_table(path: Path, columns: TableColumns | None = None) -> Table:
 
 
 def _read_csv(path: Path, columns: TableColumns) -> Table:
-    text = read_delimited(path, columns.encoding)
+    text = read_delimited(path, columns.encoding, tabs=kind_of(path) != ".csv")
     header_line, header, below = _split_header(path, text.records, columns, "line")
     width = max(header) + 1
     over_lines: list[int] = []
