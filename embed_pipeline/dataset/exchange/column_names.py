@@ -77,10 +77,9 @@ PASSAGE_NAMES = (
 TITLE_NAMES = (
     *("title", "headline", "heading", "subject", "标题", "題目", "题目", "標題", "タイトル", "제목", "заголовок"),
     *("titel", "betreff", "titre", "título", "titulo", "titolo", "عنوان"),
-    *("summary", "abstract", "摘要", "要約", "요약", "zusammenfassung", "résumé", "resumen", "resumo"),
 )
 """What stands above a text, and is asked where there is no question."""
-SUBJECT_NAMES = ("term", "name", "keyword", "article", "名称", "知识点", "关键词")
+SUBJECT_NAMES = ("term", "name", "keyword", "article", "summary", "abstract", "名称", "知识点", "关键词", "摘要")
 """What a text is about: asked where the text has a group. Beside a label it is a word in the text, or who wrote it."""
 GROUP_NAMES = ("category", "topic", "tag", "tags", "类别", "分类", "类型", "類別", "分類", "類型")
 """Labels that sort articles as well as questions."""

@@ -134,6 +134,7 @@ def test_what_a_text_is_about_is_asked_where_the_text_has_a_group(tmp_path: Path
     [
         ("name,text,sentiment", [f"Ann {at}" for at in range(60)]),
         ("term,text,label", [f"card {at}" for at in range(60)]),
+        ("summary,text,label", [f"card {at}" for at in range(60)]),
         ("keyword,text,category", [f"card {at % 9}" for at in range(60)]),
     ],
 )
