@@ -154,11 +154,11 @@ def test_a_txt_of_cells_and_tabs_is_a_table(tmp_path: Path, encoding: str) -> No
 @pytest.mark.parametrize(
     "rows",
     [
-        ["lfd. Nr.\tFrage\tAntwort", "1\tWie, wo?\tHier, jetzt.", "2\tWann, wie?\tMorgen, so."],
-        ["category\tquestion\tanswer", "card\tHow, where?\tHere, now.", "card\tWhen, who?\tNow, me."],
-        ["question\tanswer", "How, where?\tHere", "question\tanswer", "When, who?\tNow"],
-        ["问题\t答案", "如何, 何处\t这里", "何时, 何人\t现在"],
-        ["Kundenanliegen\tLoesung", "Karte, weg\tSperren", "Karte, kaputt\tTauschen"],
+        ["lfd. Nr.\tFrage, kurz\tAntwort", "1\tWie, wo?\tHier", "2\tWann, wie?\tMorgen"],
+        ["category, product\tquestion\tanswer", "card\tHow, where?\tHere", "card\tWhen, who?\tNow"],
+        ["question, asked\tanswer", "How, where?\tHere", "question, asked\tanswer", "When, who?\tNow"],
+        ["问题, 原文\t答案", "如何, 何处\t这里", "何时, 何人\t现在"],
+        ["Kundenanliegen, kurz\tLoesung", "Karte, weg\tSperren", "Karte, kaputt\tTauschen"],
     ],
 )
 @pytest.mark.parametrize("name", ["faq.txt", "faq.tsv"])
