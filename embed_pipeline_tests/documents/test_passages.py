@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from embed_pipeline.dataset.exchange.inspection import inspect
 from embed_pipeline.dataset.formats import read_passages
 from embed_pipeline.dataset.ledger import read_ledger
 from embed_pipeline.dataset.settings import read_dataset_settings
@@ -151,12 +152,39 @@ def test_a_txt_of_cells_and_tabs_is_a_table(tmp_path: Path, encoding: str) -> No
 
 
 @pytest.mark.parametrize(
+    "rows",
+    [
+        ["lfd. Nr.\tFrage, kurz\tAntwort", "1\tWie, wo?\tHier", "2\tWann, wie?\tMorgen"],
+        ["category, product\tquestion\tanswer", "card\tHow, where?\tHere", "card\tWhen, who?\tNow"],
+        ["question, asked\tanswer", "How, where?\tHere", "question, asked\tanswer", "When, who?\tNow"],
+        ["问题, 原文\t答案", "如何, 何处\t这里", "何时, 何人\t现在"],
+        ["Kundenanliegen, kurz\tLoesung", "Karte, weg\tSperren", "Karte, kaputt\tTauschen"],
+    ],
+)
+@pytest.mark.parametrize("name", ["faq.txt", "faq.tsv"])
+def test_cells_between_tabs_stay_whole_though_every_line_has_a_comma(
+    tmp_path: Path, rows: list[str], name: str
+) -> None:
+    (tmp_path / name).write_text("\n".join(rows), encoding="utf-8")
+    (file,) = inspect(tmp_path / name).files
+    cells = {cell for row in rows for cell in row.split("\t")}
+    assert {*file.content.queries.values(), *file.content.corpus.values()} <= cells
+    assert len(file.content.queries) == 2
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "\tOnce there was a ferry.\n\tIt sank.\n",
         "1.\tOpen the app.\n2.\tTap Settings.\n",
         "Fees\n\nadult\t5\nchild\t3\n",
         "one\ttwo\n",
+        "Q:\tHow do I pay?\nA:\tBy card.\nQ:\tWhere?\nA:\tAt the desk.\n",
+        "Interviewer\tTell me about it\nGuest\tWell\nInterviewer\tGo on\nGuest\tThat is all\n",
+        "00:01 Ann:\tHello\n00:05 Bob:\tHi\n",
+        "问：\t怎么付款\n答：\t刷卡\n",
+        "How do I pay?\tBy card\nWhere do I pay?\tAt the desk\n",
+        "Ann\tWelcome to our show.\nBob\tThanks\n",
         "No tabs at all.\nNone.\n",
         "",
     ],

@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from embed_pipeline.dataset.exchange.column_names import (
+    GROUP_NAMES,
     LABEL_NAMES,
     OTHER_LABEL_NAMES,
     PASSAGE_NAMES,
     QUESTION_NAMES,
     REMARK_NAMES,
+    SUBJECT_NAMES,
     TEXT_NAMES,
     TITLE_NAMES,
 )
@@ -137,7 +139,7 @@ def _sides(table: Table, left: Mapping[str, list[str]], unusable: Mapping[str, t
     if passage is None:
         _refuse_unusable(table, unusable, PASSAGE_NAMES, "passages", never_texts=label is None)
     if query is None and passage is not None and _stands_alone(passage, left):
-        if label is not None:
+        if label is not None and _sorts(label, passage, left):
             told = f"{passage} is the question and {label} the passage: their names, a text and its label."
             return _Sides(passage, label, (told,), named=True)
         if not any(map(_holds_sentences, (left[header] for header in left if header != passage))):
@@ -152,7 +154,10 @@ def _sides(table: Table, left: Mapping[str, list[str]], unusable: Mapping[str, t
     else:
         asked = {header: _asked(cells) for header, cells in left.items()}
         others = [header for header in left if header != passage]
-        query = min(others, key=lambda h: (_is_remark(h), -asked[h] / len(left[h]), -lengths[h]))
+        beside = _are_beside_texts([h for h in others if _is_remark(h)], others, left)
+        titled = passage is not None and passage.casefold() in TEXT_NAMES and any(map(_is_title, others))
+        groups = {h for h in others if titled and h.casefold() in (*LABEL_NAMES, *OTHER_LABEL_NAMES)}
+        query = min(others, key=lambda h: (h in beside, -asked[h] / len(left[h]), h in groups, -lengths[h]))
         reasons.append(f"{query} is the question: {asked[query]} of {len(left[query])} cells end in a question mark.")
     if passage is None:
         longest = max((h for h in left if h != query), key=lambda header: (not _is_remark(header), lengths[header]))
@@ -182,7 +187,8 @@ def guess_separators(cells: Sequence[str]) -> tuple[str, ...]:
     for separator in _SEPARATORS:
         parted = [parts for cell in cells if len(parts := split_cell(cell, (separator,))) > 1]
         if len(parted) > 1 and (
-            (length <= LABEL_LENGTH and _are_known(parted, whole, separator)) or _recur(parted, whole, len(cells))
+            (length <= LABEL_LENGTH and _are_known(parted, whole, separator))
+            or _recur(parted, whole, separator, len(cells))
         ):
             found.append(separator)
     return tuple(found)
@@ -198,7 +204,7 @@ def _are_known(parted: Sequence[Sequence[str]], whole: Set[str], separator: str)
     return fitting >= _KNOWN_PARTS * count
 
 
-def _recur(parted: Sequence[Sequence[str]], whole: Set[str], cells: int) -> bool:
+def _recur(parted: Sequence[Sequence[str]], whole: Set[str], separator: str, cells: int) -> bool:
     """Whether the parts of so many cells are few short labels that recur in different cells, at different places."""
     lists = {tuple(parts) for parts in parted}
     counts = Counter(part for parts in lists for part in parts)
@@ -212,6 +218,8 @@ def _recur(parted: Sequence[Sequence[str]], whole: Set[str], cells: int) -> bool
         and 2 * len(moving) >= len(counts)
         and known >= _KNOWN_PARTS * len(parts)
         and not any(part.endswith(_SENTENCE_ENDS) for part in counts)
+        # dates, fractions and decimals are numbers
+        and (separator not in _INSIDE_LABELS_TOO or all(any(map(str.isalpha, part)) for part in counts))
     )
 
 
@@ -293,21 +301,48 @@ def _truth(value: str | NoText | None) -> int | None:
 
 
 def _stands_alone(text: str, left: Mapping[str, list[str]]) -> bool:
-    """Whether a column of texts answers no other: there is no title, and no column of sentences before it."""
+    """Whether a column of texts answers no other: no title, no sentences before it, and none that asks more than it."""
     before = list(left)[: list(left).index(text)]
+    asking = {header: _asked(cells) / len(cells) for header, cells in left.items()}
     return (
         text.casefold() in TEXT_NAMES
         and not any(header.casefold() in TITLE_NAMES for header in left)
+        and not any(share > max(0.5, asking[text]) for share in asking.values())
         and not any(_holds_sentences(left[header]) and not _is_slice(left[header]) for header in before)
     )
+
+
+def _sorts(label: str, text: str, left: Mapping[str, list[str]]) -> bool:
+    """Whether a label is one: not a title that differs in every row, nor beside the name of what the text is about."""
+    headers, cells = list(left), left[label]
+    if any(h.casefold() in SUBJECT_NAMES and 2 * len(set(left[h])) > len(left[h]) for h in headers):
+        return label.casefold() not in GROUP_NAMES
+    behind = len(cells) <= _MOST_VALUES and headers.index(text) < headers.index(label)
+    return behind or len(set(cells)) < len(cells)
 
 
 def _holds_sentences(cells: Sequence[str]) -> bool:
     return 2 * sum(_SENTENCE.search(cell) is not None for cell in cells) > len(cells)
 
 
+def _is_title(header: str) -> bool:
+    return header.casefold() in (*TITLE_NAMES, *SUBJECT_NAMES)
+
+
 def _is_remark(header: str) -> bool:
     return header.casefold() in REMARK_NAMES
+
+
+def _are_beside_texts(remarks: Sequence[str], others: Sequence[str], left: Mapping[str, list[str]]) -> Set[str]:
+    """The remarks that are about a row: all where another column could be asked, else those of less than half the rows.
+
+    Beside names, dates and labels alone a column of comments is what was written in.
+    """
+    rest = [header for header in others if header not in remarks]
+    if any(header.casefold() in TITLE_NAMES or _holds_sentences(left[header]) for header in rest):
+        return frozenset(remarks)
+    rows = max(map(len, left.values()))
+    return {header for header in remarks if rest and 2 * len(left[header]) < rows}
 
 
 def _asked(cells: Sequence[str]) -> int:

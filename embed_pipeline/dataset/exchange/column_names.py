@@ -79,6 +79,10 @@ TITLE_NAMES = (
     *("titel", "betreff", "titre", "título", "titulo", "titolo", "عنوان"),
 )
 """What stands above a text, and is asked where there is no question."""
+SUBJECT_NAMES = ("term", "name", "keyword", "article", "summary", "abstract", "名称", "知识点", "关键词", "摘要")
+"""What a text is about: asked where the text has a group. Beside a label it is a word in the text, or who wrote it."""
+GROUP_NAMES = ("category", "topic", "tag", "tags", "类别", "分类", "类型", "類別", "分類", "類型")
+"""Labels that sort articles as well as questions."""
 REMARK_NAMES = (
     *("comment", "comments", "remark", "remarks", "note", "notes", "备注", "注释", "备考", "備註", "備考", "비고"),
     *("примечание", "комментарий", "ملاحظات", "bemerkung", "bemerkungen", "kommentar", "anmerkung", "commentaire"),

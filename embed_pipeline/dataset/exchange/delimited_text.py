@@ -19,6 +19,8 @@ _DELIMITERS = (",", "\t", ";", "|")
 _EXCELS_OWN_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _WHOLE_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+# A full stop behind one or two words is an abbreviation (`lfd. Nr.`).
+_NO_HEADER = re.compile(r"[:：?？؟!！。]$|\S\s+\S+\s+\S*\.$")
 _OTHER_KINDS = {
     b"pk\x03\x04": "a zip archive, perhaps an .xlsx",
     b"\xd0\xcf\x11\xe0": "an old Office file, perhaps an .xls",
@@ -52,8 +54,10 @@ class DelimitedText:
         return bool(inner) and 2 * sum(line.count(self.delimiter) == width - 1 for line in inner) >= len(inner)
 
 
-def read_delimited(path: Path, encoding: str | None = None) -> DelimitedText:
+def read_delimited(path: Path, encoding: str | None = None, *, tabs: bool = False) -> DelimitedText:
     """The records of a csv or tsv; a name that ends in .gz is unpacked, Excel's line `sep=;` is no record.
+
+    tabs: the delimiter is the tab where it cuts all of the first rows into as many cells, whatever else does.
 
     Where every line is a record as it stands and a cell begins with a quotation mark that nothing closes, the file
     quotes nothing, as TSV of other tools does.
@@ -73,7 +77,7 @@ def read_delimited(path: Path, encoding: str | None = None) -> DelimitedText:
     if own_line:
         text, first_line, delimiter = text[own_line.end() :], 2, own_line[1]
     else:
-        delimiter = _delimiter(text)
+        delimiter = _delimiter(text, tabs=tabs)
     reading = _quotes_of(text, delimiter)
     quoted = reading is not None
     if reading is not None:
@@ -91,9 +95,10 @@ def read_delimited(path: Path, encoding: str | None = None) -> DelimitedText:
 
 
 def is_tab_delimited(path: Path) -> bool:
-    """Whether a .txt is a table, as Excel's "Unicode text" is: as many tabs in every line, words in the first cells.
+    """Whether a .txt is a table, as Excel's "Unicode text" is: as many tabs in every line, headers in the first cells.
 
-    A text whose paragraphs begin with a tab, or with a number and a tab, is none.
+    A text whose paragraphs begin with a tab, or with a number and a tab, is none; nor is talk, whose first line holds
+    a question, a sentence or a colon, or begins as another line does.
     """
     if path.suffix.lower() != ".txt" or not path.is_file():
         return False
@@ -104,7 +109,13 @@ def is_tab_delimited(path: Path) -> bool:
     lines = [line for line in _LINE_END.split(text) if line.strip()]
     header = lines[0].split("\t") if lines else []
     named = len(header) > 1 and all(any(map(str.isalpha, cell)) for cell in header)
-    return named and len(lines) > 1 and all(line.count("\t") == len(header) - 1 for line in lines)
+    return (
+        named
+        and len(lines) > 1
+        and all(line.count("\t") == len(header) - 1 for line in lines)
+        and not any(_NO_HEADER.search(cell.strip()) for cell in header)
+        and not any(line.startswith(f"{header[0]}\t") and line != lines[0] for line in lines)
+    )
 
 
 def _quotes_of(text: str, delimiter: str) -> dict[str, Any] | None:
@@ -165,7 +176,7 @@ def _quotes_nothing(text: str, reading: Mapping[str, Any]) -> bool:
     return _count_records(text, reading) != len(lines)
 
 
-def _delimiter(text: str) -> str:
+def _delimiter(text: str, *, tabs: bool) -> str:
     """The one that cuts most of the first rows into as many cells, two or more; else the comma."""
     probe = text[:_PROBED_CHARACTERS]
     limit = csv.field_size_limit(max(len(probe), 131072))
@@ -180,6 +191,6 @@ def _delimiter(text: str) -> str:
         return (count / widths.total(), width) if width > 1 else (0.0, width)
 
     try:
-        return max(_DELIMITERS, key=fitting)
+        return "\t" if tabs and fitting("\t")[0] == 1 else max(_DELIMITERS, key=fitting)
     finally:
         csv.field_size_limit(limit)

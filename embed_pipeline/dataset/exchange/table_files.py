@@ -138,7 +138,7 @@ def read_table(path: Path, columns: TableColumns | None = None) -> Table:
 
 
 def _read_csv(path: Path, columns: TableColumns) -> Table:
-    text = read_delimited(path, columns.encoding)
+    text = read_delimited(path, columns.encoding, tabs=kind_of(path) != ".csv")
     header_line, header, below = _split_header(path, text.records, columns, "line")
     width = max(header) + 1
     over_lines: list[int] = []
@@ -169,21 +169,19 @@ def _read_csv(path: Path, columns: TableColumns) -> Table:
 
 def _read_xlsx(path: Path, columns: TableColumns) -> Table:
     """The table of the named sheet, else of the first visible one with the wanted columns, that names a question and a
-    passage, or that is a table at all: a cover sheet, a history or a list of codes may lie before it.
+    passage, or that is a table at all: a cover sheet, a history or a list of codes may lie before it. The first table
+    is not passed over for one of less than half its rows that merely has such names: examples, a legend.
     """
     with open_sheet(path, columns.sheet) as first:
         found = [(first, _sheet_table(path, first, columns))]
     if columns.sheet is None:
         for name in first.others:
-            if _names_sides(found[-1][1], columns) or (columns.header_row and _is_table(found[-1][1])):
+            if _named_table(found, columns) or (columns.header_row and _is_table(found[-1][1])):
                 break
             if name not in first.hidden:
                 with open_sheet(path, name) as other:
                     found.append((other, _sheet_table(path, other, columns)))
-    sheet, table = next(
-        (pair for pair in found if _names_sides(pair[1], columns)),
-        next((pair for pair in found if _is_table(pair[1])), found[0]),
-    )
+    sheet, table = _named_table(found, columns) or next((pair for pair in found if _is_table(pair[1])), found[0])
     if table is None:
         raise ValueError(f"{path}, sheet {sheet.title!r}: expected a header and rows, found none. Fill it.")
     others = [
@@ -196,12 +194,17 @@ def _read_xlsx(path: Path, columns: TableColumns) -> Table:
     return replace(table, notes=(*notes, *table.notes), sheet=sheet.title if passed_over else None)
 
 
-def _names_sides(table: Table | None, columns: TableColumns) -> bool:
-    """Whether it is a table with the wanted columns, or whose header names a question and a passage."""
-    if table is None or not table.rows:
-        return False
-    headers = {*table.headers, *table.repeated}
-    return {columns.query, columns.passage} <= headers or names_both(headers)
+def _named_table(
+    found: Sequence[tuple[Sheet, Table | None]], columns: TableColumns
+) -> tuple[Sheet, Table | None] | None:
+    """The first table with the wanted columns, or whose header names a question and a passage of enough rows."""
+    first = next((len(table.rows) for _, table in found if table is not None and _is_table(table)), 0)
+    for sheet, table in found:
+        if table is not None and table.rows:
+            headers = {*table.headers, *table.repeated}
+            if {columns.query, columns.passage} <= headers or (names_both(headers) and 2 * len(table.rows) >= first):
+                return sheet, table
+    return None
 
 
 def _is_table(table: Table | None) -> bool:

@@ -71,6 +71,8 @@ def test_numbers_are_labels_where_nothing_else_is(tmp_path: Path) -> None:
     [
         ("title,text,label", "title", "text"),
         ("text,title,category", "title", "text"),
+        ("text,summary,category", "summary", "text"),
+        ("内容,摘要,类别", "摘要", "内容"),
         ("Anliegen,content,category", "Anliegen", "content"),
         ("question,text,label", "question", "text"),
         ("text,answer,category", "text", "answer"),
@@ -94,6 +96,107 @@ def test_a_label_beside_a_question_and_its_answer_is_neither(
 def test_remarks_are_no_passages_beside_labels(tmp_path: Path, header: str) -> None:
     remarks = [f"seen by Ann on day {at} and it is fine" for at in range(60)]
     assert _columns(_inspect(tmp_path / "a.csv", header, CHINESE, _labels(), remarks)).passage == header.split(",")[1]
+
+
+@pytest.mark.parametrize("header", ["topic,content", "category,text", "分类,内容", "content,topic"])
+def test_a_label_that_differs_in_every_row_is_the_title_of_its_text(tmp_path: Path, header: str) -> None:
+    texts = {"content", "text", "内容"}
+    topics = [f"card {at}" for at in range(60)]
+    columns = [ANSWERS if name in texts else topics for name in header.split(",")]
+    assert _columns(_inspect(tmp_path / "a.csv", header, *columns)).passage in texts
+
+
+def test_of_a_few_texts_labels_behind_them_may_all_differ(tmp_path: Path) -> None:
+    columns = _columns(_inspect(tmp_path / "a.csv", "text,label", ASKED[:3], LABELS))
+    assert (columns.query, columns.passage) == ("text", "label")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "term,text,category",
+        "name,content,category",
+        "keyword,content,category",
+        "article,text,topic",
+        "名称,内容,类别",
+        "知识点,内容,分类",
+        "title,content,category",
+    ],
+)
+def test_what_a_text_is_about_is_asked_where_the_text_has_a_group(tmp_path: Path, header: str) -> None:
+    subjects = [f"card {at}" for at in range(60)]
+    columns = _columns(_inspect(tmp_path / "a.csv", header, subjects, ANSWERS, _labels()))
+    assert [columns.query, columns.passage] == header.split(",")[:2]
+
+
+@pytest.mark.parametrize(
+    ("header", "subjects"),
+    [
+        ("name,text,sentiment", [f"Ann {at}" for at in range(60)]),
+        ("term,text,label", [f"card {at}" for at in range(60)]),
+        ("summary,text,label", [f"card {at}" for at in range(60)]),
+        ("keyword,text,category", [f"card {at % 9}" for at in range(60)]),
+    ],
+)
+def test_a_name_beside_a_text_and_its_label_or_one_that_repeats_is_not_asked(
+    tmp_path: Path, header: str, subjects: list[str]
+) -> None:
+    columns = _columns(_inspect(tmp_path / "a.csv", header, subjects, ASKED, _labels()))
+    assert [columns.query, columns.passage] == header.split(",")[1:]
+
+
+@pytest.mark.parametrize("header", ["content,category,faq", "text,category,user_question", "内容,类型,客户问题"])
+def test_a_column_that_asks_is_the_question_of_the_text_before_it(tmp_path: Path, header: str) -> None:
+    text, _, asking = header.split(",")
+    asked = [f"{question}?" for question in ASKED]
+    columns = _columns(_inspect(tmp_path / "a.csv", header, ANSWERS, _labels(), asked))
+    assert (columns.query, columns.passage) == (asking, text)
+
+
+@pytest.mark.parametrize("header", ["text,label,paraphrase", "text,label,translation"])
+def test_a_text_that_asks_as_much_as_another_is_the_question_of_its_label(tmp_path: Path, header: str) -> None:
+    asked = [f"{question}?" for question in ASKED]
+    columns = _columns(_inspect(tmp_path / "a.csv", header, asked, _labels(), asked[::-1]))
+    assert (columns.query, columns.passage) == ("text", "label")
+
+
+@pytest.mark.parametrize(
+    ("header", "passage"),
+    [
+        ("name,comment,label", "label"),
+        ("date,comment,label", "label"),
+        ("customer,notes,category", "category"),
+        ("user,comment,response", "response"),
+        ("date,comment,answer", "answer"),
+        ("author,comment,sentiment", "sentiment"),
+        ("作者,备注,标签", "标签"),
+    ],
+)
+def test_comments_are_asked_where_only_names_and_dates_stand_beside_them(
+    tmp_path: Path, header: str, passage: str
+) -> None:
+    who, comment, _ = header.split(",")
+    passages = ANSWERS if passage in ("response", "answer") else _labels()
+    stamps = [f"2024-05-{1 + at % 28:02}" if who == "date" else f"Ann {at % 9}" for at in range(60)]
+    columns = _columns(_inspect(tmp_path / "a.csv", header, stamps, ASKED, passages))
+    assert (columns.query, columns.passage) == (comment, passage)
+
+
+@pytest.mark.parametrize(
+    ("header", "texts"),
+    [
+        ("Anliegen,comment,label", ASKED),
+        ("title,comment,answer", [f"Card {at}" for at in range(60)]),
+        ("symptom,comment,label", [f"cough {at}" for at in range(60)]),
+    ],
+)
+def test_comments_are_not_asked_beside_texts_and_titles_or_where_few_rows_have_one(
+    tmp_path: Path, header: str, texts: list[str]
+) -> None:
+    comments = [remark if at % 3 == 0 or "symptom" not in header else "" for at, remark in enumerate(ASKED)]
+    passages = ANSWERS if "answer" in header else _labels()
+    columns = _columns(_inspect(tmp_path / "a.csv", header, texts, comments, passages))
+    assert [columns.query, columns.passage] == header.split(",")[::2]
 
 
 @pytest.mark.parametrize(
@@ -179,6 +282,10 @@ def test_labels_are_parted_where_cells_are_long_or_none_is_single(separator: str
     assert guess_separators([*several, *LONG]) == (separator.strip(" "),)
 
 
+def test_numbers_of_labels_are_parted_by_what_stands_in_no_number() -> None:
+    assert guess_separators(["3;5", "5;3", "3;7", "7;3", "5;7", "7;5"] * 5) == (";",)
+
+
 @pytest.mark.parametrize(
     "cells",
     [
@@ -189,6 +296,8 @@ def test_labels_are_parted_where_cells_are_long_or_none_is_single(separator: str
         ["1,000", "2,000", "10,000,000", "1,500,000"] * 5,
         ["Go to the desk, ask for Ann, and pay.", "Please call us, or write.", "No, never, not at all."] * 7,
         [f"Open the app\nTap {what}\nChoose {then}" for what in ("Help", "Cards") for then in ("lost", "new")] * 6,
+        ["7/12/2024", "12/7/2024", "1/7/2024", "7/1/2024", "3/4", "4/3", "2/4", "4/2"] * 5,
+        ["3,5", "5,3", "3,7", "7,3", "5,7", "7,5"] * 5,
     ],
 )
 def test_sentences_levels_and_numbers_are_not_parted(cells: list[str]) -> None:

@@ -121,6 +121,26 @@ def test_of_several_tables_the_sheet_that_names_a_question_and_a_passage_is_read
     assert len(_pairs(read_content(path, "table", named))) == len(rows_before) - 1
 
 
+@pytest.mark.parametrize("header", [("Kundenanfrage", "Antworttext", "Thema"), ("text", "note", "label")])
+@pytest.mark.parametrize(("title", "rows"), [("Legende", 1), ("Examples", 3)])
+def test_a_table_is_not_passed_over_for_a_few_rows_of_questions_and_answers(
+    book, header: tuple[str, ...], title: str, rows: int
+) -> None:
+    from openpyxl import load_workbook
+
+    path = book([header, *[(f"The card of customer {at} is lost", f"Go to desk {at}", "card") for at in range(60)]])
+    workbook = load_workbook(path)
+    sheet = workbook.create_sheet(title)
+    for row in [("question", "answer"), *[(f"What is {at}?", f"It is {at}") for at in range(rows)]]:
+        sheet.append(list(row))
+    workbook.save(path)
+    (file,) = inspect(path).files
+    assert file.columns is not None and file.columns.sheet is None
+    assert len(file.content.queries) == 60
+    wanted = TableColumns(query="question", passage="answer")
+    assert len(_pairs(read_content(path, "table", wanted))) == rows
+
+
 def test_of_sheets_that_name_nothing_the_first_is_read_and_none_is_named(book) -> None:
     from openpyxl import load_workbook
 
