@@ -7,7 +7,10 @@ import re
 from collections.abc import Sequence
 
 _NUMERAL = r"[一二三四五六七八九十百零〇\d]{1,6}"
-_REFERS = r"(?!\s*,|\s+(?:of|de|du|der|des|and|et|und)\b)"
+_OF = r"\s+(?:of|de|du|der|des|and|et|und)\b"
+_REFERS = rf"(?!\s*,|{_OF})"
+# A comma before a capital, with no number behind it, stands before a title: "Annex A, List of Forms".
+_REFERS_UNTITLED = rf"(?!\s*,(?!\s*[A-ZÀ-Þ]\D*$)|{_OF})"
 _CHINESE = (
     (re.compile(rf"^第\s?{_NUMERAL}\s?[编篇部](?![的、]|规定|至第)"), 1),
     (re.compile(rf"^第\s?{_NUMERAL}\s?章(?![的、]|规定|至第)"), 2),
@@ -15,7 +18,7 @@ _CHINESE = (
 )
 # Case counts in what makes a reference: "Titre II des statuts" is one, "TITRE II DES ABSENTS" a heading.
 _NAMED = tuple(
-    (re.compile(rf"^{name}(?-i:{_REFERS})", re.IGNORECASE), level)
+    (re.compile(rf"^{name}(?-i:{_REFERS_UNTITLED})", re.IGNORECASE), level)
     for name, level in (
         (r"(?:part|titre|teil|title)\s+(?:[IVXLC]+|\d+)\b", 1),
         (r"(?:chapter|chapitre|kapitel|annex|annexe|anhang)\s+(?:[IVXLC]+|\d+|[A-Z])\b", 2),
@@ -63,7 +66,8 @@ def heading_level(line: str) -> int | None:
         return None
     for pattern, level in (*_CHINESE, *_NAMED):
         if match := pattern.match(line):
-            is_sentence = line[match.end() :].lstrip()[:1].islower() and _ENDS_A_SENTENCE.search(line)
+            rest = line[match.end() :].lstrip()
+            is_sentence = (rest[:1].islower() or rest[:1] == ",") and _ENDS_A_SENTENCE.search(line)
             return None if is_sentence or re.search(r"[;；,，。]$", line) else level
     if _ENDS_A_SENTENCE.search(line) or _ROW_OF_FIGURES.search(line):
         return None
