@@ -5,9 +5,13 @@ Belongs here: the typographic rules that plain text, PDF and cutting share. Does
 
 import re
 from collections.abc import Sequence
+from itertools import dropwhile, takewhile
 
 _NUMERAL = r"[一二三四五六七八九十百零〇\d]{1,6}"
-_REFERS = r"(?!\s*,|\s+(?:of|de|du|der|des|and|et|und)\b)"
+_OF = r"\s+(?:of|de|du|der|des|and|et|und)\b"
+_REFERS = rf"(?!\s*,|{_OF})"
+# A comma before a capital, with no number behind it, stands before a title: "Annex A, List of Forms".
+_REFERS_UNTITLED = rf"(?!\s*,(?!\s*[A-ZÀ-Þ]\D*$)|{_OF})"
 _CHINESE = (
     (re.compile(rf"^第\s?{_NUMERAL}\s?[编篇部](?![的、]|规定|至第)"), 1),
     (re.compile(rf"^第\s?{_NUMERAL}\s?章(?![的、]|规定|至第)"), 2),
@@ -15,7 +19,7 @@ _CHINESE = (
 )
 # Case counts in what makes a reference: "Titre II des statuts" is one, "TITRE II DES ABSENTS" a heading.
 _NAMED = tuple(
-    (re.compile(rf"^{name}(?-i:{_REFERS})", re.IGNORECASE), level)
+    (re.compile(rf"^{name}(?-i:{_REFERS_UNTITLED})", re.IGNORECASE), level)
     for name, level in (
         (r"(?:part|titre|teil|title)\s+(?:[IVXLC]+|\d+)\b", 1),
         (r"(?:chapter|chapitre|kapitel|annex|annexe|anhang)\s+(?:[IVXLC]+|\d+|[A-Z])\b", 2),
@@ -38,7 +42,14 @@ _GOES_ON = re.compile(
     r"\b(?:an?|in|to|by|for|with|from|within|under|at|as|per|mit|nach|für|bei|seit|bis|pour|par|sur|dans|en|avec)$",
     re.IGNORECASE,
 )
+# The number that follows is what a sentence names; behind "the section" none does.
+_CITES = re.compile(
+    r"(?<!\bthe )(?<!\bthis )"
+    r"\b(?:section|article|chapter|paragraph|clause|annex|part|abschnitt|artikel|absatz|kapitel|chapitre|paragraphe)$",
+    re.IGNORECASE,
+)
 _LINES_AROUND, _FULL, _HALF = 4, 0.75, 0.5
+_MOST_WORDS = 5
 _ARTICLE_NUMERAL = r"[一二三四五六七八九十百千零〇两\d]{1,9}"
 _ARTICLE = re.compile(
     rf"""^[\s#*>]*(?:
@@ -63,7 +74,8 @@ def heading_level(line: str) -> int | None:
         return None
     for pattern, level in (*_CHINESE, *_NAMED):
         if match := pattern.match(line):
-            is_sentence = line[match.end() :].lstrip()[:1].islower() and _ENDS_A_SENTENCE.search(line)
+            rest = line[match.end() :].lstrip()
+            is_sentence = (rest[:1].islower() or rest[:1] == ",") and _ENDS_A_SENTENCE.search(line)
             return None if is_sentence or re.search(r"[;；,，。]$", line) else level
     if _ENDS_A_SENTENCE.search(line) or _ROW_OF_FIGURES.search(line):
         return None
@@ -78,14 +90,24 @@ def heading_levels(lines: Sequence[str]) -> list[int | None]:
 
     A line that looks like a heading is none inside a sentence that is wrapped, among numbered lines (a list, rows of a
     table) and among lines in capitals (a notice): what is taken for a heading is in no passage, so in doubt it is text.
+    Of two lines in capitals the second stands below the first. A title, with no text of its own above the first
+    section, stands above all: the level of its last line is 0, and that of the line above it -1.
     """
     lines = [" ".join(line.split()) for line in lines]
     levels: list[int | None] = []
+    numbered: set[tuple[int, ...]] = {()}  # the numbers of the headings so far
     for at, line in enumerate(lines):
         level = heading_level(line)
-        if level is not None and (_is_in_a_sentence(lines, levels, at) or _is_in_a_list(lines, at)):
-            level = None
+        if level is not None:
+            is_next = _is_next(line, numbered) and not (at and _CITES.search(lines[at - 1]))
+            if _is_in_a_sentence(lines, levels, at, is_next) or _is_in_a_list(lines, at):
+                level = None
+            elif _is_plain_capitals(line):
+                level += at > 0 and _is_plain_capitals(lines[at - 1])
+            else:
+                numbered.add(_numbers(line))
         levels.append(level)
+    _raise_title(lines, levels)
     return levels
 
 
@@ -96,16 +118,63 @@ def is_mark(text: str) -> bool:
     return article_name(text) == text or any(mark is not None and mark.end() == len(text) for mark in marks)
 
 
-def _is_in_a_sentence(lines: Sequence[str], levels: Sequence[int | None], at: int) -> bool:
+def _is_in_a_sentence(lines: Sequence[str], levels: Sequence[int | None], at: int, is_next: bool) -> bool:
     before, line, after = (lines[i] if 0 <= i < len(lines) else "" for i in (at - 1, at, at + 1))
-    goes_on = _begins_small(after)
+    longest = max(map(len, lines[max(0, at - _LINES_AROUND) : at + _LINES_AROUND + 1]))
+    is_long = len(line) >= _HALF * longest
+    goes_on = _goes_on_in(line, after) if is_next else _begins_small(after)
     if _CUT_OFF.search(line) or (goes_on and _NUMBERED.match(line)):
         return True
     if not before or levels[at - 1] is not None or re.search(r"[.。;；:：!?！？…]$", before):
         return False
-    longest = max(map(len, lines[max(0, at - _LINES_AROUND) : at + _LINES_AROUND + 1]))
-    is_wrapped = len(before) >= _FULL * longest and len(line) >= _HALF * longest and not _ROW_OF_FIGURES.search(before)
+    is_full = len(before) >= _FULL * longest and not _ROW_OF_FIGURES.search(before)
+    ends_in_capitals = " ".join(before.split()[-2:]).isupper()
+    is_title = is_next or (_is_plain_capitals(line) and line[0].isalpha() and not ends_in_capitals)
+    is_wrapped = is_full and is_long and not is_title
     return goes_on or is_wrapped or _GOES_ON.search(before) is not None
+
+
+def _is_next(line: str, numbered: set[tuple[int, ...]]) -> bool:
+    """Whether a number with a full stop goes on from those of earlier headings: `3.` from 2, `4.1` from 4."""
+    own = _numbers(line)
+    if not own or not re.match(r"\d+\.", line):
+        return False
+    return ((*own[:-1], own[-1] - 1) if own[-1] > 1 else own[:-1]) in numbered
+
+
+def _raise_title(lines: Sequence[str], levels: list[int | None]) -> None:
+    """Puts the first headings in capitals above all others where another heading follows at once."""
+    filled = list(dropwhile(lambda at: levels[at] is None, (at for at, line in enumerate(lines) if line)))
+    titles = list(takewhile(lambda at: levels[at] is not None and _is_plain_capitals(lines[at]), filled))
+    if all(levels[at] is None for at in filled[len(titles) : len(titles) + 1]):
+        # The last one has a text of its own, and what stands directly above it belongs to it.
+        titles = titles[:-1]
+        while titles and lines[titles[-1] + 1]:
+            titles.pop()
+    for place, at in enumerate(titles, start=1):
+        levels[at] = place - len(titles)
+
+
+def _is_in_a_notice(lines: Sequence[str], at: int) -> bool:
+    """Whether a line in capitals is among others, unless they are two short ones above what they are the titles of."""
+    first = last = at
+    while first > max(0, at - 2) and _is_plain_capitals(lines[first - 1]):
+        first -= 1
+    while last < min(len(lines) - 1, at + 2) and _is_plain_capitals(lines[last + 1]):
+        last += 1
+    if last - first != 1:
+        return last > first
+    for line in lines[first : last + 1]:
+        is_title = heading_level(line) is not None and line[0].isalpha() and not _CUT_OFF.search(line)
+        if not is_title or "," in line or len(line.split()) > _MOST_WORDS:
+            return True
+    following = next((at for at in range(last + 1, len(lines)) if lines[at]), len(lines))
+    below = lines[following] if following < len(lines) else ""
+    is_text = (
+        following == last + 1 and re.search(r"[^\W\d_]", below) and not below.isupper() and not _begins_small(below)
+    )
+    is_section = heading_level(below) is not None and not _is_plain_capitals(below)
+    return not (is_text or is_section)
 
 
 def _is_in_a_list(lines: Sequence[str], at: int) -> bool:
@@ -113,20 +182,23 @@ def _is_in_a_list(lines: Sequence[str], at: int) -> bool:
         return False
     own = _numbers(lines[at])
     if not own:
-        beside = (*lines[max(0, at - 1) : at], *lines[at + 1 : at + 2])
-        return any(_is_in_capitals(line) and not _is_named(line) for line in beside)
+        return _is_in_a_notice(lines, at)
     before, before_is_apart = _numbers_beside(lines, range(at - 1, -1, -1))
     after, after_is_apart = _numbers_beside(lines, range(at + 1, len(lines)))
     return _continues(before, own, before_is_apart) or _continues(own, after, after_is_apart)
 
 
 def _numbers_beside(lines: Sequence[str], side: range) -> tuple[tuple[int, ...], bool]:
-    """The numbers of the nearest line but for those that one goes on in, and whether an empty one lies between."""
+    """The numbers of the nearest line but for those that one goes on in, and whether it is apart; none where it is the
+    title of a section, as `3.2 Cooling` over an empty line.
+    """
     is_apart = False
     for at in side:
         if lines[at] and not _begins_small(lines[at]):
-            return _numbers(lines[at]), is_apart
-        is_apart = is_apart or not lines[at]
+            found, after = _numbers(lines[at]), lines[at + 1] if at + 1 < len(lines) else ""
+            is_title = len(found) > 1 and heading_level(lines[at]) is not None and not _goes_on_in(lines[at], after)
+            return () if is_apart and is_title else found, is_apart
+        is_apart = is_apart or not lines[at] or not _goes_on_in(lines[at - 1], lines[at])
     return (), is_apart
 
 
@@ -146,6 +218,11 @@ def _begins_small(line: str) -> bool:
     return re.match(r"\w[\w '’-]", line) is not None and line[:2].islower()
 
 
+def _goes_on_in(line: str, after: str) -> bool:
+    """Whether a line may be wrapped into one that begins small: a much shorter one is its title, `4.2 Notice`."""
+    return _begins_small(after) and len(line) >= _HALF * len(after)
+
+
 def _numbers(line: str) -> tuple[int, ...]:
     """What a line is numbered with, `1.2` as two numbers."""
     match = _NUMBERED.match(line)
@@ -155,6 +232,11 @@ def _numbers(line: str) -> tuple[int, ...]:
 def _is_in_capitals(line: str) -> bool:
     letters = [c for c in line if c.isalpha()]
     return len(letters) >= 6 and all(c.isupper() for c in letters) and len(line.split()) >= 2
+
+
+def _is_plain_capitals(line: str) -> bool:
+    """Whether a line is in capitals and has no number of a section; `30 DAYS LATER` has none."""
+    return _is_in_capitals(line) and not _is_named(line) and not re.match(r"\d+\.", line)
 
 
 def begins_article(text: str) -> bool:

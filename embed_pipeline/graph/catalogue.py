@@ -76,7 +76,7 @@ ASSETS: Mapping[str, Asset] = {
     "raw_xlsx": Asset("1"),
     "raw_pairs": Asset("1"),
     "raw_documents": Asset("1"),
-    "passages": Asset("3", ("raw_documents",)),
+    "passages": Asset("4", ("raw_documents",)),
     "synthetic_qa": Asset("4", ("passages",)),
     "cleaned_qa": Asset("5", ("raw_xlsx", "raw_pairs", "passages", "synthetic_qa")),
     # And on the checkpoint of an earlier round, which Dagster would call a cycle.

@@ -243,6 +243,10 @@ def test_radicals_that_browsers_write_become_characters_again(tmp_path: Path) ->
         ("10 Mieten 400,5 (500)", None),
         ("Article 6 of Regulation 2016/679", None),
         ("Section 4 does not apply to you.", None),
+        ("Article 3, paragraph 2, the board", None),
+        ("Artikel 6, Absatz 1 der Verordnung", None),
+        ("Chapter 3, Safety at Work applies.", None),
+        ("Annexe B, Barème des droits", 2),
         ("Section 4. Powers of the board.", 3),
         ("TITRE II DES ABSENTS", 1),
         ("第二章规定的责任", None),
@@ -268,6 +272,18 @@ def test_a_line_without_markup_is_a_heading_by_its_number_or_its_capitals(line: 
         ["The controller shall process the data as laid down in", "Article 6 (1) and shall", "keep a record."],
         ["and shall follow within", "30 Tage ab Erhalt der Ware", "or else pay."],
         ["投保人应当在保险事故发生后", "15 日内通知保险人", "否则保险人不承担责任。"],
+        ["4.1 The buyer pays.", "", "4.2 The buyer shall pay the price within thirty days by", "Bank Transfer."],
+        ["4.1 The buyer pays within thirty", "days.", "", "4.2 The buyer shall also pay by", "Bank Transfer."],
+        ["The authors provide the software", "AS IS AND WITHOUT", "ANY WARRANTY WHATSOEVER", "of any kind."],
+        ["WE DO NOT PAY FOR COSMETIC SURGERY", "WE DO NOT PAY FOR DENTAL IMPLANTS", "We pay for the rest."],
+        ["AND LIABILITY IS EXCLUDED", "AS FAR AS IT MAY", "BE BY LAW", "Ask us in case of doubt."],
+        ["The account may be charged with the costs of it not before", "30 DAYS AFTER THE LOSS OF THE CARD", "Any."],
+        ["THE CLAIM IS DUE", "30 DAYS AFTER LOSS", "We pay then."],
+        ["Exhibit 32.1 tells CERTIFICATIONS OF CHIEF FINANCIAL", "OFFICER IN ACCORDANCE WITH THE ACT", "I certify."],
+        ["- CACHE_DIR", "- HOME_DIR AS WELL", "If both are missing, none is kept."],
+        ["ACME INSURANCE LIMITED", "LONDON, UNITED KINGDOM", "Telephone at any time"],
+        ["CASH IN HAND", "TOTAL ASSETS", "1 2 3"],
+        ["The account may be charged with the costs of it not before", "30 Days after the Loss of the Card", "Any."],
     ],
 )
 def test_a_list_a_notice_and_a_wrapped_sentence_have_no_headings(lines: list[str]) -> None:
@@ -286,7 +302,28 @@ def test_a_list_a_notice_and_a_wrapped_sentence_have_no_headings(lines: list[str
          [2, 2, None, 1, 2, None]),
         (["Total 4 5", "Item 3. Legal Proceedings", "None", "Item 4. Mines"], [None, 2, None, 2]),
         (["第一章 总则", "第一条 为了规范保险活动，制定本法。", "第二章 保险合同", "第一节 一般规定"], [2, None, 2, 3]),
-        (["TERMS OF SERVICE", "", "GENERAL PROVISIONS", "", "These hold."], [3, None, 3, None, None]),
+        (["TERMS OF SERVICE", "", "GENERAL PROVISIONS", "", "These hold."], [0, None, 3, None, None]),
+        (["GETTING STARTED", "Install the app from the store", "CREATING AN ACCOUNT", "Enter your mail address"],
+         [3, None, 3, None]),
+        (["CLOSING AN ACCOUNT", "- Empty the account", "- Write to the service", "CONTACTING US", "Call."],
+         [3, None, None, 3, None]),
+        (["2. Services", "The supplier provides the services that are in the annex",
+          "3. Fees and Methods of Payment", "The customer pays."], [2, None, 2, None]),
+        (["1. Tests", "The bodies are to fulfil what is said in chapter III, section",
+          "2. Bodies that do not pass the Tests", "Any."], [2, None, None, None]),
+        (["3.1 Heat", "", "3.1.1 Output Voltage", "", "12 V.", "", "3.2 Cooling", "", "3.3 Noise", "", "Below 40 dB."],
+         [3, None, 4, None, None, None, 3, None, 3, None, None]),
+        (["4. Termination", "4.1 Term", "the agreement runs for a year from its date.", "4.2 Notice Period",
+          "the period of notice is three months to a quarter.", "4.3 Severance", "None."],
+         [2, 3, None, 3, None, 3, None]),
+        (["Sales rose.", "CORPORATE GOVERNANCE", "BOARD OF DIRECTORS", "The board has nine members.", "BOARD PAY"],
+         [None, 3, 4, None, 3]),
+        (["EMPLOYEE LEAVE POLICY", "", "1. Purpose", "It says who may go.", "MARKET RISK"], [0, None, 2, None, 3]),
+        (["ACME CORPORATION", "TRAVEL POLICY", "", "PART I", "1. Purpose"], [-1, 0, None, 1, 2]),
+        (["ACME CORPORATION", "", "TRAVEL POLICY", "", "1. Purpose", "It says who."], [-1, None, 0, None, 2, None]),
+        (["HUMAN RESOURCES", "LEAVE POLICY", "They have 25 days.", "1. Scope"], [3, 4, None, 2]),
+        (["Chapter 3, Safety", "Wear a helmet.", "Article 3, Scope", "All.", "Annex A, List of Forms"],
+         [2, None, 4, None, 2]),
     ],
 )  # fmt: skip
 def test_headings_of_statutes_reports_and_contracts_stay_headings(lines: list[str], levels: list[int | None]) -> None:
@@ -300,6 +337,17 @@ def test_numbered_steps_are_text_in_a_text_file_and_in_a_pdf(tmp_path: Path, suf
     document = _read(write_pdf(path, [lines])) if suffix == ".pdf" else _read(path, "\n".join(lines))
     assert " ".join(document.text.split()) == " ".join(lines)
     assert all(block.kind != "heading" for block in document.blocks)
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".pdf"])
+def test_a_title_in_capitals_stands_above_the_sections_and_is_no_text(tmp_path: Path, suffix: str) -> None:
+    lines = ["EMPLOYEE LEAVE POLICY", "1. Purpose", "It says who may go.", "2. Scope", "All employees."]
+    path = tmp_path / f"a{suffix}"
+    document = _read(write_pdf(path, [lines])) if suffix == ".pdf" else _read(path, "\n".join(lines))
+    assert [(text, path) for kind, text, path in _shown(document) if kind == "text"] == [
+        ("It says who may go.", ("EMPLOYEE LEAVE POLICY", "1. Purpose")),
+        ("All employees.", ("EMPLOYEE LEAVE POLICY", "2. Scope")),
+    ]
 
 
 def test_lines_are_joined_as_their_language_wants() -> None:
