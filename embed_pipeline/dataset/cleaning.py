@@ -5,7 +5,6 @@ Belongs here: the rules, and what they tell the owner of the workbook. Does not 
 """
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -21,7 +20,14 @@ from embed_pipeline.dataset.ledger import (
     shorten_value,
     write_ledger,
 )
-from embed_pipeline.dataset.normalisation import fold_cell, normalise_text, passage_id, query_id, split_cell
+from embed_pipeline.dataset.normalisation import (
+    fold_cell,
+    normalise_text,
+    passage_id,
+    query_id,
+    separator_pattern,
+    split_cell,
+)
 from embed_pipeline.dataset.raw_files import workbook_paths
 from embed_pipeline.dataset.settings import DatasetSettings, required
 from embed_pipeline.dataset.splitting import SplitAssignment, SplitConflict, split_texts
@@ -206,8 +212,7 @@ class _Parting:
 
     def __init__(self, labels: LabelList, separators: Sequence[str]) -> None:
         self._labels = labels
-        either = "|".join(re.escape(unicodedata.normalize("NFKC", separator)) for separator in separators)
-        self._separator = re.compile(f"({either})")
+        self._separator = re.compile(f"({separator_pattern(separators)})")
         self._most = max(len(self._pieces(label)) for label in labels.texts)
 
     def parts(self, text: str) -> list[str]:

@@ -54,8 +54,13 @@ def split_cell(text: str, separators: Sequence[str]) -> list[str]:
     """
     if not separators:
         return [text]
-    patterns = "|".join(re.escape(unicodedata.normalize("NFKC", separator)) for separator in separators)
-    return list(dict.fromkeys(part.strip() for part in re.split(patterns, fold_cell(text)) if part.strip()))
+    parts = re.split(separator_pattern(separators), fold_cell(text))
+    return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
+
+
+def separator_pattern(separators: Sequence[str]) -> str:
+    """What finds the separators in a folded cell; of several at one place the first that is named."""
+    return "|".join(re.escape(unicodedata.normalize("NFKC", separator)) for separator in separators)
 
 
 def fold_cell(text: str) -> str:

@@ -12,8 +12,6 @@ from embed_pipeline.dataset.settings import SETTINGS_FILE, DatasetSettings
 from embed_pipeline.nearest import nearest_text
 from embed_pipeline.paths import check_relative, copy_new, plain_file
 
-_WILDCARDS = "*?["
-
 
 def raw_paths(directory: Path, settings: DatasetSettings, roots: Iterable[Path] = ()) -> tuple[Path, ...]:
     """Every raw file of a data set, in reading order: workbooks or files of pairs, and behind them the label list.
@@ -47,7 +45,7 @@ def workbook_paths(directory: Path, settings: DatasetSettings) -> tuple[Path, ..
     for entry in settings.workbooks:
         # A downloaded "export[1].xlsx" is a name, though it reads like a pattern.
         matches = [entry] if entry in names else [name for name in names if _matches(name, entry)]
-        if not matches and not any(character in entry for character in _WILDCARDS):
+        if not matches and not _is_pattern(entry):
             nearest = nearest_text(entry, names)
             hint = f" Nearest name there: {nearest.text!r}." if nearest else ""
             raise ValueError(
@@ -65,9 +63,11 @@ def workbook_paths(directory: Path, settings: DatasetSettings) -> tuple[Path, ..
 
 def _matches(name: str, entry: str) -> bool:
     """Whether a pattern covers a file; `*.xlsx` means EXPORT.XLSX too, a name without wildcards only itself."""
-    if any(character in entry for character in _WILDCARDS):
-        name, entry = name.lower(), entry.lower()
-    return fnmatch.fnmatchcase(name, entry)
+    return fnmatch.fnmatchcase(name.lower(), entry.lower()) if _is_pattern(entry) else name == entry
+
+
+def _is_pattern(entry: str) -> bool:
+    return any(character in entry for character in "*?[")
 
 
 def _named(directory: Path, field: str, *names: str | None) -> tuple[Path, ...]:

@@ -91,6 +91,11 @@ class DecodedText:
     guessed: bool
 
 
+def is_packed(path: Path) -> bool:
+    """Whether a file's name says that gzip packed it."""
+    return path.suffix.lower() == ".gz"
+
+
 @contextmanager
 def open_unpacked(path: Path) -> Iterator[IO[bytes]]:
     """The file's bytes, unpacked where its name ends in .gz.
@@ -100,7 +105,7 @@ def open_unpacked(path: Path) -> Iterator[IO[bytes]]:
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file. Put it there.")
-    packed = path.suffix.lower() == ".gz"
+    packed = is_packed(path)
     try:
         if packed:
             _check_unpacked(path)

@@ -115,7 +115,7 @@ def measured_lineage(graph: Graph, variant: Variant, measured: Manifest | None =
         checkpoint_digest=checkpoint,
         index_digest=measured.inputs[f"faiss_index[{key}]"],
         query_metrics_digest=measured.digest,
-        recipe=measured_recipe(graph, variant, measured),
+        recipe=_recipe(graph, variant, trained),
         seed=seed if isinstance(seed, int) else None,
         precision=precision_of(trained.settings) if trained else None,
         dtype=precision_of(measured.settings),
@@ -124,7 +124,11 @@ def measured_lineage(graph: Graph, variant: Variant, measured: Manifest | None =
 
 def measured_recipe(graph: Graph, variant: Variant, measured: Manifest) -> dict[str, Any]:
     """What decided a variant's figures: where its recipe says auto, what the measured weights were trained with."""
-    recipe, trained = variant.recipe.measured(), _training(graph, variant, measured)
+    return _recipe(graph, variant, _training(graph, variant, measured))
+
+
+def _recipe(graph: Graph, variant: Variant, trained: Manifest | None) -> dict[str, Any]:
+    recipe = variant.recipe.measured()
     if variant.recipe.training != AUTO or trained is None:
         return recipe
     training = _section(trained, "training")

@@ -75,47 +75,43 @@ def train(graph: Graph, key: str, training: Mapping[str, object]) -> str:
     return build("finetuned_checkpoint", {"training": training}, {f"mined_negatives[{key}]": mined})
 
 
-def test_a_copy_of_what_auto_chose_is_held_against_it_by_the_value_that_was_changed(tmp_path: Path) -> None:
+CHOSEN = choose_training(
+    DataFacts(train_queries=2000, passages=8, passage_length=4, is_label_list=True), layers=2, device="cpu"
+)
+TRAINING = CHOSEN.training.model_dump(mode="json")
+
+
+@pytest.fixture
+def graph_with_auto(tmp_path: Path) -> Graph:
+    """Of base as it is, trained by itself, and trained as a copy of that says with three epochs; nothing is built."""
     data = write_project(tmp_path)
     base = yaml.safe_load((data / "recipes" / "base.yaml").read_text(encoding="utf-8"))
-    facts = DataFacts(train_queries=2000, passages=8, passage_length=4, is_label_list=True)
-    chosen = choose_training(facts, layers=2, device="cpu")
-    stated = {"mining": chosen.mining.model_dump(mode="json"), "training": chosen.training.model_dump(mode="json")}
+    stated = {"mining": CHOSEN.mining.model_dump(mode="json"), "training": TRAINING | {"epochs": 3}}
     write_yaml(data / "recipes" / "auto.yaml", base | {"training": "auto"})
-    write_yaml(data / "recipes" / "own.yaml", base | stated | {"training": stated["training"] | {"epochs": 3}})
-    edit_dataset(data / "small", variants=["auto", "own"])
-    graph = PipelineResource(data=str(data), home=str(tmp_path / "home")).graph()
-    checkpoint = train(graph, "small/auto", stated["training"] | {"precision": "bfloat16"})
-    measure(graph, "small/auto", TODAY, 0.5, finetuned_checkpoint=checkpoint)
-    measure(graph, "small/own", TODAY, 0.6)
-    _, rung = climb(graph, "small")
+    write_yaml(data / "recipes" / "own.yaml", base | stated)
+    edit_dataset(data / "small", variants=["base", "auto", "own"])
+    return PipelineResource(data=str(data), home=str(tmp_path / "home")).graph()
+
+
+def test_a_copy_of_what_auto_chose_is_held_against_it_by_the_value_that_was_changed(graph_with_auto: Graph) -> None:
+    checkpoint = train(graph_with_auto, "small/auto", TRAINING | {"precision": "bfloat16"})
+    measure(graph_with_auto, "small/auto", TODAY, 0.5, finetuned_checkpoint=checkpoint)
+    measure(graph_with_auto, "small/own", TODAY, 0.6)
+    _, rung = climb(graph_with_auto, "small")
     assert rung.changes == ("training.epochs: 6.0 → 3.0",)
 
 
-def test_figures_from_before_a_recipe_said_auto_are_on_the_ladder(tmp_path: Path) -> None:
-    data = write_project(tmp_path)
-    base = yaml.safe_load((data / "recipes" / "base.yaml").read_text(encoding="utf-8"))
-    write_yaml(data / "recipes" / "auto.yaml", base | {"training": "auto"})
-    edit_dataset(data / "small", variants=["base", "auto"])
-    graph = PipelineResource(data=str(data), home=str(tmp_path / "home")).graph()
+def test_figures_from_before_a_recipe_said_auto_are_on_the_ladder(graph_with_auto: Graph) -> None:
     for key in ("small/base", "small/auto"):
-        measure(graph, key, TODAY, 0.5)
-    assert [rung.variant for rung in climb(graph, "small")] == ["base", "auto"]
+        measure(graph_with_auto, key, TODAY, 0.5)
+    assert [rung.variant for rung in climb(graph_with_auto, "small")] == ["base", "auto"]
 
 
-def test_a_training_whose_groups_left_no_record_is_on_the_ladder(tmp_path: Path) -> None:
-    data = write_project(tmp_path)
-    base = yaml.safe_load((data / "recipes" / "base.yaml").read_text(encoding="utf-8"))
-    write_yaml(data / "recipes" / "auto.yaml", base | {"training": "auto"})
-    edit_dataset(data / "small", variants=["base", "auto"])
-    graph = PipelineResource(data=str(data), home=str(tmp_path / "home")).graph()
-    chosen = choose_training(
-        DataFacts(train_queries=9, passages=8, passage_length=4, is_label_list=True), layers=2, device="cpu"
-    )
-    checkpoint = train(graph, "small/auto", chosen.training.model_dump(mode="json"))
-    groups = graph.store.read("mined_negatives", "small/auto")
+def test_a_training_whose_groups_left_no_record_is_on_the_ladder(graph_with_auto: Graph) -> None:
+    checkpoint = train(graph_with_auto, "small/auto", TRAINING)
+    groups = graph_with_auto.store.read("mined_negatives", "small/auto")
     assert groups is not None
-    graph.store.forget(groups)
-    measure(graph, "small/base", TODAY, 0.5)
-    measure(graph, "small/auto", TODAY, 0.6, finetuned_checkpoint=checkpoint)
-    assert climb(graph, "small")[1].comparison is not None
+    graph_with_auto.store.forget(groups)
+    measure(graph_with_auto, "small/base", TODAY, 0.5)
+    measure(graph_with_auto, "small/auto", TODAY, 0.6, finetuned_checkpoint=checkpoint)
+    assert climb(graph_with_auto, "small")[1].comparison is not None

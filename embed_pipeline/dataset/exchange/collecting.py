@@ -14,7 +14,7 @@ from typing import Any
 
 from embed_pipeline.dataset.normalisation import normalise_text, passage_id, query_id
 from embed_pipeline.dataset.pairs_file import SPLIT_NAMES, PairsContent
-from embed_pipeline.dataset.raw_text import MAX_LINE_BYTES, open_unpacked, parse_json
+from embed_pipeline.dataset.raw_text import MAX_LINE_BYTES, is_packed, open_unpacked, parse_json
 from embed_pipeline.records import SPLITS, Split
 
 
@@ -151,7 +151,7 @@ class Collector:
 
 def kind_of(path: Path) -> str:
     """The file's kind by its name, .gz taken off and other names of a kind undone: `.csv`, `.jsonl`, …"""
-    suffix = Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+    suffix = Path(path.stem if is_packed(path) else path).suffix.lower()
     return {".ndjson": ".jsonl", ".tab": ".tsv"}.get(suffix, suffix)
 
 
@@ -204,7 +204,7 @@ def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 with the newlines as they are; a name that ends in .gz is packed, without a time in it."""
     data = text.encode()
-    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix.lower() == ".gz" else data)
+    path.write_bytes(gzip.compress(data, mtime=0) if is_packed(path) else data)
 
 
 @dataclass(slots=True)
